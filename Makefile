@@ -1,0 +1,179 @@
+# ringway: one Makefile. `make help` lists the targets; `make V=1` shows the commands.
+
+MODE ?= release
+BUILD ?= build
+OUT := $(BUILD)/$(MODE)
+CC ?= gcc
+PREFIX ?= /usr
+DESTDIR ?=
+VERSION := 0.1.0
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wstrict-prototypes -Wvla $(if $(CI),-Werror)
+HARDEN := -fstack-protector-strong -fPIE
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3
+CFLAGS_debug := -O0 -g3
+CFLAGS_asan := -O1 -g3 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_tsan := -O1 -g3 -fsanitize=thread -fno-omit-frame-pointer
+LDFLAGS_release := -Wl,-z,relro,-z,now -pie
+LDFLAGS_debug := -pie
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -pthread $(WARN) $(HARDEN) $(CFLAGS_$(MODE)) \
+	-Isrc -I$(OUT)/gen $(CFLAGS) -MMD -MP
+ALL_LDFLAGS := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
+
+# Rooms, lowest floor first; each becomes $(OUT)/lib/<room>.a. What a room may include: scripts/check-layers.
+ROOMS := base codec auth hub log config os uring net redis upstream edge gateway admin client
+NEEDS_base :=
+NEEDS_codec := base
+NEEDS_auth := base
+NEEDS_hub := base
+NEEDS_log := base
+NEEDS_config := log base
+NEEDS_os := log base
+NEEDS_uring := log base
+NEEDS_net := uring log base
+NEEDS_redis := net uring codec log base
+NEEDS_upstream := net uring codec config log base
+NEEDS_edge := net uring codec config log base
+NEEDS_gateway := edge upstream redis net uring os config log hub auth codec base
+NEEDS_admin := edge net uring codec config log base
+NEEDS_client := upstream redis net uring config log auth codec base
+
+# Foreign libraries by their owner room.
+LIBS_codec := -lnghttp2 -lhiredis -ljansson -lz -lprotobuf-c
+LIBS_auth := -lsodium -lcrypto
+LIBS_uring := -l:liburing.a
+LIBS_net := -lcares -lssl -lcrypto
+LIBS_config := -lyaml
+LIBS_os := -lsystemd -lseccomp
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)	$(2)")
+
+PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
+GEN_C := $(PROTOS:proto/%.proto=$(OUT)/gen/%.pb-c.c)
+GEN_O := $(GEN_C:.c=.o)
+
+srcs = $(wildcard src/$(1)/*.c)
+objs = $(patsubst src/%.c,$(OUT)/obj/%.o,$(call srcs,$(1)))
+libs = $(sort $(foreach r,$(1),$(LIBS_$(r))))
+archives = $(foreach r,$(1),$(OUT)/lib/$(r).a)
+grouped = -Wl,--start-group $(call archives,$(1)) $(if $(filter codec,$(1)),$(OUT)/lib/gen.a) -Wl,--end-group $(call libs,$(1))
+
+SERVER_ROOMS := $(filter-out client,$(ROOMS))
+CLIENT_ROOMS := client $(NEEDS_client)
+UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
+UNIT_BIN := $(UNIT_SRC:tests/%.c=$(OUT)/tests/%)
+SIM_SRC := $(wildcard tests/sim/test_*.c)
+SIM_BIN := $(SIM_SRC:tests/%.c=$(OUT)/tests/%)
+BENCH_SRC := $(wildcard bench/*.c)
+BENCH_BIN := $(BENCH_SRC:bench/%.c=$(OUT)/%)
+
+.PHONY: all check unit sim net fuzz bench lint tidy format install help clean
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) ## build the two programs and the helpers of bench/
+
+$(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OUT)/obj/main.o $(call grouped,$(SERVER_ROOMS))
+
+$(OUT)/ringway-client: $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a $(OUT)/obj/client/main.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OUT)/obj/client/main.o $(call grouped,$(CLIENT_ROOMS))
+
+$(BENCH_BIN): $(OUT)/%: $(OUT)/obj/bench/%.o $(call archives,$(NEEDS_client) edge) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,$(NEEDS_client) edge)
+
+# one archive a room; a main.c in a room is linked by name
+define room_rule
+$(OUT)/lib/$(1).a: $(filter-out %/main.o,$(call objs,$(1)))
+	$$(call say,AR,$$@)
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && $$(AR) rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
+
+$(OUT)/lib/gen.a: $(GEN_O)
+	$(call say,AR,$@)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
+
+$(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h: proto/%.proto
+	$(call say,PROTO,$<)
+	$(Q)mkdir -p $(OUT)/gen && protoc-c --proto_path=proto --c_out=$(OUT)/gen $<
+
+$(GEN_O): %.o: %.c
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-conversion -Wno-strict-prototypes -c -o $@ $<
+
+$(OUT)/obj/%.o: src/%.c | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -DRINGWAY_VERSION='"$(VERSION)"' -DRINGWAY_COMMIT='"$(COMMIT)"' -c -o $@ $<
+
+$(OUT)/obj/bench/%.o: bench/%.c | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# tests/unit/<room>/test_x.c links its room and what the room needs, nothing more
+$(OUT)/tests/unit/%.o: tests/unit/%.c | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
+
+define unit_rule
+$(patsubst tests/%.c,$(OUT)/tests/%,$(filter tests/unit/$(1)/%,$(UNIT_SRC))): %: %.o $(call archives,$(1) $(NEEDS_$(1))) $(OUT)/lib/gen.a
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$< $(call grouped,$(1) $(NEEDS_$(1))) -lcmocka
+endef
+$(foreach r,$(ROOMS),$(if $(filter tests/unit/$(r)/%,$(UNIT_SRC)),$(eval $(call unit_rule,$(r)))))
+
+$(OUT)/tests/sim/%.o: tests/sim/%.c | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
+
+$(SIM_BIN): %: %.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,$(SERVER_ROOMS)) -lcmocka
+
+check: ## everything that ./scripts/test runs
+	$(Q)./scripts/test
+
+unit: $(UNIT_BIN) ## unit tests (ROOM=codec for one room)
+	$(Q)./scripts/run-tests $(if $(ROOM),$(filter $(OUT)/tests/unit/$(ROOM)/%,$^),$^)
+
+unit-bins: $(if $(ROOM),$(filter $(OUT)/tests/unit/$(ROOM)/%,$(UNIT_BIN)),$(UNIT_BIN))
+
+unit-room: unit-bins ## as unit with ROOM=, building that room's tests only
+	$(Q)./scripts/run-tests $(filter $(OUT)/tests/unit/$(ROOM)/%,$(UNIT_BIN))
+
+sim: $(SIM_BIN) ## simulation tests: two ends, virtual clock, seeded faults
+	$(Q)./scripts/run-tests $^
+
+net: all ## black-box tests against the built programs (ARGS= for pytest)
+	$(Q)./scripts/run-pytest $(ARGS)
+
+lint: ## layers, forbidden calls, sizes, names
+	$(Q)./scripts/check-layers && ./scripts/tidy
+
+tidy: ## clang-tidy over src (needs bear or a compile database: made here)
+	$(Q)clang-tidy --quiet $(foreach r,$(ROOMS),$(call srcs,$(r))) src/main.c -- -std=gnu17 -D_GNU_SOURCE -Isrc -I$(OUT)/gen
+
+format: ## clang-format the tree in place
+	$(Q)clang-format -i $(shell git ls-files '*.c' '*.h')
+
+install: all ## install programs and units (DESTDIR, PREFIX)
+	install -D -m 0755 $(OUT)/ringway $(DESTDIR)$(PREFIX)/bin/ringway
+	install -D -m 0755 $(OUT)/ringway-client $(DESTDIR)$(PREFIX)/bin/ringway-client
+	for unit in systemd/*.service systemd/*.socket; do \
+		install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

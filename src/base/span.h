@@ -1,0 +1,76 @@
+/* span: a borrowed run of bytes, never owned, never NUL-terminated. Any thread. */
+#ifndef BASE_SPAN_H
+#define BASE_SPAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct span {
+	const uint8_t *data; /* may be NULL only when len is 0 */
+	size_t len;          /* bytes */
+};
+
+#define SPAN_EMPTY ((struct span){ .data = NULL, .len = 0 })
+
+/* A string literal as a span, without its NUL. */
+#define SPAN(literal) \
+	((struct span){ .data = (const uint8_t *)("" literal), .len = sizeof(literal) - 1 })
+
+/* printf: "%.*s", SPAN_ARGS(span). Only for text known to be free of NUL. */
+#define SPAN_ARGS(span) (int)(span).len, (span).data ? (const char *)(span).data : ""
+
+static inline struct span span_make(const void *data, size_t len)
+{
+	return (struct span){ .data = data, .len = len };
+}
+
+/* NULL gives the empty span. */
+static inline struct span span_from_cstr(const char *text)
+{
+	return span_make(text, text ? strlen(text) : 0);
+}
+
+/* Not constant time: never for secrets. */
+static inline bool span_equal(struct span a, struct span b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static inline bool span_starts_with(struct span text, struct span prefix)
+{
+	return text.len >= prefix.len && span_equal(span_make(text.data, prefix.len), prefix);
+}
+
+/* The part from `offset` on; offset ≤ len. */
+static inline struct span span_from(struct span text, size_t offset)
+{
+	return span_make(text.data ? text.data + offset : NULL, text.len - offset);
+}
+
+/* The first `len` bytes; len ≤ text.len. */
+static inline struct span span_first(struct span text, size_t len)
+{
+	return span_make(text.data, len);
+}
+
+/* ASCII case folded. */
+bool span_equal_nocase(struct span a, struct span b);
+
+/* Returns the index of `byte`, or -1. */
+ptrdiff_t span_find_byte(struct span text, uint8_t byte);
+
+/* Without leading and trailing spaces and tabs. */
+struct span span_trim(struct span text);
+
+/* Strict decimal: digits only, no sign, no leading blank. Returns false on overflow or any other byte. */
+bool span_to_uint64(struct span text, uint64_t *value);
+
+/* As span_to_uint64, with one leading '-' allowed. */
+bool span_to_int64(struct span text, int64_t *value);
+
+/* Whether the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). NUL is well-formed. */
+bool span_is_utf8(struct span text);
+
+#endif
