@@ -13,8 +13,9 @@
 #define WHEEL_SLOTS 64
 
 struct wheel_timer {
-	struct list link; /* unlinked = not armed */
-	uint64_t due_ms;
+	struct list link; /* in a slot (armed), in the `due` list of wheel_advance, or unlinked */
+	uint64_t due_ms;  /* not before the wheel's time when it was armed */
+	bool is_armed;
 };
 
 struct wheel {
@@ -31,10 +32,15 @@ void wheel_timer_init(struct wheel_timer *timer);
 
 /* A time in the past is due at the next wheel_advance. An armed timer is moved. */
 void wheel_arm(struct wheel *wheel, struct wheel_timer *timer, uint64_t due_ms);
-void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer); /* safe when not armed */
+
+/* Safe when not armed. A timer that waits in a `due` list is taken out of it: it will not fire. */
+void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer);
 bool wheel_is_armed(const struct wheel_timer *timer);
 
-/* Moves time on; appends every timer that is due to `due` (unarmed then, in order of due_ms). Never early. */
+/*
+ * Moves time on (never back); appends every timer that is due to `due` (unarmed then, in order of due_ms).
+ * Never early. A timer that is armed while `due` is worked through is due at the next call.
+ */
 void wheel_advance(struct wheel *wheel, uint64_t now_ms, struct list *due);
 
 /* A time by which wheel_advance must be called next; never later than the first timer. WHEEL_NEVER if none. */

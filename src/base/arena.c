@@ -1,0 +1,99 @@
+#include "base/arena.h"
+
+#include <stdlib.h>
+
+#define ARENA_FIRST_BYTES 1024          /* most requests need no second block */
+#define ARENA_BLOCK_BYTES_MAX (64u << 10) /* blocks double up to here: waste is bounded */
+
+struct arena_block {
+	struct arena_block *next;
+	size_t used, cap; /* bytes of data */
+	_Alignas(max_align_t) uint8_t data[];
+};
+
+void arena_init(struct arena *arena, size_t max_bytes)
+{
+	*arena = (struct arena){ .max_bytes = max_bytes };
+}
+
+void arena_finish(struct arena *arena)
+{
+	while (arena->blocks) {
+		struct arena_block *block = arena->blocks;
+
+		arena->blocks = block->next;
+		free(block);
+	}
+	arena_init(arena, arena->max_bytes);
+}
+
+/* Returns a block with room for `bytes`, in the list, or NULL. */
+static struct arena_block *block_create(struct arena *arena, size_t bytes)
+{
+	struct arena_block *newest = arena->blocks;
+	size_t cap = newest ? newest->cap * 2 : ARENA_FIRST_BYTES;
+
+	if (cap > ARENA_BLOCK_BYTES_MAX)
+		cap = ARENA_BLOCK_BYTES_MAX;
+	if (cap > arena->max_bytes - arena->used_bytes)
+		cap = arena->max_bytes - arena->used_bytes;
+
+	bool is_large = newest && bytes > cap / 2;
+
+	if (cap < bytes || is_large)
+		cap = bytes;
+
+	struct arena_block *block = calloc(1, sizeof(*block) + cap);
+
+	if (!block)
+		return NULL;
+	block->cap = cap;
+	/* A large piece gets a block of its own behind the newest, whose room stays in use. */
+	struct arena_block **link = is_large ? &newest->next : &arena->blocks;
+
+	block->next = *link;
+	*link = block;
+	return block;
+}
+
+static void *take(struct arena *arena, size_t bytes, size_t align)
+{
+	struct arena_block *block = arena->blocks;
+	size_t pad = block ? (0 - block->used) & (align - 1) : 0;
+
+	if (bytes > arena->max_bytes - arena->used_bytes)
+		return NULL;
+	if (!block || pad > block->cap - block->used || bytes > block->cap - block->used - pad) {
+		block = block_create(arena, bytes);
+		pad = 0;
+		if (!block)
+			return NULL;
+	} else if (bytes + pad > arena->max_bytes - arena->used_bytes) {
+		return NULL;
+	}
+
+	void *memory = block->data + block->used + pad;
+
+	block->used += pad + bytes;
+	arena->used_bytes += pad + bytes;
+	return memory;
+}
+
+void *arena_alloc(struct arena *arena, size_t bytes)
+{
+	return take(arena, bytes ? bytes : 1, _Alignof(max_align_t));
+}
+
+struct span arena_copy(struct arena *arena, struct span bytes)
+{
+	if (bytes.len >= arena->max_bytes)
+		return SPAN_EMPTY;
+
+	uint8_t *copy = take(arena, bytes.len + 1, 1); /* blocks are zeroed: the NUL is there */
+
+	if (!copy)
+		return SPAN_EMPTY;
+	if (bytes.len > 0)
+		memcpy(copy, bytes.data, bytes.len);
+	return span_make(copy, bytes.len);
+}

@@ -1,0 +1,146 @@
+#include "base/span.h"
+
+static uint8_t fold(uint8_t byte)
+{
+	return byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte + ('a' - 'A')) : byte;
+}
+
+bool span_equal_nocase(struct span a, struct span b)
+{
+	if (a.len != b.len)
+		return false;
+	for (size_t i = 0; i < a.len; i++) {
+		if (fold(a.data[i]) != fold(b.data[i]))
+			return false;
+	}
+	return true;
+}
+
+ptrdiff_t span_find_byte(struct span text, uint8_t byte)
+{
+	if (text.len == 0)
+		return -1;
+
+	const uint8_t *found = memchr(text.data, byte, text.len);
+
+	return found ? found - text.data : -1;
+}
+
+static bool is_blank(uint8_t byte)
+{
+	return byte == ' ' || byte == '\t';
+}
+
+struct span span_trim(struct span text)
+{
+	while (text.len > 0 && is_blank(text.data[0]))
+		text = span_from(text, 1);
+	while (text.len > 0 && is_blank(text.data[text.len - 1]))
+		text.len--;
+	return text;
+}
+
+bool span_to_uint64(struct span text, uint64_t *value)
+{
+	uint64_t sum = 0;
+
+	if (text.len == 0)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		uint8_t byte = text.data[i];
+
+		if (byte < '0' || byte > '9')
+			return false;
+		if (__builtin_mul_overflow(sum, UINT64_C(10), &sum) ||
+		    __builtin_add_overflow(sum, (uint64_t)(byte - '0'), &sum))
+			return false;
+	}
+	*value = sum;
+	return true;
+}
+
+bool span_to_int64(struct span text, int64_t *value)
+{
+	bool negative = text.len > 0 && text.data[0] == '-';
+	uint64_t magnitude;
+
+	if (!span_to_uint64(negative ? span_from(text, 1) : text, &magnitude))
+		return false;
+	if (magnitude > (uint64_t)INT64_MAX + (negative ? 1 : 0))
+		return false;
+	/* Two's complement: 0 - 2^63 is INT64_MIN, which no positive int64_t can be negated to. */
+	*value = (int64_t)(negative ? 0 - magnitude : magnitude);
+	return true;
+}
+
+/* Bytes that start a character, by RFC 3629 section 4: how many follow, and the range of the first of them. */
+struct utf8_lead {
+	uint8_t first, last;
+	uint8_t more_count;
+	uint8_t next_min, next_max;
+};
+
+static const struct utf8_lead utf8_leads[] = {
+	{ 0xc2, 0xdf, 1, 0x80, 0xbf }, /* c0 and c1 would be overlong */
+	{ 0xe0, 0xe0, 2, 0xa0, 0xbf }, /* below a0: overlong */
+	{ 0xe1, 0xec, 2, 0x80, 0xbf },
+	{ 0xed, 0xed, 2, 0x80, 0x9f }, /* above 9f: surrogates */
+	{ 0xee, 0xef, 2, 0x80, 0xbf },
+	{ 0xf0, 0xf0, 3, 0x90, 0xbf }, /* below 90: overlong */
+	{ 0xf1, 0xf3, 3, 0x80, 0xbf },
+	{ 0xf4, 0xf4, 3, 0x80, 0x8f }, /* above 8f: beyond U+10FFFF */
+};
+
+static const struct utf8_lead *utf8_lead_of(uint8_t byte)
+{
+	for (size_t i = 0; i < sizeof(utf8_leads) / sizeof(utf8_leads[0]); i++) {
+		if (byte >= utf8_leads[i].first && byte <= utf8_leads[i].last)
+			return &utf8_leads[i];
+	}
+	return NULL;
+}
+
+/* Returns the bytes of the character that `text` starts with, 0 if it is none. */
+static size_t utf8_char_bytes(struct span text)
+{
+	const struct utf8_lead *lead = utf8_lead_of(text.data[0]);
+
+	if (!lead || text.len < 1u + lead->more_count)
+		return 0;
+	if (text.data[1] < lead->next_min || text.data[1] > lead->next_max)
+		return 0;
+	for (size_t i = 2; i <= lead->more_count; i++) {
+		if ((text.data[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	return 1u + lead->more_count;
+}
+
+bool span_is_utf8(struct span text)
+{
+	size_t at = 0;
+
+	while (at < text.len) {
+		uint64_t eight;
+
+		if (text.data[at] < 0x80) {
+			/* Most text is ASCII: eight bytes a step while it lasts. */
+			while (text.len - at >= sizeof(eight)) {
+				memcpy(&eight, text.data + at, sizeof(eight));
+				if (eight & UINT64_C(0x8080808080808080))
+					break;
+				at += sizeof(eight);
+			}
+			while (at < text.len && text.data[at] < 0x80)
+				at++;
+			continue;
+		}
+
+		size_t taken = utf8_char_bytes(span_from(text, at));
+
+		if (taken == 0)
+			return false;
+		at += taken;
+	}
+	return true;
+}
