@@ -1,0 +1,167 @@
+/*
+ * h2: HTTP/2 framing by nghttp2, server or client, without I/O. One thread at a time.
+ *
+ *   bytes in ─► h2_receive ─► events on streams ─► owner ─► h2_respond, h2_stream_push … ─► h2_produce ─► sink
+ *
+ * Data out is pulled: nghttp2 decides which stream may send (windows, fairness) and the stream's `pull` is asked for
+ * slices only then. Payload bytes are never copied: the sink gets a 9-byte frame header and then slices.
+ * Source: RFC 9113, RFC 7541.
+ */
+#ifndef CODEC_H2_H
+#define CODEC_H2_H
+
+#include "base/metric.h"
+#include "base/payload.h"
+
+struct h2_session;
+struct h2_stream;
+
+enum h2_role { H2_SERVER, H2_CLIENT };
+
+/* RFC 9113 §7 */
+enum h2_error {
+	H2_NO_ERROR = 0,
+	H2_PROTOCOL_ERROR = 1,
+	H2_INTERNAL_ERROR = 2,
+	H2_REFUSED_STREAM = 7,
+	H2_CANCEL = 8,
+	H2_ENHANCE_YOUR_CALM = 11,
+};
+
+struct h2_header {
+	struct span name, value; /* name in lower case */
+};
+
+enum h2_headers_kind {
+	H2_HEADERS_REQUEST,
+	H2_HEADERS_INFORMATIONAL, /* 1xx */
+	H2_HEADERS_RESPONSE,
+	H2_HEADERS_TRAILERS,
+};
+
+#define H2_QUEUE_SLICES 4 /* inline; more go to a grown array, up to H2_QUEUE_SLICES_MAX */
+#define H2_QUEUE_SLICES_MAX 1024
+
+/* Embedded in the owner's call. Zeroed by the owner before use. */
+struct h2_stream {
+	struct h2_session *session; /* NULL: closed */
+	int32_t id;
+	bool deferred;          /* nothing to send: waits for h2_stream_resume */
+	bool finish;            /* trailers or END_STREAM once the queue is empty */
+	bool responded, local_closed;
+	uint32_t queue_first, queue_count, queue_cap;
+	size_t queue_bytes;     /* in the queue, not yet handed to the sink */
+	struct payload_slice inline_queue[H2_QUEUE_SLICES];
+	struct payload_slice *grown_queue;
+	struct h2_trailers *trailers;
+	void *internal;
+};
+
+struct h2_handler {
+	/* A stream begins (server). Returns its stream, or NULL: refused (REFUSED_STREAM). */
+	struct h2_stream *(*opened)(struct h2_session *session, int32_t stream_id);
+	/* One header field, already checked by nghttp2. Lent. Returns 0, or an h2_error code that resets the stream. */
+	int (*header)(struct h2_stream *stream, struct span name, struct span value);
+	void (*headers_done)(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream);
+	/* Lent bytes. The window is opened again only by h2_consume. */
+	void (*data)(struct h2_stream *stream, struct span bytes);
+	/* The peer's END_STREAM, after headers_done or data. */
+	void (*ended)(struct h2_stream *stream);
+	/* Space in windows and connection for this stream and its queue is empty: push slices, finish, or leave it (deferred). May be NULL. */
+	void (*pull)(struct h2_stream *stream);
+	/* Last call for the stream: both sides ended (code H2_NO_ERROR) or reset. Its queue has been given back. */
+	void (*closed)(struct h2_stream *stream, uint32_t code);
+	/* The peer goes away: streams above last_stream_id will not be answered (they get closed(REFUSED_STREAM)). May be NULL. */
+	void (*goaway)(struct h2_session *session, int32_t last_stream_id, uint32_t code);
+	void (*ping_acked)(struct h2_session *session, const uint8_t opaque[8]);
+	/* Any PING without ACK from the peer (already answered). May be NULL. */
+	void (*pinged)(struct h2_session *session);
+};
+
+struct h2_options {
+	enum h2_role role;
+	uint32_t max_concurrent_streams;  /* offered to the peer */
+	uint32_t stream_window_bytes;     /* offered per stream */
+	uint32_t connection_window_bytes; /* offered for the connection */
+	uint32_t max_header_list_bytes;   /* enforced while decoding; over it: stream reset, compression state kept */
+	uint32_t max_frame_bytes;         /* 16384 */
+	struct metric_counter *copied_bytes; /* counts payload bytes that had to be copied; stays 0 */
+};
+
+/* Returns 0 or -ENOMEM. The first bytes out (preface, SETTINGS) are queued. */
+int h2_session_create(struct h2_session **session, const struct h2_options *options,
+		      const struct h2_handler *handler, void *owner);
+
+/* Open streams get closed(H2_CANCEL) first. */
+void h2_session_destroy(struct h2_session *session);
+
+void *h2_session_owner(const struct h2_session *session);
+
+/* Returns 0, or a negative code: the connection is broken (GOAWAY is queued: produce, then close). Not inside its own callbacks. */
+int h2_receive(struct h2_session *session, struct span bytes);
+
+struct h2_sink {
+	/* Frame headers and control frames: copied. */
+	int (*bytes)(void *context, struct span bytes);
+	/* A borrowed slice: takes a reference of its own. */
+	int (*slice)(void *context, struct payload_slice slice);
+	bool (*has_room)(void *context);
+	void *context;
+};
+
+/* Hands frames to the sink while it has room and there are any. Returns 0, or the sink's negative code. */
+int h2_produce(struct h2_session *session, const struct h2_sink *sink);
+
+/* Whether h2_produce would hand out anything (windows permitting). */
+bool h2_wants_produce(const struct h2_session *session);
+
+/* Whether the session is over: GOAWAY sent or received, and no stream left. */
+bool h2_is_finished(const struct h2_session *session);
+
+/* ---- streams, server ---- */
+
+/* Response headers (":status" first). end_stream: nothing follows. Returns 0, -ENOMEM, or -EPIPE (stream is closed). */
+int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count, bool end_stream);
+
+/* ---- streams, client ---- */
+
+/* Opens a stream. Returns 0, -ENOMEM, -EAGAIN (peer's stream limit reached or ids used up, going away). */
+int h2_request(struct h2_session *session, struct h2_stream *stream, const struct h2_header *headers,
+	       size_t count, bool end_stream);
+
+/* Streams that may still be opened now. */
+uint32_t h2_request_room(const struct h2_session *session);
+
+/* ---- streams, both ---- */
+
+/* Queues data; takes a reference of its own. Returns 0, -ENOBUFS (H2_QUEUE_SLICES_MAX), -ENOMEM, -EPIPE. Resumes a deferred stream. */
+int h2_stream_push(struct h2_stream *stream, struct payload_slice slice);
+
+/* There is something to pull again. */
+void h2_stream_resume(struct h2_stream *stream);
+
+/* After the queue: trailers (count > 0) or END_STREAM. The headers are copied. Returns 0 or -ENOMEM, -EPIPE. */
+int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count);
+
+/* Drops what is queued but not a message partly handed out: pushes of whole messages are kept whole. Returns bytes dropped. */
+size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes);
+
+/* RST_STREAM; `closed` follows. */
+void h2_stream_reset(struct h2_stream *stream, uint32_t code);
+
+/* `bytes` of received data have been dealt with: opens stream and connection windows. */
+void h2_consume(struct h2_stream *stream, size_t bytes);
+
+/* ---- connection ---- */
+
+/* First step of a graceful end: GOAWAY with last id 2^31-1 (server). */
+void h2_shutdown_notice(struct h2_session *session);
+/* Final GOAWAY with the real last id; new streams are refused from now on. */
+void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);
+int h2_ping(struct h2_session *session, const uint8_t opaque[8]);
+uint32_t h2_open_stream_count(const struct h2_session *session);
+
+/* Whether the connection began with this; how many bytes are needed to tell at most. RFC 9113 §3.4. */
+#define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+#endif

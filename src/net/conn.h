@@ -1,0 +1,102 @@
+/*
+ * conn: one byte connection on the ring, server's or client's. Embedded in its owner. Thread: the worker's.
+ *
+ *   conn_open ─► OPEN ─┬─ conn_finish_sending ─► DRAINING ─ queue empty ─┐
+ *                      └─ conn_close, error, peer's end ────────────────┴─► CLOSING ─ last completion ─► closed()
+ *
+ * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the conn's.
+ * One receive (multishot) and one gather send are in flight at most.
+ */
+#ifndef NET_CONN_H
+#define NET_CONN_H
+
+#include "base/metric.h"
+#include "net/address.h"
+#include "net/sendq.h"
+#include "uring/worker.h"
+
+struct conn;
+
+enum conn_end {
+	CONN_END_LOCAL,    /* conn_close or conn_finish_sending by the owner */
+	CONN_END_PEER,     /* the peer finished and everything of ours was sent */
+	CONN_END_RESET,    /* reset, broken pipe, unreachable */
+	CONN_END_TIMEOUT,  /* the transport gave up (TCP_USER_TIMEOUT), or the closing drain's deadline */
+	CONN_END_RESOURCE, /* no memory, no operation slot */
+};
+
+struct conn_handler {
+	/* Bytes from the peer, in order; all are taken. Lent until return. conn_close inside is allowed. */
+	void (*received)(struct conn *conn, struct span bytes);
+	/* The peer will send no more (FIN). NULL: the conn closes itself. */
+	void (*peer_finished)(struct conn *conn);
+	/*
+	 * In the flush step of a turn in which conn_wants_flush was called, and whenever a send completed: append what there
+	 * is to send (conn_send…) while conn_has_room; what stays behind is asked for again by itself. NULL: nothing to add.
+	 */
+	void (*produce)(struct conn *conn);
+	/* Last call. `error` is a negative errno or 0. The owner may free the conn inside. */
+	void (*closed)(struct conn *conn, enum conn_end end, int error);
+};
+
+struct conn_options {
+	size_t queue_bytes_max;    /* hard bound of the send queue */
+	size_t queue_bytes_room;   /* conn_has_room while fewer are queued: the soft bound that producers obey */
+	uint32_t linger_ms;        /* CONN draining: how long unsent bytes are waited for */
+};
+
+struct conn_counters { /* shared by the connections of one owner kind; may be NULL */
+	struct metric_counter received_bytes, sent_bytes;
+};
+
+struct conn {
+	const struct conn_handler *handler;
+	struct worker *worker;
+	struct file_ref file;
+	struct address peer;
+	uint8_t state;
+	uint8_t end;                 /* enum conn_end, once known */
+	bool peer_finished, receive_paused, inside_callback;
+	int error;
+	struct sendq queue;
+	struct conn_options options;
+	struct conn_counters *counters;
+	struct op receive_op, send_op, close_op, cancel_op;
+	struct conn_send *send;      /* msghdr and iovecs, only while a send is in flight */
+	struct task flush, sweep;
+	struct worker_starved starved;
+	struct deadline linger;
+};
+
+/*
+ * Starts to receive on `file`. Owns: the file from now on, also on failure (closed then).
+ * Returns 0, or a negative errno (no operation slot): `closed` is not called.
+ */
+int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
+	      const struct conn_handler *handler, const struct conn_options *options);
+
+/* Copies small bytes into the queue. Returns 0, -ENOBUFS (bound), -ENOMEM, or -EPIPE when no longer open. Flushes later. */
+int conn_send(struct conn *conn, struct span bytes);
+
+/* As conn_send; takes a reference of its own. */
+int conn_send_slice(struct conn *conn, struct payload_slice slice);
+
+/* Asks for `produce` in this turn's flush step. Cheap, any number of times. */
+void conn_wants_flush(struct conn *conn);
+
+bool conn_has_room(const struct conn *conn);
+
+/* Stops and resumes receiving (backpressure): bytes stay in the kernel. What is already lent may still arrive once. */
+void conn_pause_receive(struct conn *conn);
+void conn_resume_receive(struct conn *conn);
+
+/* Sends what is queued, then closes. No more appends; bytes still received are dropped. */
+void conn_finish_sending(struct conn *conn);
+
+/* Drops what is queued and closes. Safe in any state and in any callback. */
+void conn_close(struct conn *conn);
+
+/* Whether appends are taken. */
+bool conn_is_open(const struct conn *conn);
+
+#endif

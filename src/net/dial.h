@@ -1,0 +1,43 @@
+/*
+ * dial: a connection to an endpoint, by a deadline. Names are looked up anew at every dial; the addresses are tried in
+ * turn, each with its share of the time. Thread: the worker's.
+ */
+#ifndef NET_DIAL_H
+#define NET_DIAL_H
+
+#include "base/endpoint.h"
+#include "net/dns.h"
+
+struct dial;
+
+/* error 0: `file` is connected and the caller's (TCP_NODELAY, keepalive set). Else a negative errno: -ETIMEDOUT, -ECONNREFUSED, -ENOENT … */
+typedef void dial_done_fn(struct dial *dial, int error, struct file_ref file, const struct address *peer);
+
+struct dial {
+	struct worker *worker;
+	dial_done_fn *done;
+	struct endpoint endpoint;
+	struct dns_query query;
+	struct address addresses[DNS_ADDRESSES_MAX];
+	size_t address_count, address_next;
+	struct file_ref file;
+	struct op connect_op, cancel_op, close_op;
+	struct op_address target;
+	struct deadline deadline;
+	uint64_t due_ms;
+	uint8_t state;
+	bool cancelled;
+	void (*idle)(struct dial *dial); /* after dial_cancel: nothing in flight any more, memory is free to go */
+	int last_error;
+};
+
+/* The dial must be idle. `dns` may be NULL when the endpoint is numeric or unix. `done` is called once, later, unless cancelled. */
+void dial_start(struct dial *dial, struct worker *worker, struct dns *dns, const struct endpoint *endpoint,
+		uint32_t timeout_ms, dial_done_fn *done);
+
+/* `done` will not be called; `idle` (may be NULL) is, when nothing is in flight: at once or later. */
+void dial_cancel(struct dial *dial, void (*idle)(struct dial *dial));
+
+bool dial_is_idle(const struct dial *dial);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * sendq: what a connection has still to send: small copied bytes and slices of shared payloads, in order.
+ * Pure bookkeeping over one worker's memory; thread: the worker's.
+ */
+#ifndef NET_SENDQ_H
+#define NET_SENDQ_H
+
+#include "base/payload.h"
+
+#include <sys/uio.h>
+
+struct sendq_chunk;
+
+struct sendq {
+	struct sendq_chunk *first, *last;
+	size_t bytes;     /* queued and not yet acknowledged by sendq_advance */
+	size_t bytes_max; /* appends beyond it are refused, nothing half taken */
+};
+
+#define SENDQ_IOV_MAX 256 /* one gather send: 64 messages of header + payload, twice; well under UIO_MAXIOV */
+
+/* No memory while empty. */
+void sendq_init(struct sendq *queue, size_t bytes_max);
+
+/* Gives back every reference and all memory. */
+void sendq_finish(struct sendq *queue);
+
+/* Copies. Returns 0, -ENOBUFS (over bytes_max) or -ENOMEM. */
+int sendq_append(struct sendq *queue, struct span bytes);
+
+/* Takes a reference of its own on the payload. Returns as sendq_append. */
+int sendq_append_slice(struct sendq *queue, struct payload_slice slice);
+
+/* Fills iovecs from the front; they stay valid until sendq_advance or sendq_finish, appends included. Returns how many. */
+size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max, size_t *bytes);
+
+/* The first `bytes` have been sent. */
+void sendq_advance(struct sendq *queue, size_t bytes);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * op: one operation in flight, embedded in the object it works for. Thread: the worker's.
+ *
+ *   idle ──op_*()──► armed ──completion, not more──► idle (then `done` is called with armed == false)
+ *                      └──completion, more──► armed (`done` is called, more to come)
+ *
+ * An owner must not free an armed op: it cancels and waits for the last completion.
+ * user_data is kind, generation and slot; a completion whose slot has moved on is a counted no-op.
+ */
+#ifndef URING_OP_H
+#define URING_OP_H
+
+#include "uring/ring.h"
+
+struct worker;
+struct op;
+
+struct completion {
+	int32_t result;    /* ≥ 0, or a negative errno of this kind's table (op.c) */
+	bool more;         /* the op is still armed */
+	bool notification; /* zero-copy send: memory is free now */
+	bool zc_copied;
+	struct span bytes; /* RING_RECEIVE: lent until `done` returns */
+};
+
+typedef void op_done_fn(struct op *op, const struct completion *completion);
+
+struct op {
+	op_done_fn *done;
+	uint32_t slot; /* in the worker's table while armed */
+	uint8_t kind;  /* enum ring_opcode */
+	bool armed;
+};
+
+static inline void op_init(struct op *op)
+{
+	*op = (struct op){ 0 };
+}
+
+/*
+ * Each arms an idle op. Returns 0, -ENOBUFS (operation table full: WORKER_OPS_MAX) or an errno of the submit;
+ * on failure the op stays idle and `done` is not called.
+ */
+
+/* What an accept needs to live until its completion. */
+struct op_address {
+	struct sockaddr_storage storage;
+	socklen_t len;
+};
+
+/* One shot. Result: index of the new file (direct if the ring has a table), or -errno. */
+int op_accept(struct worker *worker, struct op *op, struct file_ref listener, struct op_address *address);
+/* Multishot where the kernel has it (more says so). Result: bytes, 0 at the end, -ENOBUFS: starved (re-armed by the owner later). */
+int op_receive(struct worker *worker, struct op *op, struct file_ref file);
+/* One send per file at a time. `message` and its iovecs live until the completion. Result: bytes sent, may be short. */
+int op_send(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message);
+/* As op_send; first completion is the result with more, then one with notification. -EOPNOTSUPP: not on this kernel. */
+int op_send_zc(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message);
+int op_connect(struct worker *worker, struct op *op, struct file_ref file, const struct op_address *address);
+/* SHUT_RDWR hard-linked to close: ends a multishot receive, sends FIN, frees the file. One completion: the close's. */
+int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file);
+/* SHUT_WR only. */
+int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file);
+/* Close without shutdown (listeners, descriptors that are no sockets). */
+int op_close(struct worker *worker, struct op *op, struct file_ref file);
+/* Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result if it was first). */
+int op_cancel(struct worker *worker, struct op *op, const struct op *target);
+/* One shot; poll(2) events. Result: revents. */
+int op_poll(struct worker *worker, struct op *op, struct file_ref file, uint32_t events);
+int op_read(struct worker *worker, struct op *op, struct file_ref file, struct iovec into);
+
+/* "receive", "send", … */
+const char *op_kind_name(uint8_t kind);
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * worker: a thread's loop over its ring. Also used by the bus thread and by the main thread (signals, admin).
+ *
+ * One turn: post mail (wakes) → run due deadlines → reap completions → run callbacks → deliver mail →
+ * run flush tasks → run sweep tasks → submit and wait.
+ */
+#ifndef URING_WORKER_H
+#define URING_WORKER_H
+
+#include "base/list.h"
+#include "base/metric.h"
+#include "base/wheel.h"
+#include "uring/deadline.h"
+#include "uring/mailbox.h"
+#include "uring/op.h"
+#include "uring/slots.h"
+
+#define WORKERS_MAX 128 /* workers, bus and main: targets of one worker's wakes fit two words */
+
+/* Something to do once at a later step of this turn. Unlinked = not scheduled. */
+struct task {
+	struct list link;
+	void (*run)(struct task *task);
+};
+
+static inline void task_init(struct task *task, void (*run)(struct task *task))
+{
+	list_init(&task->link);
+	task->run = run;
+}
+
+/* Time, brought in so that tests drive it. */
+struct worker_clock {
+	uint64_t (*monotonic_us)(void *context);
+	int64_t (*wall_ms)(void *context); /* since 1970 */
+	void *context;
+};
+
+extern const struct worker_clock worker_clock_system;
+
+struct worker_options {
+	const char *name; /* "worker-0", "bus", "main": label of its metrics; outlives the worker */
+	uint32_t index;   /* 0…WORKERS_MAX - 1, unique in the process */
+	struct ring_options ring;
+	struct worker_clock clock;
+	struct metric_registry *metrics; /* may be NULL */
+};
+
+struct worker_metrics {
+	struct metric_counter submissions, completions, cq_overflows, buffer_starvations, late_completions;
+	struct metric_counter wakes_sent, wakes_failed, letters;
+	struct metric_histogram loop_seconds; /* callbacks' part of a turn, the wait left out */
+	struct metric_gauge ops_in_flight;
+};
+
+struct worker {
+	const char *name;
+	uint32_t index;
+	struct ring *ring;
+	struct slots slots;
+	struct wheel wheel;
+	struct mpsc mailbox;
+	_Atomic bool asleep_hint;     /* a poster may skip the wake while false; see mailbox.c for the order */
+	uint64_t now_us, now_ms;      /* monotonic, of this turn */
+	int64_t wall_ms;              /* of this turn */
+	struct list flush_tasks, sweep_tasks;
+	struct list starved;          /* receives that wait for a buffer (struct worker_starved) */
+	struct worker *wake_targets[WORKERS_MAX];
+	uint64_t wake_pending[WORKERS_MAX / 64];
+	bool stop_requested;
+	struct worker_clock clock;
+	struct worker_metrics metrics;
+	struct metric_registry *registry;
+	void (*before_wait)(struct worker *worker); /* optional hook: drain the ready feeds; set before worker_run */
+	void *context;                /* whoever set before_wait */
+};
+
+/* Creates ring and tables. Thread: any; `why` as in ring_probe. Returns 0 or a negative errno. */
+int worker_init(struct worker *worker, const struct worker_options *options, char *why, size_t why_size);
+
+/* Thread: the one that ran it, or the creator if it never ran. Nothing in flight (CHECK). */
+void worker_finish(struct worker *worker);
+
+/* Runs turns until worker_stop was called and nothing is in flight any more. Returns 0 or the ring's negative errno. */
+int worker_run(struct worker *worker);
+
+/* One turn; waits at most `wait_us`. For tests and for worker_run. */
+int worker_turn(struct worker *worker, uint64_t wait_us);
+
+/* Ends worker_run once the last operation has completed. Thread: the worker's own. */
+void worker_stop(struct worker *worker);
+
+/* Schedules for this turn's step, once however often it is called; from within that step: next turn. */
+void worker_flush_later(struct worker *worker, struct task *task);
+void worker_sweep_later(struct worker *worker, struct task *task);
+
+/*
+ * A receive that ended with -ENOBUFS waits here and is called back when buffers are there.
+ * Embedded; safe to remove by list_remove.
+ */
+struct worker_starved {
+	struct list link;
+	void (*retry)(struct worker_starved *starved);
+};
+void worker_starve(struct worker *worker, struct worker_starved *starved);
+
+/* Operations armed now. */
+uint32_t worker_ops_in_flight(const struct worker *worker);
+
+#endif
