@@ -8,7 +8,7 @@ struct arena_block;
 
 struct arena {
 	struct arena_block *blocks; /* newest first */
-	size_t used_bytes;          /* handed out, all blocks */
+	size_t used_bytes;          /* handed out and lost to alignment, all blocks */
 	size_t max_bytes;           /* used_bytes never exceeds this */
 };
 
@@ -18,7 +18,11 @@ void arena_init(struct arena *arena, size_t max_bytes);
 /* Frees everything; the arena is as after arena_init. */
 void arena_finish(struct arena *arena);
 
-/* Returns memory aligned for any type, zeroed, or NULL (limit, out of memory). Lifetime: arena_finish. */
+/*
+ * Returns memory aligned for any type, zeroed, or NULL (limit, out of memory).
+ * Lifetime: arena_finish.
+ * Limits: what alignment costs counts too.
+ */
 void *arena_alloc(struct arena *arena, size_t bytes);
 
 /* A copy with a NUL behind it (not counted in len). data is NULL when refused. */

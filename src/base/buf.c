@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BUF_FIRST_BYTES 64 /* a short header line or number fits; smaller would be reallocated at once */
+#define BUF_FIRST_BYTES 64 /* a header line fits; smaller would soon grow */
 
 void buf_init(struct buf *buf, size_t max)
 {

@@ -14,7 +14,10 @@ struct fsm {
 	const uint32_t *moves;          /* by state: FSM_TO(next) | … that are allowed */
 };
 
-/* Moves `*state` to `next`; a move that the table does not have is our bug and aborts with both names. */
+/*
+ * Moves `*state` to `next`; a move that the table does not have is our bug: prints the machine's and
+ * both states' names and aborts.
+ */
 void fsm_move(const struct fsm *fsm, uint8_t *state, uint8_t next);
 
 #endif

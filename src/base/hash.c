@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define HASH_FIRST_BUCKETS 16
-#define HASH_MOVES_PER_INSERT 2 /* twice what is needed for the old buckets to be empty before the next growth */
+#define HASH_MOVES_PER_INSERT 2 /* one would just empty the old buckets before the next growth */
 
 /* SipHash (Aumasson, Bernstein 2012), here with 1 round per word and 3 at the end. */
 struct sip {
@@ -85,7 +85,7 @@ void hash_finish(struct hash_table *table)
 	hash_init(table, table->match, table->secret);
 }
 
-/* The one place where a node of this hash is: in `old` until its bucket there has been moved, then in `now`. */
+/* The one place where a node of this hash is: in `old` until that bucket is moved, then in `now`. */
 static struct hash_node **head_of(const struct hash_table *table, uint64_t hash)
 {
 	if (table->old.count) {

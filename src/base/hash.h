@@ -1,7 +1,7 @@
 /*
  * hash: intrusive hash table with a secret (SipHash-1-3), so that peers cannot choose collisions.
- * One thread at a time. Grows by moving a few buckets per insertion: no call takes longer because the
- * table is large. Growth that cannot allocate is put off: insertion never fails.
+ * One thread at a time. Grows by moving a few buckets per insertion: no call takes longer because
+ * the table is large. Growth that cannot allocate is put off: insertion never fails.
  */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H

@@ -222,7 +222,7 @@ void metric_unregister(struct metric_registry *registry, const void *first, size
 	pthread_mutex_unlock(&registry->lock);
 }
 
-/* Seconds without trailing zeros; integers all the way, so that no locale and no rounding has a say. */
+/* Seconds without trailing zeros; integers only, so that neither locale nor rounding has a say. */
 static void append_seconds(struct buf *out, uint64_t us)
 {
 	unsigned digits = 6;

@@ -1,8 +1,9 @@
 /*
  * metric: counters, gauges and histograms that one thread writes and any thread reads.
  *
- * The owner embeds cells (struct metric_counter …) and registers them once; a scrape sums the cells of
- * equal family and labels over all threads. Writing is a relaxed load and store: one writer per cell.
+ * The owner embeds cells (struct metric_counter …) and registers them once; a scrape sums the cells
+ * of equal family and labels over all threads. Writing is a relaxed load and store: one writer per
+ * cell.
  */
 #ifndef BASE_METRIC_H
 #define BASE_METRIC_H
@@ -75,7 +76,7 @@ struct metric_registry *metric_registry_create(void);
 void metric_registry_destroy(struct metric_registry *registry);
 
 /*
- * Registers one cell: `cell` is a metric_counter, metric_gauge or metric_histogram by the family's type.
+ * Registers one cell: a metric_counter, metric_gauge or metric_histogram by the family's type.
  * `labels` is the text between the braces, already escaped ("role=\"session\""), or "". Copied.
  * Lifetime: the cell until metric_unregister or the registry's end. Thread: any.
  * Returns 0 or -ENOMEM.
@@ -83,7 +84,10 @@ void metric_registry_destroy(struct metric_registry *registry);
 int metric_register(struct metric_registry *registry, const struct metric_family *family,
 		    const char *labels, const void *cell);
 
-/* Cells between `first` and `first + bytes` leave; what they counted is kept in the sum (counters, histograms). */
+/*
+ * Cells between `first` and `first + bytes` leave; what counters and histograms counted is kept in
+ * the sum, a gauge's value goes. Thread: any; the cells' writer has stopped.
+ */
 void metric_unregister(struct metric_registry *registry, const void *first, size_t bytes);
 
 /* Prometheus text format 0.0.4, families by name, labels in order of registration. Thread: any. */

@@ -12,8 +12,8 @@ bool mpsc_push(struct mpsc *queue, struct mpsc_node *node)
 	struct mpsc_node *newest = atomic_load_explicit(&queue->newest, memory_order_relaxed);
 
 	/*
-	 * Release, paired with the acquire in mpsc_take_all. Pushes of other threads on top of ours are
-	 * read-modify-writes and so continue our release sequence: taking theirs shows ours too.
+	 * Release, paired with the acquire in mpsc_take_all. Pushes of other threads on top of ours
+	 * are read-modify-writes and continue our release sequence: taking theirs shows ours too.
 	 * No ABA: nodes leave only all at once, so if `newest` is the same, so is all below it.
 	 */
 	do {
@@ -27,7 +27,8 @@ bool mpsc_push(struct mpsc *queue, struct mpsc_node *node)
 struct mpsc_node *mpsc_take_all(struct mpsc *queue)
 {
 	/* Acquire: see mpsc_push. */
-	struct mpsc_node *node = atomic_exchange_explicit(&queue->newest, NULL, memory_order_acquire);
+	struct mpsc_node *node =
+		atomic_exchange_explicit(&queue->newest, NULL, memory_order_acquire);
 	struct mpsc_node *oldest = NULL;
 
 	while (node) {

@@ -1,7 +1,7 @@
 /*
  * mpsc: intrusive queue, many producers, one consumer, never full, lock-free.
  *
- *   push (any thread)  ─► newest ─► … ─► oldest ─► take_all (the one consumer), oldest first
+ *   push (any thread) ─► newest → … → oldest ─► take_all (the consumer), oldest first
  *
  * A node is in at most one queue at a time; its owner guarantees that.
  */
@@ -22,8 +22,9 @@ struct mpsc {
 void mpsc_init(struct mpsc *queue);
 
 /*
- * Thread: any. Returns true if the queue was empty before: the consumer may be asleep and wants a wake-up.
- * Ordering: release, paired with the acquire in mpsc_take_all; what was written before is seen there.
+ * Thread: any. Returns true if the queue was empty before: the consumer may be asleep and wants a
+ * wake-up. Ordering: release, paired with the acquire in mpsc_take_all; what was written before is
+ * seen there.
  */
 bool mpsc_push(struct mpsc *queue, struct mpsc_node *node);
 

@@ -29,7 +29,7 @@ struct payload *payload_copy(struct span bytes)
 
 void payload_get(struct payload *payload, uint32_t count)
 {
-	/* Relaxed: the caller holds a reference, so nothing can be freed meanwhile and nothing is published here. */
+	/* Relaxed: the caller holds a reference, so nothing is freed; nothing is published. */
 	uint32_t before = atomic_fetch_add_explicit(&payload->count, count, memory_order_relaxed);
 
 	CHECK(before > 0 && before <= UINT32_MAX - count);
@@ -41,9 +41,9 @@ void payload_put_many(struct payload *payload, uint32_t count)
 		return;
 
 	/*
-	 * Release: our reads of the bytes come before the free of whoever is last. Acquire: if that is us,
-	 * theirs come before ours. One read-modify-write does both, which ThreadSanitizer understands and a
-	 * fence it does not.
+	 * Release: our reads of the bytes come before the free of whoever is last. Acquire: if that
+	 * is us, theirs come before ours. One read-modify-write does both, because ThreadSanitizer
+	 * does not understand fences.
 	 */
 	uint32_t before = atomic_fetch_sub_explicit(&payload->count, count, memory_order_acq_rel);
 

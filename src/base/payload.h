@@ -1,7 +1,7 @@
 /*
  * payload: immutable bytes with a count, shared between threads.
  *
- *   create ──(count 1, writer fills data[0..len))──► get ×n ──► put ×n ──► freed by the last put
+ *   create → (count 1, writer fills data[0..len)) → get ×n → put ×n → freed by the last put
  *
  * Bytes are written only by the creator, before the payload is shared.
  */
@@ -20,7 +20,7 @@ struct payload {
 
 #define PAYLOAD_BYTES_MAX (64u << 20) /* no message limit may be set above this */
 
-/* Returns a payload with count 1 and `len` bytes to be filled, or NULL (out of memory, over the maximum). */
+/* Returns a payload with count 1 and `len` bytes to be filled; NULL: no memory, over the maximum. */
 struct payload *payload_create(size_t len);
 
 /* As payload_create, filled from `bytes`. */

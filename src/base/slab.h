@@ -1,4 +1,7 @@
-/* slab: objects of one size, with a bound. One thread at a time. Memory returns to the system at slab_finish. */
+/*
+ * slab: objects of one size, with a bound. One thread at a time.
+ * Memory returns to the system at slab_finish.
+ */
 #ifndef BASE_SLAB_H
 #define BASE_SLAB_H
 
@@ -21,6 +24,8 @@ void slab_finish(struct slab *slab);
 
 /* Returns a zeroed object, or NULL (at the bound, out of memory). */
 void *slab_alloc(struct slab *slab);
+
+/* `object` came from this slab. NULL is allowed. */
 void slab_free(struct slab *slab, void *object);
 
 #endif

@@ -73,7 +73,7 @@ bool span_to_int64(struct span text, int64_t *value)
 	return true;
 }
 
-/* Bytes that start a character, by RFC 3629 section 4: how many follow, and the range of the first of them. */
+/* Bytes that start a character (RFC 3629 section 4): how many follow, the range of the first. */
 struct utf8_lead {
 	uint8_t first, last;
 	uint8_t more_count;

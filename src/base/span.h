@@ -64,13 +64,13 @@ ptrdiff_t span_find_byte(struct span text, uint8_t byte);
 /* Without leading and trailing spaces and tabs. */
 struct span span_trim(struct span text);
 
-/* Strict decimal: digits only, no sign, no leading blank. Returns false on overflow or any other byte. */
+/* Strict decimal: digits only, no sign, no blank. Returns false on overflow or any other byte. */
 bool span_to_uint64(struct span text, uint64_t *value);
 
 /* As span_to_uint64, with one leading '-' allowed. */
 bool span_to_int64(struct span text, int64_t *value);
 
-/* Whether the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). NUL is well-formed. */
+/* Whether this is well-formed UTF-8 (RFC 3629: no surrogates, nothing overlong). NUL is allowed. */
 bool span_is_utf8(struct span text);
 
 #endif

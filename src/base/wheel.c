@@ -1,10 +1,10 @@
 #include "base/wheel.h"
 
 /*
- * A timer is on the level of the highest group of six bits in which its time differs from now, in the
- * slot that this group of its time names. So a level holds only slots after the one that now is in, and
- * every slot of a lower level comes before all of a higher one. What differs above the last level waits
- * in that level's slot 0, which is reached when those higher bits change.
+ * A timer is on the level of the highest group of six bits in which its time differs from now, in
+ * the slot that this group of its time names. So a level holds only slots after the one that now is
+ * in, and every slot of a lower level comes before all of a higher one. What differs above the last
+ * level waits in that level's slot 0, which is reached when those higher bits change.
  */
 #define SLOT_BITS 6
 #define TOP_LEVEL (WHEEL_LEVELS - 1)
@@ -63,7 +63,7 @@ void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer)
 	if (timer->is_armed) {
 		timer->is_armed = false;
 		wheel->armed_count--;
-		/* The only one in its slot has the slot's head on both sides, and the head's place names the slot. */
+		/* Alone in its slot: its neighbour is the slot's head, whose place is the slot's. */
 		if (timer->link.next == timer->link.prev) {
 			size_t at = (size_t)(timer->link.next - &wheel->slots[0][0]);
 
@@ -78,7 +78,7 @@ bool wheel_is_armed(const struct wheel_timer *timer)
 	return timer->is_armed;
 }
 
-/* Finds the first slot that holds timers. Returns the time at which it begins, WHEEL_NEVER if there is none. */
+/* Finds the first slot that holds timers. Returns when it begins, WHEEL_NEVER if there is none. */
 static uint64_t first_slot(const struct wheel *wheel, struct place *place)
 {
 	for (unsigned level = 0; level < WHEEL_LEVELS; level++) {

@@ -1,6 +1,6 @@
 /*
- * wheel: hierarchical timing wheel, 1 ms ticks, O(1) arm and cancel. Pure: the caller brings the time.
- * One thread at a time.
+ * wheel: hierarchical timing wheel, 1 ms ticks, O(1) arm and cancel. Pure: the caller brings the
+ * time. One thread at a time.
  */
 #ifndef BASE_WHEEL_H
 #define BASE_WHEEL_H
@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define WHEEL_LEVELS 5 /* 64^5 ms = 12.4 days; a later time is kept at the last level and moved down */
+#define WHEEL_LEVELS 5 /* 64^5 ms = 12.4 days; a later time waits at the last level, then moves down */
 #define WHEEL_SLOTS 64
 
 struct wheel_timer {
@@ -38,12 +38,12 @@ void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer);
 bool wheel_is_armed(const struct wheel_timer *timer);
 
 /*
- * Moves time on (never back); appends every timer that is due to `due` (unarmed then, in order of due_ms).
- * Never early. A timer that is armed while `due` is worked through is due at the next call.
+ * Moves time on (never back); appends every timer that is due to `due` (unarmed then, in order of
+ * due_ms). Never early. A timer that is armed while `due` is worked through is for the next call.
  */
 void wheel_advance(struct wheel *wheel, uint64_t now_ms, struct list *due);
 
-/* A time by which wheel_advance must be called next; never later than the first timer. WHEEL_NEVER if none. */
+/* When wheel_advance must be called next: never later than the first timer. WHEEL_NEVER if none. */
 uint64_t wheel_next_ms(const struct wheel *wheel);
 
 #endif
