@@ -48,7 +48,7 @@ LIBS_auth := -lsodium -lcrypto
 LIBS_uring := -l:liburing.a
 LIBS_net := -lcares -lssl -lcrypto
 LIBS_config := -lyaml
-LIBS_os := -lsystemd -lseccomp
+LIBS_os := -lsystemd
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)	$(2)")

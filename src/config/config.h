@@ -1,0 +1,82 @@
+/*
+ * config: everything the process was told, parsed and checked once, then immutable. Any thread may read.
+ * One table (option.def) makes the struct, the defaults, --help, --print-config and the README's table.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "base/buf.h"
+#include "base/endpoint.h"
+#include "log/log.h"
+
+enum access_log { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
+
+struct config_endpoint {
+	bool set; /* false: empty */
+	struct endpoint endpoint;
+};
+
+#define CONFIG_TYPE_STRING const char *
+#define CONFIG_TYPE_SECRET const char *
+#define CONFIG_TYPE_ENDPOINT struct config_endpoint
+#define CONFIG_TYPE_DURATION uint64_t
+#define CONFIG_TYPE_SIZE uint64_t
+#define CONFIG_TYPE_COUNT uint64_t
+#define CONFIG_TYPE_BOOL bool
+#define CONFIG_TYPE_LEVEL enum log_level
+#define CONFIG_TYPE_FORMAT enum log_format
+#define CONFIG_TYPE_ACCESS enum access_log
+
+/* A service behind the gateway (edge.md §2.3). */
+#define UPSTREAM_NAME_MAX 64
+#define UPSTREAM_ADDRESSES_MAX 64
+#define UPSTREAMS_MAX 256
+#define COMMANDS_MAX 4096
+
+struct config_upstream {
+	char name[UPSTREAM_NAME_MAX + 1];
+	struct endpoint *addresses;
+	size_t address_count;
+	uint64_t deadline_ms;        /* 2s */
+	uint32_t connections;        /* per worker and address; 2 */
+	uint32_t max_in_flight;      /* per worker; 1024 */
+	bool health;                 /* true */
+	uint64_t health_interval_ms; /* 5s */
+};
+
+struct config_command {
+	char *message_type; /* without the trailing '*' when prefix */
+	bool prefix;        /* "fleet.*": anything that begins with "fleet." */
+	uint32_t upstream;  /* index */
+};
+
+struct config {
+#define OPTION(field, kind, variable, fallback, min, max, flags, help) CONFIG_TYPE_##kind field;
+#include "config/option.def"
+#undef OPTION
+	struct config_upstream *upstreams;
+	size_t upstream_count;
+	struct config_command *commands;
+	size_t command_count;
+	struct arena *memory; /* owns all strings and arrays above */
+};
+
+/*
+ * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to `report`, one per line, all of
+ * them, as "<variable>: <what is wrong>" or "<file>:<line>:<column>: <what is wrong>", warnings as "warning: …".
+ * Returns the config, or NULL when there was a mistake (or no memory). Owns: the caller, config_destroy (secrets wiped).
+ */
+struct config *config_load(char *const *environment, struct buf *report);
+void config_destroy(struct config *config);
+
+/* The longest match for a message type; returns the upstream's index or -1. */
+int config_route(const struct config *config, struct span message_type);
+
+/* "--help": usage and the whole table. */
+int config_write_help(struct buf *out, const char *program);
+/* "--print-config": VARIABLE=value lines with default and origin, secrets masked. */
+int config_write_values(const struct config *config, char *const *environment, struct buf *out);
+/* The table of the README, Markdown. */
+int config_write_markdown(struct buf *out);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * feed: the per-stream ring of events. One producer (the bus), one consumer (the worker that owns the stream).
+ *
+ *   bus: feed_push ─► [ p p p p · · · · ] ─► worker: feed_pop
+ *                     tail            head         (indices only grow; index & mask is the place)
+ *
+ * A push into a full ring ends the feed with FEED_OVERFLOWED and takes nothing. The first cause set stays.
+ * Two slots are inline; the ring of full capacity is allocated by the first push that finds them taken.
+ */
+#ifndef HUB_FEED_H
+#define HUB_FEED_H
+
+#include "base/mpsc.h"
+#include "base/payload.h"
+
+enum feed_end {
+	FEED_OPEN,
+	FEED_REVOKED,
+	FEED_OVERFLOWED,
+	FEED_SHUTDOWN,
+	FEED_FAILED, /* another user now owns the session, or memory ran out */
+};
+
+#define FEED_INLINE 2
+
+/* Shared by all feeds of the hub: bytes queued, both sides count. */
+struct feed_budget {
+	_Atomic uint64_t queued_bytes;
+	uint64_t max_bytes;
+};
+
+/* Feeds of one worker that have something to drain. Many feeds, one producer, one consumer. */
+struct feed_ready {
+	struct mpsc queue;
+};
+
+struct feed {
+	/* producer's line */
+	_Alignas(64) _Atomic uint32_t head;
+	uint32_t capacity;        /* power of two */
+	uint32_t ring_from;       /* indices from here on live in `ring` */
+	struct payload **ring;    /* NULL until needed; published by head */
+	/* consumer's line */
+	_Alignas(64) _Atomic uint32_t tail;
+	/* both */
+	_Alignas(64) _Atomic uint32_t end;   /* enum feed_end; set once */
+	_Atomic bool in_ready;               /* already in the ready queue */
+	_Atomic uint64_t queued_bytes;
+	struct mpsc_node ready_node;
+	struct feed_ready *ready;
+	struct feed_budget *budget;
+	struct payload *inline_slots[FEED_INLINE];
+};
+
+/* Thread: the worker, before the feed is registered. */
+void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready, struct feed_budget *budget);
+
+/* Gives back what is queued. Thread: the worker, after the bus has released the feed. */
+void feed_finish(struct feed *feed);
+
+enum feed_push {
+	FEED_PUSHED,
+	FEED_REFUSED, /* ended already, or by this push */
+};
+
+/*
+ * Thread: bus. Consumes one of the caller's references when FEED_PUSHED; keeps the caller's on refusal.
+ * `*wake` is set (never cleared) when the feed entered its ready queue by this call: the worker wants a wake-up.
+ */
+enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake);
+
+/* Thread: bus. Sets the cause unless one is set; queues the feed so that a blocked stream hears of it. Returns whether it was first. */
+bool feed_set_end(struct feed *feed, enum feed_end end, bool *wake);
+
+/* Thread: worker. Returns the next event with its reference, or NULL. */
+struct payload *feed_pop(struct feed *feed);
+
+/* Thread: worker. */
+enum feed_end feed_get_end(const struct feed *feed);
+uint32_t feed_depth(const struct feed *feed);
+
+/*
+ * Thread: worker. Takes the whole ready queue; each feed is out of it then and may enter again at once: the in_ready flag
+ * is cleared before the worker looks at the ring (feed_ready_next does), so that no push is missed.
+ */
+struct mpsc_node *feed_ready_take(struct feed_ready *ready);
+/* Returns the feed of `*node` and moves `*node` on; NULL at the end. */
+struct feed *feed_ready_next(struct mpsc_node **node);
+
+void feed_ready_init(struct feed_ready *ready);
+
+#endif
