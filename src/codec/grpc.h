@@ -41,7 +41,7 @@ void grpc_write_prefix(uint8_t prefix[GRPC_PREFIX_BYTES], uint32_t message_len);
 /* "1S", "100m" … Returns microseconds, or -1 when malformed (more than 8 digits, no unit). Saturates at INT64_MAX. */
 int64_t grpc_parse_timeout(struct span text);
 
-/* Rounds up, largest unit that keeps 8 digits. Returns the length. */
+/* Rounds up, in the finest unit that needs at most 8 digits; 0 is "1n", for it must be positive. Returns the length. */
 size_t grpc_format_timeout(uint64_t us, char text[16]);
 
 /* Percent-encoding of grpc-message: bytes outside 0x20…0x7e and '%' as %XX. */
