@@ -15,8 +15,8 @@ struct fsm {
 };
 
 /*
- * Moves `*state` to `next`; a move that the table does not have is our bug: prints the machine's and
- * both states' names and aborts.
+ * Moves `*state` to `next`; a move that the table does not have is our bug: prints the machine's
+ * and both states' names and aborts.
  */
 void fsm_move(const struct fsm *fsm, uint8_t *state, uint8_t next);
 

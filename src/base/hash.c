@@ -85,7 +85,7 @@ void hash_finish(struct hash_table *table)
 	hash_init(table, table->match, table->secret);
 }
 
-/* The one place where a node of this hash is: in `old` until that bucket is moved, then in `now`. */
+/* The one place where a node of this hash is: in `old` until its bucket moves, then in `now`. */
 static struct hash_node **head_of(const struct hash_table *table, uint64_t hash)
 {
 	if (table->old.count) {

@@ -20,7 +20,7 @@ struct payload {
 
 #define PAYLOAD_BYTES_MAX (64u << 20) /* no message limit may be set above this */
 
-/* Returns a payload with count 1 and `len` bytes to be filled; NULL: no memory, over the maximum. */
+/* Returns a payload with count 1 and `len` bytes to be filled; NULL: no memory, or too long. */
 struct payload *payload_create(size_t len);
 
 /* As payload_create, filled from `bytes`. */

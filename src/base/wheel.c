@@ -63,7 +63,7 @@ void wheel_cancel(struct wheel *wheel, struct wheel_timer *timer)
 	if (timer->is_armed) {
 		timer->is_armed = false;
 		wheel->armed_count--;
-		/* Alone in its slot: its neighbour is the slot's head, whose place is the slot's. */
+		/* Alone in its slot: its neighbour is the slot's head, whose place tells. */
 		if (timer->link.next == timer->link.prev) {
 			size_t at = (size_t)(timer->link.next - &wheel->slots[0][0]);
 

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define WHEEL_LEVELS 5 /* 64^5 ms = 12.4 days; a later time waits at the last level, then moves down */
+#define WHEEL_LEVELS 5 /* 64^5 ms = 12.4 days; a later time waits at the last, then moves down */
 #define WHEEL_SLOTS 64
 
 struct wheel_timer {
