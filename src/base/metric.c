@@ -156,7 +156,7 @@ int metric_register(struct metric_registry *registry, const struct metric_family
 	cell->memory = memory;
 	pthread_mutex_lock(&registry->lock);
 
-	/* An empty group or series that is left behind when memory runs out is not rendered. */
+	/* An empty group that is left behind when memory runs out is not rendered. */
 	struct group *group = group_of(registry, family);
 	struct series *series = group ? series_of(group, labels) : NULL;
 
