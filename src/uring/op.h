@@ -63,7 +63,7 @@ int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file
 int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file);
 /* Close without shutdown (listeners, descriptors that are no sockets). */
 int op_close(struct worker *worker, struct op *op, struct file_ref file);
-/* Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result if it was first). */
+/* -ENOENT at once if `target` is idle. Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result if it was first). */
 int op_cancel(struct worker *worker, struct op *op, const struct op *target);
 /* One shot; poll(2) events. Result: revents. */
 int op_poll(struct worker *worker, struct op *op, struct file_ref file, uint32_t events);
@@ -71,5 +71,30 @@ int op_read(struct worker *worker, struct op *op, struct file_ref file, struct i
 
 /* "receive", "send", … */
 const char *op_kind_name(uint8_t kind);
+
+/* What a result means to the owner; the table in op.c has a row for every errno a kind can give. */
+enum op_outcome {
+	OP_OK,          /* result ≥ 0 */
+	OP_PEER_GONE,   /* the peer or the way to it ended the connection: close; no fault of ours */
+	OP_CANCELLED,   /* we asked for it, or the file was shut down */
+	OP_STARVED,     /* a receive without a buffer: worker_starve, then arm again */
+	OP_RETRY,       /* nothing happened; arm again */
+	OP_LOCAL_LIMIT, /* files or memory of this host: the file at hand is lost or must wait, the listener lives */
+	OP_UNSUPPORTED, /* not with this kernel or this kind of file: use the plain form */
+	OP_GONE,        /* a cancel or shutdown came too late: as good as done */
+	OP_BUG,         /* our own mistake: bad descriptor, bad memory; close */
+	OP_UNKNOWN,     /* no row: logged once per kind and errno; close */
+};
+
+/* Thread: any. */
+enum op_outcome op_classify(uint8_t kind, int32_t result);
+
+/* "peer_gone", … */
+const char *op_outcome_name(enum op_outcome outcome);
+
+static inline bool op_outcome_is_fatal(enum op_outcome outcome)
+{
+	return outcome != OP_OK && outcome != OP_STARVED && outcome != OP_RETRY;
+}
 
 #endif

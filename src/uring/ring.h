@@ -32,7 +32,9 @@ struct ring_features {
 	bool buffer_ring;       /* provided-buffer ring registered */
 	bool multishot_receive;
 	bool send_zc, sendmsg_zc;
+	bool send_zc_report;    /* notifications tell whether the kernel copied (kernel 6.2) */
 	bool msg_ring;
+	bool restricted;        /* the ring accepts only the operations of enum ring_opcode */
 };
 
 struct ring_options {
@@ -50,13 +52,19 @@ struct ring_options {
  */
 int ring_probe(struct ring_features *features, char *why, size_t why_size);
 
+/* One line for the log: "single_issuer defer_taskrun … no send_zc". Returns its length, cut to `size`. */
+size_t ring_features_describe(const struct ring_features *features, char *text, size_t size);
+
 /* Creates the ring disabled. Returns 0 or a negative errno with `why` as in ring_probe. */
 int ring_create(struct ring **ring, const struct ring_options *options, char *why, size_t why_size);
 
 /* Thread: the one that will use it from now on. Returns 0 or a negative errno. */
 int ring_enable(struct ring *ring);
 
-/* Nothing may be in flight. */
+/* Thread: the one that enabled it, as its last call; ring_destroy is then any thread's. */
+void ring_leave(struct ring *ring);
+
+/* Nothing may be in flight. Thread: the one that enabled it, or any after ring_leave. */
 void ring_destroy(struct ring *ring);
 
 const struct ring_features *ring_get_features(const struct ring *ring);
@@ -83,7 +91,8 @@ struct ring_submission {
 	enum ring_opcode opcode;
 	struct file_ref file;
 	uint64_t user_data;
-	bool link; /* hard link to the next submission */
+	bool link;  /* hard link to the next submission: neither outcome of this one stops that one */
+	bool quiet; /* completes only when it fails */
 	union {
 		struct {
 			struct sockaddr *address;
@@ -123,7 +132,8 @@ struct ring_completion {
 
 /*
  * Submits what is queued and waits until a completion is there or `timeout_us` has passed (0: does not
- * wait, but fetches what is ready). Returns 0 or a negative errno other than -ETIME and -EINTR.
+ * wait, but fetches what is ready). Returns 0 or a negative errno other than -ETIME, -EINTR, -EAGAIN and -EBUSY (what
+ * could not be submitted stays queued). -EOVERFLOW: the kernel lost completions, the ring is not to be trusted.
  */
 int ring_enter(struct ring *ring, uint64_t timeout_us);
 
@@ -135,10 +145,14 @@ struct span ring_buffer(struct ring *ring, uint16_t buffer_id, uint32_t len);
 void ring_buffer_return(struct ring *ring, uint16_t buffer_id);
 
 /*
- * Moves a descriptor into the ring's table and closes it; where there is no table, or it is full,
- * the reference is the descriptor itself. Owns: `fd` from now on, as the returned reference.
+ * Moves a descriptor into the ring's table and closes it; where there is no table, or the part of it that is
+ * kept for adopted files (an eighth) is full, the reference is the descriptor itself.
+ * Owns: `fd` from now on, as the returned reference.
  */
 struct file_ref ring_adopt(struct ring *ring, int fd);
+
+/* A direct file was closed (its close has completed). If it was adopted, its place is free again. */
+void ring_file_closed(struct ring *ring, int32_t index);
 
 struct ring_counts {
 	uint64_t submissions, completions, cq_overflows, enters;

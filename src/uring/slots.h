@@ -16,13 +16,40 @@ struct op;
 struct slot {
 	struct op *op;       /* NULL: free */
 	uint32_t generation; /* 24 bits, moves at every release */
-	uint32_t next_free;
+	union {
+		uint32_t next_free;     /* while free */
+		int32_t closing_index;  /* while taken: the direct file that a close gives back, or -1 */
+	};
 };
 
 struct slots {
 	struct slot *table; /* grows by doubling */
-	uint32_t count, free_head, used_count;
+	uint32_t count, free_head, used_count; /* free_head: USER_DATA_NO_SLOT when none is free */
 };
+
+#define USER_DATA_GENERATION_BITS 24
+#define USER_DATA_NO_SLOT UINT32_MAX /* never a slot's index: for completions that belong to no op */
+
+static inline uint64_t user_data_make(uint8_t kind, uint32_t generation, uint32_t slot)
+{
+	return (uint64_t)kind << 56 |
+	       (uint64_t)(generation & ((1u << USER_DATA_GENERATION_BITS) - 1)) << 32 | slot;
+}
+
+static inline uint8_t user_data_kind(uint64_t user_data)
+{
+	return (uint8_t)(user_data >> 56);
+}
+
+static inline uint32_t user_data_generation(uint64_t user_data)
+{
+	return (uint32_t)(user_data >> 32) & ((1u << USER_DATA_GENERATION_BITS) - 1);
+}
+
+static inline uint32_t user_data_slot(uint64_t user_data)
+{
+	return (uint32_t)user_data;
+}
 
 void slots_init(struct slots *slots);
 void slots_finish(struct slots *slots);

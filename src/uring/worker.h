@@ -1,8 +1,9 @@
 /*
  * worker: a thread's loop over its ring. Also used by the bus thread and by the main thread (signals, admin).
  *
- * One turn: post mail (wakes) → run due deadlines → reap completions → run callbacks → deliver mail →
- * run flush tasks → run sweep tasks → submit and wait.
+ * One turn: run due deadlines → reap completions → run callbacks → retry starved receives → deliver mail →
+ * before_wait hook → run flush tasks → run sweep tasks → post mail (wakes) → submit and wait.
+ * A turn is a circle; mail is posted just before the submit that carries it, so that it never waits for a turn.
  */
 #ifndef URING_WORKER_H
 #define URING_WORKER_H
@@ -16,6 +17,11 @@
 #include "uring/slots.h"
 
 #define WORKERS_MAX 128 /* workers, bus and main: targets of one worker's wakes fit two words */
+
+#define WORKER_BATCH 256       /* completions run, or tasks of one step, before the ring is entered again */
+#define WORKER_TURN_MAX 1024   /* completions of one turn: deadlines and flushes must not starve */
+#define WORKER_STARVED_MAX 64  /* starved receives called back in one turn */
+#define WORKER_WAKE_RETRY_US 1000 /* after a wake that the kernel refused */
 
 /* Something to do once at a later step of this turn. Unlinked = not scheduled. */
 struct task {
@@ -65,9 +71,14 @@ struct worker {
 	int64_t wall_ms;              /* of this turn */
 	struct list flush_tasks, sweep_tasks;
 	struct list starved;          /* receives that wait for a buffer (struct worker_starved) */
+	uint32_t starved_batch;       /* called back per turn: ≤ WORKER_STARVED_MAX, ≤ buffers */
 	struct worker *wake_targets[WORKERS_MAX];
 	uint64_t wake_pending[WORKERS_MAX / 64];
+	uint64_t wake_failed[WORKERS_MAX / 64]; /* sent again at wake_retry_us, whatever their hint says */
+	uint64_t wake_retry_us;
+	bool started;                 /* its ring is enabled */
 	bool stop_requested;
+	struct ring_counts counted;   /* already in the metrics */
 	struct worker_clock clock;
 	struct worker_metrics metrics;
 	struct metric_registry *registry;
@@ -78,7 +89,7 @@ struct worker {
 /* Creates ring and tables. Thread: any; `why` as in ring_probe. Returns 0 or a negative errno. */
 int worker_init(struct worker *worker, const struct worker_options *options, char *why, size_t why_size);
 
-/* Thread: the one that ran it, or the creator if it never ran. Nothing in flight (CHECK). */
+/* Thread: any after worker_run has returned; else the one that ran turns. Nothing in flight (CHECK). */
 void worker_finish(struct worker *worker);
 
 /* Runs turns until worker_stop was called and nothing is in flight any more. Returns 0 or the ring's negative errno. */
@@ -90,7 +101,10 @@ int worker_turn(struct worker *worker, uint64_t wait_us);
 /* Ends worker_run once the last operation has completed. Thread: the worker's own. */
 void worker_stop(struct worker *worker);
 
-/* Schedules for this turn's step, once however often it is called; from within that step: next turn. */
+/*
+ * Schedules for this turn's step, once however often it is called; from within that step: next turn.
+ * A step runs at most WORKER_BATCH tasks; the others come first in the next turn, which does not wait.
+ */
 void worker_flush_later(struct worker *worker, struct task *task);
 void worker_sweep_later(struct worker *worker, struct task *task);
 

@@ -1,0 +1,332 @@
+#include "uring/worker.h"
+
+#include "uring/worker_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+/* What the kernel runs of deferred work in one enter at most; a pass that brought less left nothing behind. */
+#define KERNEL_PASS 20
+
+/* ── time ── */
+
+static uint64_t system_monotonic_us(void *context)
+{
+	struct timespec now;
+
+	(void)context;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int64_t system_wall_ms(void *context)
+{
+	struct timespec now;
+
+	(void)context;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+const struct worker_clock worker_clock_system = {
+	.monotonic_us = system_monotonic_us,
+	.wall_ms = system_wall_ms,
+};
+
+static uint64_t clock_us(const struct worker *worker)
+{
+	return worker->clock.monotonic_us(worker->clock.context);
+}
+
+static void clock_read(struct worker *worker)
+{
+	worker->now_us = clock_us(worker);
+	worker->now_ms = worker->now_us / 1000;
+	worker->wall_ms = worker->clock.wall_ms(worker->clock.context);
+}
+
+/* ── metrics ── */
+
+static const struct metric_family family_submissions = {
+	"gateway_ring_submissions_total", "Operations given to the ring.", METRIC_COUNTER };
+static const struct metric_family family_completions = {
+	"gateway_ring_completions_total", "Completions taken from the ring.", METRIC_COUNTER };
+static const struct metric_family family_cq_overflows = {
+	"gateway_ring_cq_overflows_total",
+	"Times the completion queue was found full and the kernel kept the rest.", METRIC_COUNTER };
+static const struct metric_family family_starvations = {
+	"gateway_ring_buffer_starvations_total", "Receives that found no provided buffer.", METRIC_COUNTER };
+static const struct metric_family family_late = {
+	"gateway_ring_late_completions_total",
+	"Completions whose operation was no longer there.", METRIC_COUNTER };
+static const struct metric_family family_in_flight = {
+	"gateway_ring_operations_in_flight", "Operations armed now.", METRIC_GAUGE };
+static const struct metric_family family_wakes_sent = {
+	"gateway_worker_wakes_sent_total", "Wake-ups sent to other threads' rings.", METRIC_COUNTER };
+static const struct metric_family family_wakes_failed = {
+	"gateway_worker_wakes_failed_total", "Wake-ups that the kernel refused; sent again.", METRIC_COUNTER };
+static const struct metric_family family_letters = {
+	"gateway_worker_letters_total", "Letters taken from the mailbox.", METRIC_COUNTER };
+static const struct metric_family family_loop = {
+	"gateway_worker_loop_seconds", "Duration of one turn of the loop without its wait.", METRIC_HISTOGRAM };
+
+static int metrics_register(struct worker *worker)
+{
+	struct worker_metrics *metrics = &worker->metrics;
+	const struct {
+		const struct metric_family *family;
+		const void *cell;
+	} rows[] = {
+		{ &family_submissions, &metrics->submissions },
+		{ &family_completions, &metrics->completions },
+		{ &family_cq_overflows, &metrics->cq_overflows },
+		{ &family_starvations, &metrics->buffer_starvations },
+		{ &family_late, &metrics->late_completions },
+		{ &family_in_flight, &metrics->ops_in_flight },
+		{ &family_wakes_sent, &metrics->wakes_sent },
+		{ &family_wakes_failed, &metrics->wakes_failed },
+		{ &family_letters, &metrics->letters },
+		{ &family_loop, &metrics->loop_seconds },
+	};
+	char labels[64];
+
+	if (!worker->registry)
+		return 0;
+	snprintf(labels, sizeof(labels), "worker=\"%s\"", worker->name);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (metric_register(worker->registry, rows[i].family, labels, rows[i].cell) < 0) {
+			metric_unregister(worker->registry, metrics, sizeof(*metrics));
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static void metrics_update(struct worker *worker, uint64_t end_us)
+{
+	struct ring_counts now = ring_get_counts(worker->ring);
+	struct worker_metrics *metrics = &worker->metrics;
+
+	metric_add(&metrics->submissions, now.submissions - worker->counted.submissions);
+	metric_add(&metrics->completions, now.completions - worker->counted.completions);
+	metric_add(&metrics->cq_overflows, now.cq_overflows - worker->counted.cq_overflows);
+	worker->counted = now;
+	metric_gauge_set(&metrics->ops_in_flight, worker->slots.used_count);
+	metric_observe_us(&metrics->loop_seconds, end_us - worker->now_us);
+}
+
+/* ── life ── */
+
+int worker_init(struct worker *worker, const struct worker_options *options, char *why, size_t why_size)
+{
+	CHECK(options->index < WORKERS_MAX);
+	*worker = (struct worker){
+		.name = options->name,
+		.index = options->index,
+		.clock = options->clock,
+		.registry = options->metrics,
+	};
+	slots_init(&worker->slots);
+	mpsc_init(&worker->mailbox);
+	atomic_init(&worker->asleep_hint, false);
+	list_init(&worker->flush_tasks);
+	list_init(&worker->sweep_tasks);
+	list_init(&worker->starved);
+	clock_read(worker);
+	wheel_init(&worker->wheel, worker->now_ms);
+	worker->starved_batch = options->ring.buffer_count < WORKER_STARVED_MAX
+					? options->ring.buffer_count
+					: WORKER_STARVED_MAX;
+
+	int code = ring_create(&worker->ring, &options->ring, why, why_size);
+
+	if (code < 0)
+		return code;
+	code = metrics_register(worker);
+	if (code < 0) {
+		snprintf(why, why_size, "not enough memory for the metrics of %s", worker->name);
+		ring_destroy(worker->ring);
+		worker->ring = NULL;
+	}
+	return code;
+}
+
+void worker_finish(struct worker *worker)
+{
+	CHECK(worker->slots.used_count == 0);
+	if (worker->registry)
+		metric_unregister(worker->registry, &worker->metrics, sizeof(worker->metrics));
+	ring_destroy(worker->ring);
+	worker->ring = NULL;
+	slots_finish(&worker->slots);
+}
+
+void worker_stop(struct worker *worker)
+{
+	worker->stop_requested = true;
+}
+
+uint32_t worker_ops_in_flight(const struct worker *worker)
+{
+	return worker->slots.used_count;
+}
+
+/* ── steps ── */
+
+void worker_flush_later(struct worker *worker, struct task *task)
+{
+	if (list_is_empty(&task->link))
+		list_push_back(&worker->flush_tasks, &task->link);
+}
+
+void worker_sweep_later(struct worker *worker, struct task *task)
+{
+	if (list_is_empty(&task->link))
+		list_push_back(&worker->sweep_tasks, &task->link);
+}
+
+void worker_starve(struct worker *worker, struct worker_starved *starved)
+{
+	if (list_is_empty(&starved->link))
+		list_push_back(&worker->starved, &starved->link);
+}
+
+/* Runs what was scheduled before, at most a batch; what a task schedules comes after it, next turn. */
+static void tasks_run(struct list *tasks)
+{
+	struct list now;
+	struct list *link;
+
+	list_init(&now);
+	list_splice_back(&now, tasks);
+	for (unsigned i = 0; i < WORKER_BATCH && (link = list_pop_front(&now)) != NULL; i++) {
+		struct task *task = CONTAINER_OF(link, struct task, link);
+
+		task->run(task);
+	}
+	list_splice_back(&now, tasks);
+	list_splice_back(tasks, &now);
+}
+
+/*
+ * Every buffer whose completion was seen is back in the ring by now, so a receive armed again finds one,
+ * or completions that bring them back are already waiting: no timer is needed. Those that starve again
+ * go to the end of the list.
+ */
+static void starved_retry(struct worker *worker)
+{
+	struct list *link;
+
+	for (uint32_t i = 0; i < worker->starved_batch; i++) {
+		link = list_pop_front(&worker->starved);
+		if (!link)
+			return;
+		struct worker_starved *starved = CONTAINER_OF(link, struct worker_starved, link);
+
+		starved->retry(starved);
+	}
+}
+
+/* Reaps a batch, runs it, and asks the kernel for more until a pass brings less than it may. */
+static int completions_run(struct worker *worker)
+{
+	struct ring_completion batch[WORKER_BATCH];
+	uint32_t count = 0;
+
+	for (uint32_t total = 0; total < WORKER_TURN_MAX; total += count) {
+		count = ring_reap(worker->ring, batch, WORKER_BATCH);
+		for (uint32_t i = 0; i < count; i++)
+			op_complete(worker, &batch[i]);
+		if (count < KERNEL_PASS)
+			break;
+		int code = ring_enter(worker->ring, 0);
+
+		if (code < 0)
+			return code;
+	}
+	return 0;
+}
+
+static bool has_work(struct worker *worker)
+{
+	return !list_is_empty(&worker->flush_tasks) || !list_is_empty(&worker->sweep_tasks) ||
+	       !mpsc_is_empty(&worker->mailbox);
+}
+
+static bool is_done(struct worker *worker)
+{
+	return worker->stop_requested && worker->slots.used_count == 0 && !has_work(worker);
+}
+
+/* How long the turn may wait: until the next deadline or wake-up to repeat, not at all with work left. */
+static uint64_t wait_limit(struct worker *worker, uint64_t wait_us, uint64_t now_us)
+{
+	uint64_t next_ms = wheel_next_ms(&worker->wheel);
+	uint64_t until_us = next_ms < UINT64_MAX / 1000 ? next_ms * 1000 : UINT64_MAX;
+
+	if (has_work(worker) || !list_is_empty(&worker->starved) || is_done(worker))
+		return 0;
+	if (worker->wake_retry_us && worker->wake_retry_us < until_us)
+		until_us = worker->wake_retry_us;
+	if (until_us == UINT64_MAX)
+		return wait_us;
+	if (until_us <= now_us)
+		return 0;
+	return wait_us < until_us - now_us ? wait_us : until_us - now_us;
+}
+
+/* ── the loop ── */
+
+static int start(struct worker *worker)
+{
+	worker->started = true;
+	return ring_enable(worker->ring);
+}
+
+/*
+ * Deadlines first, while the turn's time is fresh. Reap, then run: callbacks queue, they do not submit.
+ * From `asleep` on, posters send a wake-up: the looks at the mailbox and (before_wait) at the feeds must
+ * come after it. Flush after all that may produce bytes, sweep after all that may still use what it frees.
+ * Wakes ride on the submit that ends the turn.
+ */
+int worker_turn(struct worker *worker, uint64_t wait_us)
+{
+	int code = worker->started ? 0 : start(worker);
+
+	if (code < 0)
+		return code;
+	clock_read(worker);
+	deadlines_run(worker);
+	code = completions_run(worker);
+	if (code < 0)
+		return code;
+	starved_retry(worker);
+	mailbox_set_asleep(worker, true);
+	mailbox_deliver(worker);
+	if (worker->before_wait)
+		worker->before_wait(worker);
+	tasks_run(&worker->flush_tasks);
+	tasks_run(&worker->sweep_tasks);
+	if (wakes_post(worker))
+		wait_us = 0;
+
+	uint64_t end_us = clock_us(worker);
+
+	code = ring_enter(worker->ring, wait_limit(worker, wait_us, end_us));
+	mailbox_set_asleep(worker, false);
+	metrics_update(worker, end_us);
+	return code;
+}
+
+int worker_run(struct worker *worker)
+{
+	int code;
+
+	do {
+		code = worker_turn(worker, RING_WAIT_FOREVER);
+	} while (code == 0 && !is_done(worker));
+	if (worker->started)
+		ring_leave(worker->ring);
+	return code;
+}

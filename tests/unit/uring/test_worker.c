@@ -1,0 +1,293 @@
+#include "unit/uring/rig.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+/* ── echo over TCP, server and client in one worker, both with direct descriptors ── */
+
+#define ECHO_CONNECTIONS 20
+#define ECHO_BYTES 300000
+
+struct echo_end {
+	struct worker *worker;
+	struct file_ref file;
+	struct op receive, send, close;
+	struct worker_starved starved;
+	struct msghdr message;
+	struct iovec iov;
+	uint8_t *queue; /* what is still to be sent */
+	size_t queued, sent;
+	size_t received;
+	bool is_client, closing, closed, peer_ended;
+	struct echo_run *run;
+};
+
+struct echo_run {
+	struct worker worker;
+	struct op accept[4];
+	struct op_address accept_from[4];
+	struct op listener_close;
+	struct file_ref listener;
+	struct echo_end ends[ECHO_CONNECTIONS * 2];
+	struct op connects[ECHO_CONNECTIONS];
+	struct op_address to;
+	unsigned accepted, clients_done;
+	uint64_t starvations;
+};
+
+static void echo_send(struct echo_end *end);
+static void echo_close(struct echo_end *end);
+
+static uint8_t echo_byte(size_t position)
+{
+	return (uint8_t)(position * 31 + position / 251);
+}
+
+static void echo_on_close(struct op *op, const struct completion *completion)
+{
+	struct echo_end *end = CONTAINER_OF(op, struct echo_end, close);
+
+	assert_int_equal(completion->result, 0);
+	end->closed = true;
+}
+
+static void echo_on_send(struct op *op, const struct completion *completion)
+{
+	struct echo_end *end = CONTAINER_OF(op, struct echo_end, send);
+
+	assert_true(completion->result > 0);
+	end->sent += (size_t)completion->result;
+	if (end->sent < end->queued)
+		echo_send(end);
+	else if (end->peer_ended && !end->closing)
+		echo_close(end);
+}
+
+static void echo_send(struct echo_end *end)
+{
+	end->iov = (struct iovec){ end->queue + end->sent, end->queued - end->sent };
+	end->message = (struct msghdr){ .msg_iov = &end->iov, .msg_iovlen = 1 };
+	assert_int_equal(op_send(end->worker, &end->send, end->file, &end->message), 0);
+}
+
+static void echo_close(struct echo_end *end)
+{
+	end->closing = true;
+	list_remove(&end->starved.link);
+	assert_int_equal(op_shutdown_close(end->worker, &end->close, end->file), 0);
+}
+
+static void echo_receive(struct echo_end *end)
+{
+	assert_int_equal(op_receive(end->worker, &end->receive, end->file), 0);
+}
+
+static void echo_on_retry(struct worker_starved *starved)
+{
+	echo_receive(CONTAINER_OF(starved, struct echo_end, starved));
+}
+
+static void echo_take_in(struct echo_end *end, struct span bytes)
+{
+	for (size_t i = 0; i < bytes.len; i++)
+		assert_int_equal(bytes.data[i], echo_byte(end->received + i));
+	if (!end->is_client) {
+		memcpy(end->queue + end->queued, bytes.data, bytes.len);
+		end->queued += bytes.len;
+		if (!end->send.armed)
+			echo_send(end);
+	}
+	end->received += bytes.len;
+	if (end->is_client && end->received == ECHO_BYTES) {
+		end->run->clients_done++;
+		echo_close(end);
+	}
+}
+
+static void echo_on_receive(struct op *op, const struct completion *completion)
+{
+	struct echo_end *end = CONTAINER_OF(op, struct echo_end, receive);
+
+	if (completion->result > 0) {
+		echo_take_in(end, completion->bytes);
+	} else if (completion->result == -ENOBUFS) {
+		end->run->starvations++;
+		if (!end->closing)
+			worker_starve(end->worker, &end->starved);
+		return;
+	} else {
+		assert_int_equal(completion->result, 0);
+		end->peer_ended = true;
+		if (!end->closing && !end->send.armed)
+			echo_close(end);
+		return;
+	}
+	if (!completion->more && !end->closing)
+		echo_receive(end);
+}
+
+static struct echo_end *echo_open(struct echo_run *run, unsigned index, struct file_ref file)
+{
+	struct echo_end *end = &run->ends[index];
+
+	*end = (struct echo_end){ .worker = &run->worker, .file = file, .run = run };
+	end->receive.done = echo_on_receive;
+	end->send.done = echo_on_send;
+	end->close.done = echo_on_close;
+	end->starved.retry = echo_on_retry;
+	list_init(&end->starved.link);
+	end->queue = malloc(ECHO_BYTES);
+	assert_non_null(end->queue);
+	return end;
+}
+
+
+static struct echo_run *echo_current; /* the run whose listener accepts */
+
+static void echo_accepted(struct op *op, const struct completion *completion)
+{
+	struct echo_run *run = echo_current;
+	ptrdiff_t which = op - run->accept;
+
+	if (completion->result == -ECANCELED || completion->result == -EINVAL)
+		return;
+	assert_true(completion->result >= 0);
+	const struct sockaddr_in *from = (const void *)&run->accept_from[which].storage;
+
+	assert_int_equal(from->sin_family, AF_INET);
+	assert_int_equal(from->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	bool direct = ring_get_features(run->worker.ring)->direct_files;
+	struct echo_end *end =
+		echo_open(run, ECHO_CONNECTIONS + run->accepted,
+			  (struct file_ref){ .index = completion->result, .direct = direct });
+
+	run->accepted++;
+	echo_receive(end);
+	assert_int_equal(op_accept(&run->worker, op, run->listener, &run->accept_from[which]), 0);
+}
+
+static void echo_connected(struct op *op, const struct completion *completion)
+{
+	struct echo_run *run = echo_current;
+	struct echo_end *end = &run->ends[op - run->connects];
+
+	assert_int_equal(completion->result, 0);
+	for (size_t i = 0; i < ECHO_BYTES; i++)
+		end->queue[i] = echo_byte(i);
+	end->queued = ECHO_BYTES;
+	echo_send(end);
+	echo_receive(end);
+}
+
+static bool echo_is_over(const struct echo_run *run)
+{
+	for (unsigned i = 0; i < ECHO_CONNECTIONS * 2; i++) {
+		if (!run->ends[i].closed)
+			return false;
+	}
+	return true;
+}
+
+/* Returns how often a receive starved. */
+static uint64_t echo_run(const struct ring_options *options)
+{
+	struct echo_run *run = aligned_alloc(64, sizeof(*run));
+	struct sockaddr_in address;
+
+	assert_non_null(run);
+	memset(run, 0, sizeof(*run));
+	echo_current = run;
+	rig_worker_init(&run->worker, 0, options);
+	/* A queue that overflows submits, which only an enabled ring takes. */
+	assert_int_equal(worker_turn(&run->worker, 0), 0);
+	run->listener = ring_adopt(run->worker.ring, rig_listen(&address));
+	for (unsigned i = 0; i < 4; i++) {
+		run->accept[i].done = echo_accepted;
+		assert_int_equal(
+			op_accept(&run->worker, &run->accept[i], run->listener, &run->accept_from[i]), 0);
+	}
+	memcpy(&run->to.storage, &address, sizeof(address));
+	run->to.len = sizeof(address);
+	for (unsigned i = 0; i < ECHO_CONNECTIONS; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		struct echo_end *end = echo_open(run, i, ring_adopt(run->worker.ring, fd));
+
+		end->is_client = true;
+		run->connects[i].done = echo_connected;
+		assert_int_equal(op_connect(&run->worker, &run->connects[i], end->file, &run->to), 0);
+	}
+	uint64_t end_us = worker_clock_system.monotonic_us(NULL) + 60000000;
+
+	while (!echo_is_over(run)) {
+		assert_int_equal(worker_turn(&run->worker, 100000), 0);
+		assert_true(worker_clock_system.monotonic_us(NULL) < end_us);
+	}
+	assert_int_equal(run->clients_done, ECHO_CONNECTIONS);
+
+	/* The listener ends its accepts by being shut down. */
+	struct rig_op closing;
+
+	rig_op_init(&closing);
+	assert_int_equal(op_shutdown_close(&run->worker, &closing.op, run->listener), 0);
+	rig_drain(&run->worker);
+	assert_int_equal(closing.result, 0);
+	for (unsigned i = 0; i < ECHO_CONNECTIONS * 2; i++)
+		free(run->ends[i].queue);
+	uint64_t starvations = run->starvations;
+
+	assert_int_equal(metric_value(&run->worker.metrics.buffer_starvations), starvations);
+	assert_int_equal(metric_value(&run->worker.metrics.late_completions), 0);
+	worker_finish(&run->worker);
+	free(run);
+	return starvations;
+}
+
+static void echo_over_tcp_with_direct_files(void **state)
+{
+	(void)state;
+	unsigned before = rig_fd_count();
+
+	echo_run(&rig_ring_options);
+	assert_int_equal(rig_fd_count(), before);
+}
+
+static void echo_without_a_file_table(void **state)
+{
+	(void)state;
+	unsigned before = rig_fd_count();
+	struct ring_options options = rig_ring_options;
+
+	options.file_slots = 0;
+	echo_run(&options);
+	assert_int_equal(rig_fd_count(), before);
+}
+
+static void starved_receives_resume_and_lose_nothing(void **state)
+{
+	(void)state;
+	struct ring_options options = rig_ring_options;
+
+	options.buffer_count = 2;
+	options.buffer_bytes = 512;
+	assert_true(echo_run(&options) > 0);
+}
+
+static void echo_with_a_tiny_submission_queue(void **state)
+{
+	(void)state;
+	struct ring_options options = rig_ring_options;
+
+	options.sq_entries = 2;
+	echo_run(&options);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(echo_over_tcp_with_direct_files),
+		cmocka_unit_test(echo_without_a_file_table),
+		cmocka_unit_test(starved_receives_resume_and_lose_nothing),
+		cmocka_unit_test(echo_with_a_tiny_submission_queue),
+	};
+	return cmocka_run_group_tests_name("worker", tests, NULL, NULL);
+}
