@@ -81,6 +81,7 @@ bool wheel_is_armed(const struct wheel_timer *timer)
 /* Finds the first slot that holds timers. Returns when it begins, WHEEL_NEVER if there is none. */
 static uint64_t first_slot(const struct wheel *wheel, struct place *place)
 {
+	*place = (struct place){ 0, 0 };
 	for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
 		unsigned here = slot_of(wheel->now_ms, level);
 		uint64_t slots = wheel->occupied[level] & UINT64_MAX << here;

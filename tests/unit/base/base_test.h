@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Runs `body` in a child. Whether it died of SIGABRT; what it printed to standard error is in `text`. */
+/* Runs `body` in a child. Returns whether SIGABRT ended it; `text` is what it said to stderr. */
 __attribute__((unused)) static bool aborts(void (*body)(void), char *text, size_t text_bytes)
 {
 	int ends[2];

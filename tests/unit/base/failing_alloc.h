@@ -1,6 +1,7 @@
 /*
- * failing_alloc: malloc, calloc and realloc that can be told to fail. A test includes this, then the .c file
- * under test, so that only that file's calls go through here (the archive's copy is then not linked).
+ * failing_alloc: malloc, calloc and realloc that can be told to fail. A test includes this, then
+ * the .c file under test, so that only that file's calls go through here (the archive's copy is then
+ * not linked).
  */
 #ifndef TESTS_FAILING_ALLOC_H
 #define TESTS_FAILING_ALLOC_H

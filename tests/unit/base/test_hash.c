@@ -9,8 +9,8 @@ static const struct hash_secret counting = {
 };
 
 /*
- * SipHash-1-3 of the bytes 00 01 … of length 0 to 63 under the secret 00 01 … 0f, made with OpenSSL's SIPHASH
- * (c-rounds 1, d-rounds 3).
+ * SipHash-1-3 of the bytes 00 01 02 and so on, of length 0 to 63, under the secret 00 01 to 0f, from
+ * OpenSSL's SIPHASH (c-rounds 1, d-rounds 3).
  */
 static const uint64_t siphash_1_3[64] = {
 	UINT64_C(0xabac0158050fc4dc), UINT64_C(0xc9f49bf37d57ca93),
@@ -163,7 +163,8 @@ static void hash_agrees_with_a_plain_array_under_random_use(void **state)
 	for (unsigned step = 0; step < 60000; step++) {
 		struct entry *entry = &entries[random_next(&seed) % COUNT];
 
-		assert_ptr_equal(hash_find(&table, key_of(entry)), entry->is_in ? &entry->node : NULL);
+		assert_ptr_equal(hash_find(&table, key_of(entry)),
+				 entry->is_in ? &entry->node : NULL);
 		if (entry->is_in) {
 			hash_remove(&table, &entry->node);
 			entry->is_in = false;
@@ -194,7 +195,8 @@ static void hash_moves_a_few_buckets_per_insertion(void **state)
 		if (before.old.count && table.old.count)
 			assert_in_range(table.moved_count - before.moved_count, 0, 2);
 		if (before.old.count)
-			assert_true(table.now.count == before.now.count); /* done before the next growth */
+			/* A move is done before the next growth. */
+			assert_true(table.now.count == before.now.count);
 		moving += table.old.count != 0;
 	}
 	assert_true(moving > COUNT / 4);

@@ -42,7 +42,7 @@ static void list_is_empty_after_init(void **state)
 
 static void list_keeps_the_order_of_pushes(void **state)
 {
-	struct item items[4] = { { .number = 1 }, { .number = 2 }, { .number = 3 }, { .number = 4 } };
+	struct item items[] = { { .number = 1 }, { .number = 2 }, { .number = 3 }, { .number = 4 } };
 	struct list head;
 
 	(void)state;

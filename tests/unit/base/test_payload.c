@@ -11,7 +11,7 @@ static void payload_is_born_with_one_reference(void **state)
 	struct payload *payload = payload_create(3);
 
 	(void)state;
-	assert_non_null(payload);
+	CHECK(payload);
 	assert_int_equal(atomic_load(&payload->count), 1);
 	memcpy(payload->data, "abc", 3);
 	assert_true(span_equal(payload_span(payload), SPAN("abc")));
@@ -40,7 +40,10 @@ static void payload_refuses_more_than_the_maximum(void **state)
 	payload_put(largest);
 	assert_null(payload_create((size_t)PAYLOAD_BYTES_MAX + 1));
 	assert_null(payload_create(SIZE_MAX));
-	assert_null(payload_copy(span_make("", SIZE_MAX)));
+
+	volatile size_t too_long = SIZE_MAX; /* or the compiler warns of what is tested here */
+
+	assert_null(payload_copy(span_make("", too_long)));
 }
 
 static void payload_counts_many_in_one_step(void **state)
@@ -131,6 +134,7 @@ static void payload_is_shared_by_threads_and_freed_by_the_last(void **state)
 		struct payload *payload = payload_create(64);
 		pthread_t threads[SHARERS];
 
+		CHECK(payload);
 		memset(payload->data, 1, 64);
 		payload_get(payload, SHARERS);
 		for (int i = 0; i < SHARERS; i++)

@@ -221,7 +221,8 @@ static void span_is_utf8_agrees_with_the_values_for_every_class_of_four_bytes(vo
 
 			good += wanted;
 			if (span_is_utf8(span_make(bytes, len)) != wanted)
-				fail_msg("%02x %02x %02x %02x", bytes[0], bytes[1], bytes[2], bytes[3]);
+				fail_msg("%02x %02x %02x %02x", bytes[0], bytes[1], bytes[2],
+					 bytes[3]);
 		}
 	}
 	assert_true(good > 0);

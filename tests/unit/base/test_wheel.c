@@ -310,7 +310,10 @@ static void wheel_agrees_with_a_sorted_model_over_big_jumps(void **state)
 
 	(void)state;
 	for (size_t round = 0; round < ARRAY_LEN(starts) * 4; round++) {
-		model = (struct model){ .now_ms = starts[round % ARRAY_LEN(starts)], .seed = round + 1 };
+		model = (struct model){
+			.now_ms = starts[round % ARRAY_LEN(starts)],
+			.seed = round + 1,
+		};
 		wheel_init(&model.wheel, model.now_ms);
 		for (size_t i = 0; i < MODEL_TIMERS; i++)
 			wheel_timer_init(&model.timers[i]);
