@@ -1,11 +1,15 @@
 /*
  * conn: one byte connection on the ring, server's or client's. Embedded in its owner. Thread: the worker's.
  *
- *   conn_open ─► OPEN ─┬─ conn_finish_sending ─► DRAINING ─ queue empty ─┐
- *                      └─ conn_close, error, peer's end ────────────────┴─► CLOSING ─ last completion ─► closed()
+ *   conn_open ─► OPEN ─┬─ conn_finish_sending ─► DRAINING ─ queue empty, SHUT_WR ─► LINGERING ─┐
+ *                      │  (or peer's FIN)           └─ peer's FIN was here, deadline ─┐        │ peer's FIN, deadline
+ *                      └─ conn_close, error ──────────────────────────────────────────┴────────┴─► CLOSING
+ *   CLOSING ─ last completion ─► closed()
  *
  * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the conn's.
- * One receive (multishot) and one gather send are in flight at most.
+ * One receive (multishot) and one gather send are in flight at most. Callbacks come from the worker's turn, never from
+ * inside conn_open or another conn_ function. While lingering, what the peer still sends is read and dropped:
+ * closing over unread bytes would make the kernel reset the connection and destroy our last bytes on their way.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -21,7 +25,7 @@ enum conn_end {
 	CONN_END_LOCAL,    /* conn_close or conn_finish_sending by the owner */
 	CONN_END_PEER,     /* the peer finished and everything of ours was sent */
 	CONN_END_RESET,    /* reset, broken pipe, unreachable */
-	CONN_END_TIMEOUT,  /* the transport gave up (TCP_USER_TIMEOUT), or the closing drain's deadline */
+	CONN_END_TIMEOUT,  /* the transport gave up (TCP_USER_TIMEOUT), or unsent bytes at the linger deadline */
 	CONN_END_RESOURCE, /* no memory, no operation slot */
 };
 
@@ -40,12 +44,15 @@ struct conn_handler {
 };
 
 struct conn_options {
-	size_t queue_bytes_max;    /* hard bound of the send queue */
-	size_t queue_bytes_room;   /* conn_has_room while fewer are queued: the soft bound that producers obey */
-	uint32_t linger_ms;        /* CONN draining: how long unsent bytes are waited for */
+	size_t queue_bytes_max;  /* hard bound of the send queue */
+	size_t queue_bytes_room; /* conn_has_room while fewer are queued: the soft bound that producers obey */
+	uint32_t linger_ms;      /* how long unsent bytes are waited for; 0: CONN_LINGER_MS */
 };
 
-struct conn_counters { /* shared by the connections of one owner kind; may be NULL */
+#define CONN_LINGER_MS 5000      /* long enough for a slow mobile peer, short against the shutdown's 10 s */
+#define CONN_LINGER_READ_MS 1000 /* for the peer's FIN after ours, at most linger_ms */
+
+struct conn_counters { /* shared by the connections of one owner kind and worker; may be NULL */
 	struct metric_counter received_bytes, sent_bytes;
 };
 
@@ -53,16 +60,17 @@ struct conn {
 	const struct conn_handler *handler;
 	struct worker *worker;
 	struct file_ref file;
-	struct address peer;
-	uint8_t state;
-	uint8_t end;                 /* enum conn_end, once known */
-	bool peer_finished, receive_paused, inside_callback;
+	struct address peer; /* unknown; the owner may set it after conn_open, as may be `counters` */
+	uint8_t state;       /* zeroed memory is a closed conn */
+	uint8_t end;         /* enum conn_end, once known */
+	bool peer_finished, receive_paused;
+	bool producing, close_started, close_done;
 	int error;
 	struct sendq queue;
 	struct conn_options options;
 	struct conn_counters *counters;
 	struct op receive_op, send_op, close_op, cancel_op;
-	struct conn_send *send;      /* msghdr and iovecs, only while a send is in flight */
+	struct conn_send *send; /* msghdr and iovecs, only while a send is in flight */
 	struct task flush, sweep;
 	struct worker_starved starved;
 	struct deadline linger;
@@ -75,11 +83,17 @@ struct conn {
 int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
 	      const struct conn_handler *handler, const struct conn_options *options);
 
-/* Copies small bytes into the queue. Returns 0, -ENOBUFS (bound), -ENOMEM, or -EPIPE when no longer open. Flushes later. */
+/*
+ * Copies bytes into the queue; they leave in this turn's flush step. Returns 0, -ENOBUFS (bound), -ENOMEM, or -EPIPE when no
+ * longer open; on failure nothing was taken.
+ */
 int conn_send(struct conn *conn, struct span bytes);
 
 /* As conn_send; takes a reference of its own. */
 int conn_send_slice(struct conn *conn, struct payload_slice slice);
+
+/* As conn_send_slice, but takes over the caller's reference. On failure it stays the caller's. */
+int conn_give_slice(struct conn *conn, struct payload_slice slice);
 
 /* Asks for `produce` in this turn's flush step. Cheap, any number of times. */
 void conn_wants_flush(struct conn *conn);
@@ -90,7 +104,7 @@ bool conn_has_room(const struct conn *conn);
 void conn_pause_receive(struct conn *conn);
 void conn_resume_receive(struct conn *conn);
 
-/* Sends what is queued, then closes. No more appends; bytes still received are dropped. */
+/* Sends what is queued, then closes. No more appends; bytes still received are dropped. No-op when no longer open. */
 void conn_finish_sending(struct conn *conn);
 
 /* Drops what is queued and closes. Safe in any state and in any callback. */

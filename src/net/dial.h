@@ -1,6 +1,10 @@
 /*
  * dial: a connection to an endpoint, by a deadline. Names are looked up anew at every dial; the addresses are tried in
  * turn, each with its share of the time. Thread: the worker's.
+ *
+ *   IDLE ─ dial_start ─► STARTED ─► (RESOLVING ─►) CONNECTING ─► IDLE, done()
+ *                                                  ▲        └─ failed ─► CLOSING ─► next address, or IDLE, done()
+ *   dial_cancel: what is in flight is cancelled or closed; then IDLE, idle()
  */
 #ifndef NET_DIAL_H
 #define NET_DIAL_H
@@ -10,11 +14,16 @@
 
 struct dial;
 
-/* error 0: `file` is connected and the caller's (TCP_NODELAY, keepalive set). Else a negative errno: -ETIMEDOUT, -ECONNREFUSED, -ENOENT … */
+/*
+ * error 0: `file` is connected and the caller's (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT set), `peer` lent until return.
+ * Else a negative errno, `file` none and `peer` NULL: -ETIMEDOUT, -ECONNREFUSED, -ENOENT (no such name or unix socket), …
+ * of the last address tried. The dial is idle again: it may be started or freed inside.
+ */
 typedef void dial_done_fn(struct dial *dial, int error, struct file_ref file, const struct address *peer);
 
-struct dial {
+struct dial { /* zeroed memory is an idle dial */
 	struct worker *worker;
+	struct dns *dns;
 	dial_done_fn *done;
 	struct endpoint endpoint;
 	struct dns_query query;
@@ -24,6 +33,7 @@ struct dial {
 	struct op connect_op, cancel_op, close_op;
 	struct op_address target;
 	struct deadline deadline;
+	struct task begin;
 	uint64_t due_ms;
 	uint8_t state;
 	bool cancelled;
@@ -31,7 +41,10 @@ struct dial {
 	int last_error;
 };
 
-/* The dial must be idle. `dns` may be NULL when the endpoint is numeric or unix. `done` is called once, later, unless cancelled. */
+/*
+ * The dial must be idle. `dns` may be NULL when the endpoint is numeric or unix (else the dial ends -EINVAL).
+ * `done` is called once, later, unless cancelled.
+ */
 void dial_start(struct dial *dial, struct worker *worker, struct dns *dns, const struct endpoint *endpoint,
 		uint32_t timeout_ms, dial_done_fn *done);
 

@@ -1,6 +1,10 @@
 /*
  * sendq: what a connection has still to send: small copied bytes and slices of shared payloads, in order.
  * Pure bookkeeping over one worker's memory; thread: the worker's.
+ *
+ *   first ─► chunk ─► chunk ◄─ last        a chunk: | copied bytes ──►   ◄── segments |
+ *
+ * A segment is a run of the chunk's own bytes or a slice of a payload; nothing that was gathered ever moves.
  */
 #ifndef NET_SENDQ_H
 #define NET_SENDQ_H
@@ -22,7 +26,7 @@ struct sendq {
 /* No memory while empty. */
 void sendq_init(struct sendq *queue, size_t bytes_max);
 
-/* Gives back every reference and all memory. */
+/* Gives back every reference and all memory. The queue is then empty and may be used again. */
 void sendq_finish(struct sendq *queue);
 
 /* Copies. Returns 0, -ENOBUFS (over bytes_max) or -ENOMEM. */
@@ -31,10 +35,16 @@ int sendq_append(struct sendq *queue, struct span bytes);
 /* Takes a reference of its own on the payload. Returns as sendq_append. */
 int sendq_append_slice(struct sendq *queue, struct payload_slice slice);
 
-/* Fills iovecs from the front; they stay valid until sendq_advance or sendq_finish, appends included. Returns how many. */
+/* As sendq_append_slice, but takes over the caller's reference. On failure it stays the caller's. */
+int sendq_give_slice(struct sendq *queue, struct payload_slice slice);
+
+/*
+ * Fills iovecs from the front; they stay valid until sendq_advance or sendq_finish, appends included.
+ * Returns how many; `bytes` is their sum.
+ */
 size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max, size_t *bytes);
 
-/* The first `bytes` have been sent. */
+/* The first `bytes` have been sent; at most what is queued (CHECK). */
 void sendq_advance(struct sendq *queue, size_t bytes);
 
 #endif

@@ -1,0 +1,258 @@
+#include "net/sendq.h"
+
+#include "base/check.h"
+#include "net/pool.h"
+
+#include <errno.h>
+
+struct segment {
+	struct payload *payload; /* one reference, or NULL: bytes of this chunk */
+	const uint8_t *data;
+	uint32_t len;
+};
+
+#define CHUNK_ROOM (POOL_CHUNK_BYTES - sizeof(void *) - 4 * sizeof(uint16_t))
+
+/* Bytes grow up from the start of `room`, segments grow down from its end: segment n is the nth from there. */
+struct sendq_chunk {
+	struct sendq_chunk *next;
+	uint16_t bytes_used;
+	uint16_t segment_first, segment_count; /* [first, count) are queued */
+	_Alignas(struct segment) uint8_t room[CHUNK_ROOM];
+};
+
+_Static_assert(sizeof(struct sendq_chunk) <= POOL_CHUNK_BYTES, "a chunk is one block of the pool");
+_Static_assert(CHUNK_ROOM % sizeof(void *) == 0, "segments are aligned from the end");
+
+/* A larger copy gets a payload of its own: one iovec instead of many. */
+#define COPY_MAX ((size_t)1024)
+
+static struct segment *chunk_segment(const struct sendq_chunk *chunk, uint32_t index)
+{
+	struct segment *end = (struct segment *)(void *)(chunk->room + CHUNK_ROOM);
+
+	return end - 1 - index;
+}
+
+static size_t chunk_room(const struct sendq_chunk *chunk)
+{
+	return CHUNK_ROOM - chunk->bytes_used - chunk->segment_count * sizeof(struct segment);
+}
+
+void sendq_init(struct sendq *queue, size_t bytes_max)
+{
+	*queue = (struct sendq){ .bytes_max = bytes_max };
+}
+
+static int chunk_add(struct sendq *queue)
+{
+	struct sendq_chunk *chunk = pool_take(POOL_CHUNK);
+
+	if (!chunk)
+		return -ENOMEM;
+	chunk->next = NULL;
+	chunk->bytes_used = 0;
+	chunk->segment_first = 0;
+	chunk->segment_count = 0;
+	if (queue->last)
+		queue->last->next = chunk;
+	else
+		queue->first = chunk;
+	queue->last = chunk;
+	return 0;
+}
+
+static void chunk_drop_first(struct sendq *queue)
+{
+	struct sendq_chunk *chunk = queue->first;
+
+	queue->first = chunk->next;
+	if (!queue->first)
+		queue->last = NULL;
+	pool_give(POOL_CHUNK, chunk);
+}
+
+static struct segment *chunk_last_segment(const struct sendq_chunk *chunk)
+{
+	if (!chunk || chunk->segment_count == chunk->segment_first)
+		return NULL;
+	return chunk_segment(chunk, chunk->segment_count - 1u);
+}
+
+static void chunk_add_segment(struct sendq_chunk *chunk, struct segment segment)
+{
+	*chunk_segment(chunk, chunk->segment_count) = segment;
+	chunk->segment_count++;
+}
+
+/* How many bytes a copy can put into this chunk, joined to its last segment or in one of their own. */
+static size_t chunk_copy_room(const struct sendq_chunk *chunk)
+{
+	if (!chunk)
+		return 0;
+
+	const struct segment *last = chunk_last_segment(chunk);
+	size_t room = chunk_room(chunk);
+
+	if (last && !last->payload)
+		return room;
+	return room > sizeof(struct segment) ? room - sizeof(struct segment) : 0;
+}
+
+static void chunk_copy(struct sendq_chunk *chunk, struct span bytes)
+{
+	struct segment *last = chunk_last_segment(chunk);
+	uint8_t *target = chunk->room + chunk->bytes_used;
+
+	memcpy(target, bytes.data, bytes.len);
+	chunk->bytes_used = (uint16_t)(chunk->bytes_used + bytes.len);
+	if (last && !last->payload)
+		last->len += (uint32_t)bytes.len;
+	else
+		chunk_add_segment(chunk, (struct segment){ .data = target, .len = (uint32_t)bytes.len });
+}
+
+static int append_large(struct sendq *queue, struct span bytes)
+{
+	struct payload *payload = payload_copy(bytes);
+
+	if (!payload)
+		return -ENOMEM;
+
+	int code = sendq_give_slice(
+		queue, (struct payload_slice){ .payload = payload, .len = (uint32_t)bytes.len });
+
+	if (code)
+		payload_put(payload);
+	return code;
+}
+
+int sendq_append(struct sendq *queue, struct span bytes)
+{
+	if (bytes.len == 0)
+		return 0;
+	if (bytes.len > queue->bytes_max || queue->bytes > queue->bytes_max - bytes.len)
+		return -ENOBUFS;
+	if (bytes.len > COPY_MAX)
+		return append_large(queue, bytes);
+
+	struct sendq_chunk *chunk = queue->last;
+	size_t here = chunk_copy_room(chunk);
+
+	if (here > bytes.len)
+		here = bytes.len;
+	if (here < bytes.len && chunk_add(queue) < 0)
+		return -ENOMEM;
+	if (here > 0)
+		chunk_copy(chunk, span_first(bytes, here));
+	if (here < bytes.len)
+		chunk_copy(queue->last, span_from(bytes, here));
+	queue->bytes += bytes.len;
+	return 0;
+}
+
+int sendq_append_slice(struct sendq *queue, struct payload_slice slice)
+{
+	if (slice.len == 0)
+		return 0;
+
+	int code = sendq_give_slice(queue, slice);
+
+	/* After, not before: the caller's own reference keeps the payload alive until this returns. */
+	if (code == 0)
+		payload_get(slice.payload, 1);
+	return code;
+}
+
+int sendq_give_slice(struct sendq *queue, struct payload_slice slice)
+{
+	CHECK(slice.offset <= slice.payload->len && slice.len <= slice.payload->len - slice.offset);
+	if (slice.len == 0) {
+		payload_put(slice.payload);
+		return 0;
+	}
+	if (slice.len > queue->bytes_max || queue->bytes > queue->bytes_max - slice.len)
+		return -ENOBUFS;
+	if ((!queue->last || chunk_room(queue->last) < sizeof(struct segment)) && chunk_add(queue) < 0)
+		return -ENOMEM;
+
+	chunk_add_segment(queue->last, (struct segment){ .payload = slice.payload,
+							 .data = slice.payload->data + slice.offset,
+							 .len = slice.len });
+	queue->bytes += slice.len;
+	return 0;
+}
+
+size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max, size_t *bytes)
+{
+	size_t count = 0;
+
+	*bytes = 0;
+	for (const struct sendq_chunk *chunk = queue->first; chunk; chunk = chunk->next) {
+		for (uint32_t i = chunk->segment_first; i < chunk->segment_count; i++) {
+			const struct segment *segment = chunk_segment(chunk, i);
+
+			if (count == iov_max)
+				return count;
+			iov[count++] = (struct iovec){ .iov_base = (void *)(uintptr_t)segment->data,
+						       .iov_len = segment->len };
+			*bytes += segment->len;
+		}
+	}
+	return count;
+}
+
+/* References on one payload that are given up in one step. */
+struct put_batch {
+	struct payload *payload;
+	uint32_t count;
+};
+
+static void put_later(struct put_batch *batch, struct payload *payload)
+{
+	if (batch->payload != payload) {
+		payload_put_many(batch->payload, batch->count);
+		*batch = (struct put_batch){ .payload = payload };
+	}
+	batch->count++;
+}
+
+/* Takes `bytes` off the front of the chunk. Returns how many it did not have. */
+static size_t chunk_advance(struct sendq_chunk *chunk, size_t bytes, struct put_batch *batch)
+{
+	while (chunk->segment_first < chunk->segment_count) {
+		struct segment *segment = chunk_segment(chunk, chunk->segment_first);
+
+		if (bytes < segment->len) {
+			segment->data += bytes;
+			segment->len -= (uint32_t)bytes;
+			return 0;
+		}
+		bytes -= segment->len;
+		if (segment->payload)
+			put_later(batch, segment->payload);
+		chunk->segment_first++;
+	}
+	return bytes;
+}
+
+void sendq_advance(struct sendq *queue, size_t bytes)
+{
+	struct put_batch batch = { 0 };
+
+	CHECK(bytes <= queue->bytes);
+	queue->bytes -= bytes;
+	while (queue->first) {
+		bytes = chunk_advance(queue->first, bytes, &batch);
+		if (queue->first->segment_first < queue->first->segment_count)
+			break;
+		chunk_drop_first(queue);
+	}
+	payload_put_many(batch.payload, batch.count);
+	CHECK(bytes == 0 && (queue->bytes == 0) == (queue->first == NULL));
+}
+
+void sendq_finish(struct sendq *queue)
+{
+	sendq_advance(queue, queue->bytes);
+}
