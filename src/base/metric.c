@@ -39,6 +39,7 @@ struct group {
 struct metric_registry {
 	pthread_mutex_t lock; /* over all below; the cells themselves are atomics */
 	struct list groups;
+	size_t series_count; /* ≤ METRIC_SERIES_MAX */
 };
 
 static void bump(_Atomic uint64_t *cell, uint64_t amount)
@@ -68,6 +69,7 @@ struct metric_registry *metric_registry_create(void)
 		return NULL;
 	}
 	list_init(&registry->groups);
+	registry->series_count = 0;
 	return registry;
 }
 
@@ -126,7 +128,8 @@ static struct group *group_of(struct metric_registry *registry, const struct met
 	return group;
 }
 
-static struct series *series_of(struct group *group, const char *labels)
+static struct series *series_of(struct metric_registry *registry, struct group *group,
+				const char *labels)
 {
 	LIST_FOR_EACH(&group->series, link) {
 		struct series *series = CONTAINER_OF(link, struct series, link);
@@ -134,6 +137,9 @@ static struct series *series_of(struct group *group, const char *labels)
 		if (strcmp(series->labels, labels) == 0)
 			return series;
 	}
+
+	if (registry->series_count == METRIC_SERIES_MAX)
+		return NULL;
 
 	size_t bytes = strlen(labels) + 1;
 	struct series *series = calloc(1, sizeof(*series) + bytes);
@@ -143,6 +149,7 @@ static struct series *series_of(struct group *group, const char *labels)
 	memcpy(series->labels, labels, bytes);
 	list_init(&series->cells);
 	list_push_back(&group->series, &series->link);
+	registry->series_count++;
 	return series;
 }
 
@@ -156,9 +163,9 @@ int metric_register(struct metric_registry *registry, const struct metric_family
 	cell->memory = memory;
 	pthread_mutex_lock(&registry->lock);
 
-	/* An empty group that is left behind when memory runs out is not rendered. */
+	/* An empty group that is left behind on failure is not rendered. */
 	struct group *group = group_of(registry, family);
-	struct series *series = group ? series_of(group, labels) : NULL;
+	struct series *series = group ? series_of(registry, group, labels) : NULL;
 
 	if (series)
 		list_push_back(&series->cells, &cell->link);
@@ -205,8 +212,6 @@ static void series_drop_cells(struct series *series, enum metric_type type, cons
 		list_remove(&cell->link);
 		free(cell);
 	}
-	if (type == METRIC_GAUGE && list_is_empty(&series->cells))
-		series_destroy(series);
 }
 
 void metric_unregister(struct metric_registry *registry, const void *first, size_t bytes)
@@ -215,9 +220,15 @@ void metric_unregister(struct metric_registry *registry, const void *first, size
 	LIST_FOR_EACH(&registry->groups, group_link) {
 		struct group *group = CONTAINER_OF(group_link, struct group, link);
 
-		LIST_FOR_EACH(&group->series, link)
-			series_drop_cells(CONTAINER_OF(link, struct series, link),
-					  group->family->type, first, bytes);
+		LIST_FOR_EACH(&group->series, link) {
+			struct series *series = CONTAINER_OF(link, struct series, link);
+
+			series_drop_cells(series, group->family->type, first, bytes);
+			if (group->family->type == METRIC_GAUGE && list_is_empty(&series->cells)) {
+				series_destroy(series);
+				registry->series_count--;
+			}
+		}
 	}
 	pthread_mutex_unlock(&registry->lock);
 }

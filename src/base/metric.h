@@ -70,6 +70,9 @@ struct metric_family {
 	enum metric_type type;
 };
 
+/* Families times label sets, all workers together; more means that a label holds what a peer chose. */
+#define METRIC_SERIES_MAX 16384
+
 struct metric_registry; /* its own lock; never taken on a request's way */
 
 struct metric_registry *metric_registry_create(void);
@@ -79,7 +82,7 @@ void metric_registry_destroy(struct metric_registry *registry);
  * Registers one cell: a metric_counter, metric_gauge or metric_histogram by the family's type.
  * `labels` is the text between the braces, already escaped ("role=\"session\""), or "". Copied.
  * Lifetime: the cell until metric_unregister or the registry's end. Thread: any.
- * Returns 0 or -ENOMEM.
+ * Returns 0 or -ENOMEM (out of memory, or METRIC_SERIES_MAX reached): the cell is then not rendered.
  */
 int metric_register(struct metric_registry *registry, const struct metric_family *family,
 		    const char *labels, const void *cell);

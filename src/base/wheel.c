@@ -84,7 +84,7 @@ static uint64_t first_slot(const struct wheel *wheel, struct place *place)
 	*place = (struct place){ 0, 0 };
 	for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
 		unsigned here = slot_of(wheel->now_ms, level);
-		uint64_t slots = wheel->occupied[level] & UINT64_MAX << here;
+		uint64_t slots = wheel->occupied[level];
 		unsigned bits = level * SLOT_BITS;
 
 		if (level == TOP_LEVEL)
@@ -92,6 +92,7 @@ static uint64_t first_slot(const struct wheel *wheel, struct place *place)
 		if (slots == 0)
 			continue;
 		*place = (struct place){ level, (unsigned)__builtin_ctzll(slots) };
+		CHECK(place->slot >= here);
 		return ((wheel->now_ms >> bits) + (place->slot - here)) << bits;
 	}
 	if (wheel->occupied[TOP_LEVEL] & 1) {

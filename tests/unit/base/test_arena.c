@@ -109,6 +109,24 @@ static void arena_used_never_exceeds_the_limit(void **state)
 	}
 }
 
+static void arena_alignment_counts_against_the_limit(void **state)
+{
+	struct arena arena;
+
+	(void)state;
+	/* A large piece of its own leaves the first block with more room than the limit has. */
+	arena_init(&arena, 5000);
+	assert_non_null(arena_copy(&arena, SPAN("a")).data);
+	assert_non_null(arena_alloc(&arena, 4000));
+	assert_int_equal(arena.used_bytes, 4002);
+	assert_null(arena_alloc(&arena, 998));
+	assert_null(arena_alloc(&arena, 985));
+	assert_int_equal(arena.used_bytes, 4002);
+	assert_non_null(arena_alloc(&arena, 984));
+	assert_int_equal(arena.used_bytes, 5000);
+	arena_finish(&arena);
+}
+
 static void arena_copy_adds_a_nul(void **state)
 {
 	struct arena arena;
@@ -184,6 +202,7 @@ int main(void)
 		cmocka_unit_test(arena_zero_bytes_are_a_place_of_their_own),
 		cmocka_unit_test(arena_gives_exactly_its_limit),
 		cmocka_unit_test(arena_used_never_exceeds_the_limit),
+		cmocka_unit_test(arena_alignment_counts_against_the_limit),
 		cmocka_unit_test(arena_copy_adds_a_nul),
 		cmocka_unit_test(arena_copy_counts_its_nul),
 		cmocka_unit_test(arena_large_piece_leaves_the_current_block_in_use),

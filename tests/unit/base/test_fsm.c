@@ -63,6 +63,26 @@ static void fsm_aborts_on_numbers_that_are_no_state(void **state)
 	assert_aborts(move, "door may not move from (no such state) to shut");
 }
 
+static void move_past_the_last_state(void)
+{
+	static const uint32_t anywhere[DOOR_COUNT] = { UINT32_MAX, UINT32_MAX, UINT32_MAX };
+	const struct fsm loose = {
+		.name = "loose",
+		.state_count = DOOR_COUNT,
+		.state_names = door_names,
+		.moves = anywhere,
+	};
+	uint8_t state = DOOR_OPEN;
+
+	fsm_move(&loose, &state, DOOR_COUNT);
+}
+
+static void fsm_aborts_on_a_table_that_names_more_than_its_states(void **state)
+{
+	(void)state;
+	assert_aborts(move_past_the_last_state, "loose may not move from open to (no such state)");
+}
+
 static void fsm_holds_thirty_two_states(void **state)
 {
 	const char *names[FSM_STATES_MAX];
@@ -91,6 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fsm_moves_along_the_table_and_nowhere_else),
 		cmocka_unit_test(fsm_aborts_on_numbers_that_are_no_state),
+		cmocka_unit_test(fsm_aborts_on_a_table_that_names_more_than_its_states),
 		cmocka_unit_test(fsm_holds_thirty_two_states),
 	};
 

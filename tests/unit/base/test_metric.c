@@ -290,6 +290,27 @@ static void metric_register_survives_every_failing_allocation(void **state)
 	}
 }
 
+static void metric_register_refuses_more_series_than_the_maximum(void **state)
+{
+	struct metric_registry *registry = metric_registry_create();
+	struct metric_counter counter = { 0 };
+	struct metric_gauge gauge = { 0 };
+	char labels[32];
+
+	(void)state;
+	assert_int_equal(metric_register(registry, &connected, "", &gauge), 0);
+	for (int i = 1; i < METRIC_SERIES_MAX; i++) {
+		snprintf(labels, sizeof(labels), "n=\"%d\"", i);
+		assert_non_null(series_of(registry, group_of(registry, &requests), labels));
+	}
+	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), -ENOMEM);
+	assert_int_equal(metric_register(registry, &requests, "n=\"1\"", &counter), 0);
+	metric_unregister(registry, &gauge, sizeof(gauge)); /* its series goes: room for one */
+	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), 0);
+	assert_int_equal(metric_register(registry, &requests, "n=\"y\"", &counter), -ENOMEM);
+	metric_registry_destroy(registry);
+}
+
 static void metric_render_into_a_small_buffer_fails_as_a_whole(void **state)
 {
 	struct metric_registry *registry = metric_registry_create();
@@ -385,6 +406,7 @@ int main(void)
 		cmocka_unit_test(metric_unregister_takes_the_range_and_no_neighbour),
 		cmocka_unit_test(metric_register_checks_that_a_name_has_one_type),
 		cmocka_unit_test(metric_register_survives_every_failing_allocation),
+		cmocka_unit_test(metric_register_refuses_more_series_than_the_maximum),
 		cmocka_unit_test(metric_render_into_a_small_buffer_fails_as_a_whole),
 		cmocka_unit_test(metric_render_beside_writers_never_goes_back),
 	};
