@@ -10,6 +10,7 @@
 #ifndef CODEC_H2_H
 #define CODEC_H2_H
 
+#include "base/list.h"
 #include "base/metric.h"
 #include "base/payload.h"
 
@@ -42,25 +43,40 @@ enum h2_headers_kind {
 #define H2_QUEUE_SLICES 4 /* inline; more go to a grown array, up to H2_QUEUE_SLICES_MAX */
 #define H2_QUEUE_SLICES_MAX 1024
 
-/* Embedded in the owner's call. Zeroed by the owner before use. */
+/* Embedded in the owner's call. Zeroed by the owner before use; read only for the owner. */
 struct h2_stream {
-	struct h2_session *session; /* NULL: closed */
+	struct h2_session *session; /* NULL: not open */
+	struct list link;           /* in the session's streams */
 	int32_t id;
-	bool deferred;          /* nothing to send: waits for h2_stream_resume */
-	bool finish;            /* trailers or END_STREAM once the queue is empty */
-	bool responded, local_closed;
-	uint32_t queue_first, queue_count, queue_cap;
-	size_t queue_bytes;     /* in the queue, not yet handed to the sink */
+	bool deferred;            /* nothing to send: waits for h2_stream_resume */
+	bool finish;              /* trailers or END_STREAM once the queue is empty */
+	bool responded;           /* server: headers are on their way */
+	bool local_closed;        /* our END_STREAM is on its way, nothing may follow */
+	bool local_ended;         /* our END_STREAM has been handed to the sink */
+	bool remote_ended;        /* the peer's END_STREAM has come */
+	bool is_reset;            /* RST_STREAM is on its way: no more events but `closed` */
+	bool reset_when_ended;    /* h2_stream_reset(NO_ERROR) waits for our END_STREAM */
+	bool has_final_headers;   /* client: a response other than 1xx has come */
+	bool front_partial;       /* a part of the first queued slice has been handed out */
+	uint16_t status;          /* client: of the header block being read */
+	uint32_t header_bytes;    /* of the header block being read; name + value + 32 each */
+	size_t unconsumed_bytes;  /* received, not yet given to h2_consume */
+	uint32_t queue_first, queue_count, queue_cap; /* ring; queue_cap 0: the inline one */
+	size_t queue_bytes;       /* in the queue, not yet handed to the sink */
 	struct payload_slice inline_queue[H2_QUEUE_SLICES];
 	struct payload_slice *grown_queue;
 	struct h2_trailers *trailers;
-	void *internal;
 };
 
 struct h2_handler {
-	/* A stream begins (server). Returns its stream, or NULL: refused (REFUSED_STREAM). */
+	/*
+	 * Called from h2_receive and h2_produce. The handler may call everything of this header on the session and its
+	 * streams but h2_receive, h2_produce and h2_session_destroy. `closed` may free the stream, no other call may.
+	 */
+
+	/* A stream begins (server). Returns its stream, zeroed, or NULL: refused (REFUSED_STREAM). */
 	struct h2_stream *(*opened)(struct h2_session *session, int32_t stream_id);
-	/* One header field, already checked by nghttp2. Lent. Returns 0, or an h2_error code that resets the stream. */
+	/* One header field, pseudo-headers too, already checked by nghttp2. Lent. Returns 0, or an h2_error code that resets the stream. */
 	int (*header)(struct h2_stream *stream, struct span name, struct span value);
 	void (*headers_done)(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream);
 	/* Lent bytes. The window is opened again only by h2_consume. */
@@ -69,7 +85,10 @@ struct h2_handler {
 	void (*ended)(struct h2_stream *stream);
 	/* Space in windows and connection for this stream and its queue is empty: push slices, finish, or leave it (deferred). May be NULL. */
 	void (*pull)(struct h2_stream *stream);
-	/* Last call for the stream: both sides ended (code H2_NO_ERROR) or reset. Its queue has been given back. */
+	/*
+	 * Last call for the stream: ended (code H2_NO_ERROR) or reset. Its queue has been given back.
+	 * A reset with NO_ERROR before our response (server) or the peer's (client) was whole is told as H2_CANCEL.
+	 */
 	void (*closed)(struct h2_stream *stream, uint32_t code);
 	/* The peer goes away: streams above last_stream_id will not be answered (they get closed(REFUSED_STREAM)). May be NULL. */
 	void (*goaway)(struct h2_session *session, int32_t last_stream_id, uint32_t code);
@@ -88,24 +107,27 @@ struct h2_options {
 	struct metric_counter *copied_bytes; /* counts payload bytes that had to be copied; stays 0 */
 };
 
-/* Returns 0 or -ENOMEM. The first bytes out (preface, SETTINGS) are queued. */
+/* Returns 0 or -ENOMEM. The first bytes out (preface, SETTINGS) are queued. Lifetime: `handler` as the session's. */
 int h2_session_create(struct h2_session **session, const struct h2_options *options,
 		      const struct h2_handler *handler, void *owner);
 
-/* Open streams get closed(H2_CANCEL) first. */
+/* Open streams get closed(H2_CANCEL) first. Not inside the session's own callbacks. */
 void h2_session_destroy(struct h2_session *session);
 
 void *h2_session_owner(const struct h2_session *session);
 
-/* Returns 0, or a negative code: the connection is broken (GOAWAY is queued: produce, then close). Not inside its own callbacks. */
+/*
+ * Returns 0, or a negative code: the connection is broken (GOAWAY is queued: produce, then close). -EPROTO, -ENOMEM,
+ * -EPIPE (broken before, or GOAWAY with an error sent). Not inside its own callbacks.
+ */
 int h2_receive(struct h2_session *session, struct span bytes);
 
 struct h2_sink {
-	/* Frame headers and control frames: copied. */
+	/* 0 or a negative code, which ends h2_produce and breaks the session. Frame headers and control frames: copied. */
 	int (*bytes)(void *context, struct span bytes);
 	/* A borrowed slice: takes a reference of its own. */
 	int (*slice)(void *context, struct payload_slice slice);
-	bool (*has_room)(void *context);
+	bool (*has_room)(void *context); /* asked before each frame: one of max_frame_bytes + 9 may still come after true */
 	void *context;
 };
 
@@ -115,12 +137,15 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink);
 /* Whether h2_produce would hand out anything (windows permitting). */
 bool h2_wants_produce(const struct h2_session *session);
 
-/* Whether the session is over: GOAWAY sent or received, and no stream left. */
+/*
+ * Whether the session is over: GOAWAY sent or received and no stream left, or a GOAWAY with an error has been handed to
+ * the sink. What remains is to send what the sink has, and to close.
+ */
 bool h2_is_finished(const struct h2_session *session);
 
 /* ---- streams, server ---- */
 
-/* Response headers (":status" first). end_stream: nothing follows. Returns 0, -ENOMEM, or -EPIPE (stream is closed). */
+/* Response headers (":status" first), once. end_stream: nothing follows. Returns 0, -ENOMEM, or -EPIPE (stream is closed). */
 int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count, bool end_stream);
 
 /* ---- streams, client ---- */
@@ -140,13 +165,30 @@ int h2_stream_push(struct h2_stream *stream, struct payload_slice slice);
 /* There is something to pull again. */
 void h2_stream_resume(struct h2_stream *stream);
 
-/* After the queue: trailers (count > 0) or END_STREAM. The headers are copied. Returns 0 or -ENOMEM, -EPIPE. */
+/*
+ * After the queue: trailers (count > 0) or END_STREAM, once. The headers are copied. Returns 0 or -ENOMEM, -EPIPE.
+ * A server's trailers behind an empty queue need no window; END_STREAM alone, behind data already out, does.
+ */
 int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count);
 
-/* Drops what is queued but not a message partly handed out: pushes of whole messages are kept whole. Returns bytes dropped. */
+/* Drops what is queued behind the first `keep_bytes` bytes. Returns bytes dropped. */
 size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes);
 
-/* RST_STREAM; `closed` follows. */
+/*
+ * Bytes still queued of a slice that has been handed out in part: with one slice a message, what must be kept so that
+ * no message is cut.
+ */
+static inline size_t h2_stream_partial_bytes(const struct h2_stream *stream)
+{
+	const struct payload_slice *queue = stream->grown_queue ? stream->grown_queue : stream->inline_queue;
+
+	return stream->front_partial ? queue[stream->queue_first].len : 0;
+}
+
+/*
+ * RST_STREAM; `closed` follows from h2_produce. The queue is given back, events stop. H2_NO_ERROR after
+ * h2_stream_finish waits until our END_STREAM is out, and is not sent if the peer has ended too (RFC 9113 §8.1).
+ */
 void h2_stream_reset(struct h2_stream *stream, uint32_t code);
 
 /* `bytes` of received data have been dealt with: opens stream and connection windows. */
@@ -156,7 +198,7 @@ void h2_consume(struct h2_stream *stream, size_t bytes);
 
 /* First step of a graceful end: GOAWAY with last id 2^31-1 (server). */
 void h2_shutdown_notice(struct h2_session *session);
-/* Final GOAWAY with the real last id; new streams are refused from now on. */
+/* Final GOAWAY with the real last id; new streams are ignored from now on. With an error code the session ends with it. */
 void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);
 int h2_ping(struct h2_session *session, const uint8_t opaque[8]);
 uint32_t h2_open_stream_count(const struct h2_session *session);

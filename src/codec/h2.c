@@ -1,0 +1,508 @@
+#include "codec/h2_internal.h"
+
+#include <stdlib.h>
+
+#define MAX_SETTINGS 32          /* entries of one SETTINGS frame; nghttp2's default */
+#define MAX_OUTBOUND_ACK 256     /* PING and SETTINGS answers that a peer may leave unread */
+#define MAX_CONTINUATIONS 8      /* frames of one header block; with 16 KiB each beyond any header limit of ours */
+#define RESETS_BURST 1000        /* RST_STREAM from a client: CVE-2023-44487; nghttp2's defaults */
+#define RESETS_PER_S 33
+#define FIELD_OVERHEAD_BYTES 32  /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
+#define STREAM_ID_MAX INT32_MAX
+
+int h2_code_from_framing(int result)
+{
+	if (result == 0)
+		return 0;
+	return result == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
+}
+
+static struct h2_stream *stream_of(nghttp2_session *framing, int32_t stream_id)
+{
+	return nghttp2_session_get_stream_user_data(framing, stream_id);
+}
+
+/* The stream if it still takes events, else NULL: refused, reset. */
+static struct h2_stream *live_stream_of(nghttp2_session *framing, int32_t stream_id)
+{
+	struct h2_stream *stream = stream_of(framing, stream_id);
+
+	return stream && stream->session && !stream->is_reset ? stream : NULL;
+}
+
+/* ---- header blocks ---- */
+
+static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame, void *user_data)
+{
+	struct h2_session *session = user_data;
+	int32_t id = frame->hd.stream_id;
+	struct h2_stream *stream = stream_of(framing, id);
+
+	if (frame->hd.type != NGHTTP2_HEADERS)
+		return 0;
+	if (stream) {
+		stream->header_bytes = 0;
+		stream->status = 0;
+		return 0;
+	}
+	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+		return 0;
+	stream = session->handler->opened(session, id);
+	if (stream) {
+		h2_stream_open(stream, session, id);
+		nghttp2_session_set_stream_user_data(framing, id, stream);
+		return 0;
+	}
+	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that HPACK stays in step */
+	if (nghttp2_submit_rst_stream(framing, NGHTTP2_FLAG_NONE, id, H2_REFUSED_STREAM) != 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const uint8_t *name,
+		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+		     void *user_data)
+{
+	struct h2_session *session = user_data;
+	struct h2_stream *stream = live_stream_of(framing, frame->hd.stream_id);
+	struct span name_span = span_make(name, name_len), value_span = span_make(value, value_len);
+	uint64_t status;
+
+	(void)flags;
+	if (!stream)
+		return 0;
+
+	size_t bytes = name_len + value_len + FIELD_OVERHEAD_BYTES;
+
+	if (bytes > session->options.max_header_list_bytes - stream->header_bytes) {
+		h2_stream_reset(stream, H2_ENHANCE_YOUR_CALM);
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	}
+	stream->header_bytes += (uint32_t)bytes;
+	/* nghttp2 has checked that it is three digits */
+	if (span_equal(name_span, SPAN(":status")) && span_to_uint64(value_span, &status))
+		stream->status = (uint16_t)status;
+
+	int code = session->handler->header(stream, name_span, value_span);
+
+	if (code == 0)
+		return stream->is_reset ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
+	h2_stream_reset(stream, (uint32_t)code);
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+/* nghttp2 would drop the field and go on; a malformed message is an error of its stream (RFC 9113 §8.1.1). */
+static int on_invalid_header(nghttp2_session *framing, const nghttp2_frame *frame, const uint8_t *name,
+			     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+			     void *user_data)
+{
+	(void)framing, (void)frame, (void)name, (void)name_len;
+	(void)value, (void)value_len, (void)flags, (void)user_data;
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static enum h2_headers_kind headers_kind(struct h2_stream *stream, const nghttp2_frame *frame)
+{
+	if (stream->session->options.role == H2_SERVER)
+		return frame->headers.cat == NGHTTP2_HCAT_REQUEST ? H2_HEADERS_REQUEST : H2_HEADERS_TRAILERS;
+	if (stream->has_final_headers)
+		return H2_HEADERS_TRAILERS;
+	if (stream->status / 100 == 1)
+		return H2_HEADERS_INFORMATIONAL;
+	stream->has_final_headers = true;
+	return H2_HEADERS_RESPONSE;
+}
+
+/* ---- frames in ---- */
+
+static void stream_ended(struct h2_stream *stream)
+{
+	const struct h2_handler *handler = stream->session->handler;
+
+	if (!stream->is_reset)
+		handler->ended(stream);
+}
+
+static void headers_received(nghttp2_session *framing, const nghttp2_frame *frame)
+{
+	struct h2_stream *stream = live_stream_of(framing, frame->hd.stream_id);
+	bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+
+	if (!stream)
+		return;
+	stream->remote_ended = is_end;
+	stream->session->handler->headers_done(stream, headers_kind(stream, frame), is_end);
+	if (is_end)
+		stream_ended(stream);
+}
+
+static int on_frame_recv(nghttp2_session *framing, const nghttp2_frame *frame, void *user_data)
+{
+	struct h2_session *session = user_data;
+	const struct h2_handler *handler = session->handler;
+	struct h2_stream *stream;
+
+	switch (frame->hd.type) {
+	case NGHTTP2_HEADERS:
+		headers_received(framing, frame);
+		break;
+	case NGHTTP2_DATA:
+		stream = live_stream_of(framing, frame->hd.stream_id);
+		if (stream && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+			stream->remote_ended = true;
+			stream_ended(stream);
+		}
+		break;
+	case NGHTTP2_PING:
+		if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+			if (handler->ping_acked)
+				handler->ping_acked(session, frame->ping.opaque_data);
+		} else if (handler->pinged) {
+			handler->pinged(session);
+		}
+		break;
+	case NGHTTP2_GOAWAY:
+		session->is_leaving = true;
+		if (handler->goaway)
+			handler->goaway(session, frame->goaway.last_stream_id, frame->goaway.error_code);
+		break;
+	}
+	return 0;
+}
+
+static int on_data_chunk(nghttp2_session *framing, uint8_t flags, int32_t stream_id, const uint8_t *data,
+			 size_t len, void *user_data)
+{
+	struct h2_session *session = user_data;
+	struct h2_stream *stream = live_stream_of(framing, stream_id);
+
+	(void)flags;
+	if (!stream)
+		return nghttp2_session_consume(framing, stream_id, len) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+	stream->unconsumed_bytes += len;
+	session->handler->data(stream, span_make(data, len));
+	return 0;
+}
+
+static int on_stream_close(nghttp2_session *framing, int32_t stream_id, uint32_t code, void *user_data)
+{
+	struct h2_stream *stream = stream_of(framing, stream_id);
+
+	(void)user_data;
+	if (stream && stream->session) {
+		nghttp2_session_set_stream_user_data(framing, stream_id, NULL);
+		h2_stream_close(stream, code);
+	}
+	return 0;
+}
+
+/* ---- frames out ---- */
+
+static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, void *user_data)
+{
+	struct h2_session *session = user_data;
+	bool has_end = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
+
+	if (frame->hd.type == NGHTTP2_GOAWAY && session->fatal_goaway &&
+	    frame->goaway.error_code != NGHTTP2_NO_ERROR)
+		session->fatal_goaway_sent = true;
+	if (!has_end || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		return 0;
+
+	struct h2_stream *stream = stream_of(framing, frame->hd.stream_id);
+
+	if (!stream || !stream->session)
+		return 0;
+	stream->local_ended = true;
+	if (stream->reset_when_ended && !stream->remote_ended)
+		h2_stream_reset(stream, H2_NO_ERROR);
+	return 0;
+}
+
+/* Headers that nghttp2 will not send (a block over 64 KiB): the peer would wait for ever. */
+static int on_frame_not_send(nghttp2_session *framing, const nghttp2_frame *frame, int error,
+			     void *user_data)
+{
+	(void)error, (void)user_data;
+	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+		return 0;
+
+	struct h2_stream *stream = live_stream_of(framing, frame->hd.stream_id);
+
+	if (stream)
+		h2_stream_reset(stream, H2_INTERNAL_ERROR);
+	return 0;
+}
+
+/* ---- life ---- */
+
+static nghttp2_session_callbacks *make_callbacks(void)
+{
+	nghttp2_session_callbacks *callbacks;
+
+	if (nghttp2_session_callbacks_new(&callbacks) != 0)
+		return NULL;
+	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+	nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
+	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
+	nghttp2_session_callbacks_set_send_data_callback(callbacks, h2_stream_send);
+	return callbacks;
+}
+
+static nghttp2_option *make_option(enum h2_role role)
+{
+	nghttp2_option *option;
+
+	if (nghttp2_option_new(&option) != 0)
+		return NULL;
+	nghttp2_option_set_no_auto_window_update(option, 1);
+	nghttp2_option_set_no_closed_streams(option, 1);
+	nghttp2_option_set_max_settings(option, MAX_SETTINGS);
+	nghttp2_option_set_max_outbound_ack(option, MAX_OUTBOUND_ACK);
+	nghttp2_option_set_max_continuations(option, MAX_CONTINUATIONS);
+	nghttp2_option_set_max_reserved_remote_streams(option, 0);
+	if (role == H2_SERVER)
+		nghttp2_option_set_stream_reset_rate_limit(option, RESETS_BURST, RESETS_PER_S);
+	return option;
+}
+
+static int create_framing(struct h2_session *session)
+{
+	nghttp2_session_callbacks *callbacks = make_callbacks();
+	nghttp2_option *option = make_option(session->options.role);
+	int result = NGHTTP2_ERR_NOMEM;
+
+	if (callbacks && option)
+		result = session->options.role == H2_SERVER
+				 ? nghttp2_session_server_new2(&session->framing, callbacks, session, option)
+				 : nghttp2_session_client_new2(&session->framing, callbacks, session, option);
+	if (callbacks)
+		nghttp2_session_callbacks_del(callbacks);
+	if (option)
+		nghttp2_option_del(option);
+	return result;
+}
+
+static int submit_first_frames(struct h2_session *session)
+{
+	const struct h2_options *options = &session->options;
+	nghttp2_settings_entry entries[4];
+	size_t count = 0;
+
+	if (options->role == H2_CLIENT)
+		entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
+	else
+		entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+							     options->max_concurrent_streams };
+	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+						     options->stream_window_bytes };
+	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_FRAME_SIZE,
+						     options->max_frame_bytes };
+	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
+						     options->max_header_list_bytes };
+
+	int result = nghttp2_submit_settings(session->framing, NGHTTP2_FLAG_NONE, entries, count);
+
+	if (result)
+		return result;
+	return nghttp2_session_set_local_window_size(session->framing, NGHTTP2_FLAG_NONE, 0,
+						     (int32_t)options->connection_window_bytes);
+}
+
+int h2_session_create(struct h2_session **session, const struct h2_options *options,
+		      const struct h2_handler *handler, void *owner)
+{
+	/* RFC 9113 §6.5.2: what a peer would refuse is a fault of our configuration */
+	CHECK(options->stream_window_bytes <= INT32_MAX && options->connection_window_bytes <= INT32_MAX);
+	CHECK(options->max_frame_bytes >= 16384 && options->max_frame_bytes <= 16777215);
+
+	struct h2_session *made = calloc(1, sizeof(*made));
+
+	if (!made)
+		return -ENOMEM;
+	made->options = *options;
+	made->handler = handler;
+	made->owner = owner;
+	list_init(&made->streams);
+	if (create_framing(made) != 0)
+		goto no_framing;
+	if (submit_first_frames(made) != 0)
+		goto no_frames;
+	*session = made;
+	return 0;
+
+no_frames:
+	nghttp2_session_del(made->framing);
+no_framing:
+	free(made);
+	return -ENOMEM;
+}
+
+void h2_session_destroy(struct h2_session *session)
+{
+	CHECK(!session->is_busy);
+	session->is_leaving = true; /* so that a `closed` cannot open another one */
+	while (!list_is_empty(&session->streams)) {
+		struct h2_stream *stream = CONTAINER_OF(session->streams.next, struct h2_stream, link);
+
+		nghttp2_session_set_stream_user_data(session->framing, stream->id, NULL);
+		h2_stream_close(stream, H2_CANCEL);
+	}
+	nghttp2_session_del(session->framing);
+	free(session);
+}
+
+void *h2_session_owner(const struct h2_session *session)
+{
+	return session->owner;
+}
+
+/* ---- bytes in and out ---- */
+
+/*
+ * Whether nghttp2 has queued a GOAWAY that ends the session; it does not tell so before that is sent. It answers a
+ * GOAWAY of ours whose last id is one of our own streams with an error if it would take one at all, and with success
+ * (doing nothing) if it is ending.
+ */
+static bool is_terminating(struct h2_session *session)
+{
+	int32_t own_id = session->options.role == H2_SERVER ? 2 : 1;
+
+	return nghttp2_submit_goaway(session->framing, NGHTTP2_FLAG_NONE, own_id, NGHTTP2_NO_ERROR, NULL, 0) == 0;
+}
+
+/* nghttp2 gave up without queueing a GOAWAY itself. */
+static int break_session(struct h2_session *session, int result)
+{
+	uint32_t code = NGHTTP2_PROTOCOL_ERROR;
+
+	if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE)
+		code = NGHTTP2_INTERNAL_ERROR;
+	else if (result == NGHTTP2_ERR_FLOODED)
+		code = NGHTTP2_ENHANCE_YOUR_CALM;
+	session->is_broken = true;
+	nghttp2_session_terminate_session(session->framing, code);
+	return code == NGHTTP2_INTERNAL_ERROR ? -ENOMEM : -EPROTO;
+}
+
+int h2_receive(struct h2_session *session, struct span bytes)
+{
+	CHECK(!session->is_busy);
+	if (session->is_broken || session->fatal_goaway)
+		return -EPIPE;
+	if (bytes.len == 0)
+		return 0;
+	session->is_busy = true;
+
+	ssize_t taken = nghttp2_session_mem_recv(session->framing, bytes.data, bytes.len);
+
+	session->is_busy = false;
+	if (taken < 0)
+		return break_session(session, (int)taken);
+	CHECK((size_t)taken == bytes.len); /* no callback of ours pauses */
+	session->is_broken |= session->fatal_goaway || is_terminating(session);
+	return session->is_broken ? -EPROTO : 0;
+}
+
+/* Returns 1 when something was handed out, 0 when there is nothing, or a negative code. */
+static int produce_one(struct h2_session *session)
+{
+	const uint8_t *data;
+
+	session->is_paused = false;
+
+	ssize_t len = nghttp2_session_mem_send(session->framing, &data);
+
+	if (session->sink_error)
+		return session->sink_error;
+	if (len < 0)
+		return len == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
+	if (len == 0)
+		return session->is_paused;
+	session->sink_error = session->sink->bytes(session->sink->context, span_make(data, (size_t)len));
+	return session->sink_error ? session->sink_error : 1;
+}
+
+int h2_produce(struct h2_session *session, const struct h2_sink *sink)
+{
+	int result = session->sink_error;
+
+	CHECK(!session->is_busy);
+	if (result)
+		return result;
+	session->is_busy = true;
+	session->sink = sink;
+	do {
+		result = sink->has_room(sink->context) && !session->fatal_goaway_sent ? produce_one(session) : 0;
+	} while (result > 0);
+	session->sink = NULL;
+	session->is_busy = false;
+	if (result < 0)
+		session->is_broken = true;
+	return result;
+}
+
+bool h2_wants_produce(const struct h2_session *session)
+{
+	return !session->fatal_goaway_sent && !session->sink_error &&
+	       nghttp2_session_want_write(session->framing);
+}
+
+bool h2_is_finished(const struct h2_session *session)
+{
+	return session->fatal_goaway_sent || (!nghttp2_session_want_read(session->framing) &&
+					      !nghttp2_session_want_write(session->framing));
+}
+
+/* ---- connection ---- */
+
+uint32_t h2_request_room(const struct h2_session *session)
+{
+	uint32_t limit = nghttp2_session_get_remote_settings(session->framing,
+							     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	uint32_t next_id = nghttp2_session_get_next_stream_id(session->framing);
+
+	if (session->is_leaving || session->is_broken || session->fatal_goaway || next_id > STREAM_ID_MAX ||
+	    !nghttp2_session_check_request_allowed(session->framing))
+		return 0;
+
+	uint32_t ids_left = (STREAM_ID_MAX - next_id) / 2 + 1;
+	uint32_t room = limit > session->stream_count ? limit - session->stream_count : 0;
+
+	return room < ids_left ? room : ids_left;
+}
+
+void h2_shutdown_notice(struct h2_session *session)
+{
+	/* without memory the final GOAWAY must do */
+	(void)nghttp2_submit_shutdown_notice(session->framing);
+}
+
+void h2_goaway(struct h2_session *session, uint32_t code, struct span debug)
+{
+	int32_t last_id = nghttp2_session_get_last_proc_stream_id(session->framing);
+
+	session->is_leaving = true;
+	session->fatal_goaway |= code != H2_NO_ERROR;
+	if (nghttp2_submit_goaway(session->framing, NGHTTP2_FLAG_NONE, last_id, code, debug.data,
+				  debug.len) != 0) {
+		session->is_broken = true;
+		nghttp2_session_terminate_session(session->framing, code);
+	}
+}
+
+int h2_ping(struct h2_session *session, const uint8_t opaque[8])
+{
+	return h2_code_from_framing(
+		nghttp2_submit_ping(session->framing, NGHTTP2_FLAG_NONE, opaque));
+}
+
+uint32_t h2_open_stream_count(const struct h2_session *session)
+{
+	return session->stream_count;
+}
