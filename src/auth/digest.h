@@ -1,4 +1,7 @@
-/* digest: SHA-256 by OpenSSL EVP, the algorithm fetched once, a context kept per owner. One thread per context. */
+/*
+ * digest: SHA-256 by OpenSSL EVP, the algorithm fetched once, a context kept per owner.
+ * One thread at a time per context.
+ */
 #ifndef AUTH_DIGEST_H
 #define AUTH_DIGEST_H
 
@@ -8,7 +11,7 @@
 
 struct digest;
 
-/* Returns NULL without memory. */
+/* Returns NULL without memory, or if OpenSSL refuses. */
 struct digest *digest_create(void);
 void digest_destroy(struct digest *digest);
 

@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 
-/* Appends <prefix><len(session)>:<session>:<request_id>. Returns buf's code. */
+/* Appends <prefix><len(session)>:<session>:<request_id>, whole or not at all. Returns buf's code. */
 int replay_key(struct buf *out, struct span prefix, struct span session, struct span request_id);
 
 /* Milliseconds until the timestamp leaves the freshness window, plus 1 s. At least 1,000. */
