@@ -1,11 +1,20 @@
 /*
- * feed: the per-stream ring of events. One producer (the bus), one consumer (the worker that owns the stream).
+ * feed: the per-stream ring of events. One producer (the bus), one consumer (the worker that owns
+ * the stream).
  *
  *   bus: feed_push ─► [ p p p p · · · · ] ─► worker: feed_pop
  *                     tail            head         (indices only grow; index & mask is the place)
  *
- * A push into a full ring ends the feed with FEED_OVERFLOWED and takes nothing. The first cause set stays.
- * Two slots are inline; the ring of full capacity is allocated by the first push that finds them taken.
+ * A push into a full ring ends the feed with FEED_OVERFLOWED and takes nothing. The first cause set
+ * stays. Two slots are inline; the ring of full capacity is allocated by the first push that finds
+ * them taken.
+ *
+ * A worker drains like this, and misses nothing:
+ *
+ *   node = feed_ready_take(ready);
+ *   while ((feed = feed_ready_next(&node)))
+ *           feed_pop until NULL, or until the stream is blocked (then it comes back by itself);
+ *           feed_get_end: after the last pop
  */
 #ifndef HUB_FEED_H
 #define HUB_FEED_H
@@ -26,7 +35,7 @@ enum feed_end {
 /* Shared by all feeds of the hub: bytes queued, both sides count. */
 struct feed_budget {
 	_Atomic uint64_t queued_bytes;
-	uint64_t max_bytes;
+	uint64_t max_bytes; /* the bus's to enforce: feed_push does not look at it */
 };
 
 /* Feeds of one worker that have something to drain. Many feeds, one producer, one consumer. */
@@ -34,29 +43,45 @@ struct feed_ready {
 	struct mpsc queue;
 };
 
+/* Must be allocated with its alignment (64 bytes). */
 struct feed {
-	/* producer's line */
+	/* producer's line; what the consumer reads of it was written before the head it saw */
 	_Alignas(64) _Atomic uint32_t head;
-	uint32_t capacity;        /* power of two */
-	uint32_t ring_from;       /* indices from here on live in `ring` */
-	struct payload **ring;    /* NULL until needed; published by head */
-	/* consumer's line */
-	_Alignas(64) _Atomic uint32_t tail;
-	/* both */
-	_Alignas(64) _Atomic uint32_t end;   /* enum feed_end; set once */
-	_Atomic bool in_ready;               /* already in the ready queue */
-	_Atomic uint64_t queued_bytes;
-	struct mpsc_node ready_node;
+	uint32_t tail_seen;          /* producer's: a tail it loaded before; never beyond `tail` */
+	uint32_t capacity;           /* power of two */
+	uint32_t ring_from;          /* indices from here on live in `ring`; published by `ring` */
+	_Atomic(struct payload **) ring; /* NULL until needed */
+	_Atomic uint64_t pushed_bytes;
 	struct feed_ready *ready;
 	struct feed_budget *budget;
 	struct payload *inline_slots[FEED_INLINE];
+	/* consumer's line */
+	_Alignas(64) _Atomic uint32_t tail;
+	uint32_t head_seen;          /* consumer's: a head it loaded before */
+	bool is_in_ring;             /* consumer's: tail has reached ring_from */
+	_Atomic uint64_t popped_bytes;
+	/* both */
+	_Alignas(64) _Atomic uint32_t end; /* enum feed_end; set once */
+	_Atomic bool in_ready;             /* in the ready queue, or taken and not yet looked at */
+	struct mpsc_node ready_node;
 };
 
-/* Thread: the worker, before the feed is registered. */
-void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready, struct feed_budget *budget);
+/*
+ * Thread: the worker, before the feed is registered.
+ * Limits: capacity is a power of two, at least FEED_INLINE (CHECK).
+ */
+void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready,
+	       struct feed_budget *budget);
 
-/* Gives back what is queued. Thread: the worker, after the bus has released the feed. */
+/*
+ * Gives back what is queued. Thread: the worker, after the bus has released the feed.
+ * A feed that is still in the ready queue must be taken out of it first (CHECK): look at
+ * feed_is_ready after the release, and if it is, wait for feed_ready_next to return it.
+ */
 void feed_finish(struct feed *feed);
+
+/* Thread: worker. Whether feed_ready_next will return this feed; after the release for good. */
+bool feed_is_ready(const struct feed *feed);
 
 enum feed_push {
 	FEED_PUSHED,
@@ -64,26 +89,38 @@ enum feed_push {
 };
 
 /*
- * Thread: bus. Consumes one of the caller's references when FEED_PUSHED; keeps the caller's on refusal.
- * `*wake` is set (never cleared) when the feed entered its ready queue by this call: the worker wants a wake-up.
+ * Thread: bus. Consumes one of the caller's references when FEED_PUSHED; keeps the caller's on
+ * refusal. A full ring ends the feed with FEED_OVERFLOWED, no memory for the ring with FEED_FAILED.
+ * `*wake` is set (never cleared) when the feed entered its ready queue by this call: the worker
+ * wants a wake-up.
  */
 enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake);
 
-/* Thread: bus. Sets the cause unless one is set; queues the feed so that a blocked stream hears of it. Returns whether it was first. */
+/*
+ * Thread: bus. Sets the cause unless one is set; queues the feed so that a blocked stream hears of
+ * it. Returns whether it was first. What is queued stays until popped or finished.
+ */
 bool feed_set_end(struct feed *feed, enum feed_end end, bool *wake);
 
-/* Thread: worker. Returns the next event with its reference, or NULL. */
+/* Thread: worker. Returns the next event with its reference, or NULL. Pops after the end too. */
 struct payload *feed_pop(struct feed *feed);
 
-/* Thread: worker. */
+/* Thread: worker or bus. Acquire: what was pushed before the end is there for feed_pop. */
 enum feed_end feed_get_end(const struct feed *feed);
+
+/* Thread: worker. Events queued. */
 uint32_t feed_depth(const struct feed *feed);
 
+/* Thread: any. Payload bytes queued; exact on the bus when the worker does not pop. */
+uint64_t feed_queued_bytes(const struct feed *feed);
+
 /*
- * Thread: worker. Takes the whole ready queue; each feed is out of it then and may enter again at once: the in_ready flag
- * is cleared before the worker looks at the ring (feed_ready_next does), so that no push is missed.
+ * Thread: worker. Takes the whole ready queue; each feed is out of it when feed_ready_next returns
+ * it and may enter again at once: the in_ready flag is cleared before the worker looks at the ring,
+ * so that no push is missed.
  */
 struct mpsc_node *feed_ready_take(struct feed_ready *ready);
+
 /* Returns the feed of `*node` and moves `*node` on; NULL at the end. */
 struct feed *feed_ready_next(struct mpsc_node **node);
 

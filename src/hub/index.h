@@ -1,6 +1,9 @@
 /*
  * index: who listens: feeds by user and by session. Thread: the bus, alone. Pure.
  * Look-ups cost the same whatever else is in the index.
+ *
+ * A session belongs to one user. Should streams of one session be open under two users (its owner
+ * has just changed), each stream keeps its own: see subscription_user.
  */
 #ifndef HUB_INDEX_H
 #define HUB_INDEX_H
@@ -12,7 +15,10 @@
 struct index_user;
 struct index_session;
 
-/* One open stream as the hub sees it; embedded in the worker's object. */
+/*
+ * One open stream as the hub sees it; embedded in the worker's object, `user` NULL at first.
+ * Must be allocated with its alignment (64 bytes: the feed's).
+ */
 struct subscription {
 	struct feed feed;
 	struct list in_user, in_session;
@@ -29,25 +35,54 @@ void index_init(struct index *index, struct hash_secret secret);
 /* Must be empty (CHECK). */
 void index_finish(struct index *index);
 
-/* Returns 0 or -ENOMEM. Ids are copied. */
-int index_add(struct index *index, struct subscription *subscription, struct span user, struct span session);
+/* Returns 0 or -ENOMEM (then nothing has changed). Ids are copied. */
+int index_add(struct index *index, struct subscription *subscription, struct span user,
+	      struct span session);
 void index_remove(struct index *index, struct subscription *subscription);
 
-/* Streams of this session open now. */
+/* Of a subscription in the index. Lifetime: until it is removed. */
+struct span subscription_user(const struct subscription *subscription);
+struct span subscription_session(const struct subscription *subscription);
+
+/* Streams of this session open now, of whatever user. */
 uint32_t index_session_count(const struct index *index, struct span session);
 
-/* The user that the open streams of a session belong to; empty if none is open. */
+/*
+ * The user that the open streams of a session belong to; empty if none is open. Of two, the one
+ * that came last. Lifetime: until the next change.
+ */
 struct span index_session_user(const struct index *index, struct span session);
 
 typedef void index_visit_fn(struct subscription *subscription, void *context);
 
 /* The visited subscription may be removed by the visit, no other. Return how many were visited. */
-uint32_t index_each_of_user(struct index *index, struct span user, index_visit_fn *visit, void *context);
-uint32_t index_each_of_session(struct index *index, struct span session, index_visit_fn *visit, void *context);
+uint32_t index_each_of_user(struct index *index, struct span user, index_visit_fn *visit,
+			    void *context);
+uint32_t index_each_of_session(struct index *index, struct span session, index_visit_fn *visit,
+			       void *context);
 uint32_t index_each(struct index *index, index_visit_fn *visit, void *context);
 
-/* Ids of all sessions with open streams, one after another: for reading them again. */
+/* As index_each_of_session, but only streams that were opened by this user. */
+uint32_t index_each_of_both(struct index *index, struct span user, struct span session,
+			    index_visit_fn *visit, void *context);
+
+/*
+ * Ids of all sessions with open streams, one after another: for reading them again. `user` as in
+ * index_session_user. The visit returns whether to go on; it changes nothing.
+ */
 typedef bool index_session_fn(struct span session, struct span user, void *context);
 void index_each_session(struct index *index, index_session_fn *visit, void *context);
+
+/*
+ * The open stream with the most bytes queued; NULL if no open stream has any.
+ * Limits: looks at every stream. Where many must go, index_shed looks twice for all of them.
+ */
+struct subscription *index_heaviest(struct index *index);
+
+/*
+ * Visits open streams, the heaviest first to a factor of two, until they hold at least `bytes`.
+ * The visit ends the feed; it removes nothing. Returns the bytes that they hold.
+ */
+uint64_t index_shed(struct index *index, uint64_t bytes, index_visit_fn *visit, void *context);
 
 #endif

@@ -1,0 +1,231 @@
+#include "hub/feed.h"
+
+#include "base/check.h"
+
+#include <stdlib.h>
+
+/* Stands before every access that the other thread can see: a test steps from one to the next. */
+#ifndef FEED_STEP
+#define FEED_STEP() ((void)0)
+#endif
+
+void feed_ready_init(struct feed_ready *ready)
+{
+	mpsc_init(&ready->queue);
+}
+
+void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready,
+	       struct feed_budget *budget)
+{
+	CHECK(capacity >= FEED_INLINE && (capacity & (capacity - 1)) == 0);
+	/* Plain: the mail that registers the feed publishes all of it to the bus. */
+	*feed = (struct feed){ .capacity = capacity, .ready = ready, .budget = budget };
+}
+
+void feed_finish(struct feed *feed)
+{
+	struct payload *payload;
+
+	CHECK(!feed_is_ready(feed));
+	while ((payload = feed_pop(feed)))
+		payload_put(payload);
+	free(atomic_load_explicit(&feed->ring, memory_order_relaxed));
+	atomic_store_explicit(&feed->ring, NULL, memory_order_relaxed);
+}
+
+bool feed_is_ready(const struct feed *feed)
+{
+	/* Relaxed: once the bus has released the feed, its mail orders all that it wrote. */
+	return atomic_load_explicit(&feed->in_ready, memory_order_relaxed);
+}
+
+/*
+ * Thread: bus. Puts the feed into the ready queue unless it is there.
+ *
+ * in_ready is only ever changed by read-modify-writes, which have one order:
+ * - ours before the worker's in feed_ready_next: we read true and leave, or we queue the feed now and
+ *   the worker comes to it. Either way the worker's exchange reads ours or one after it (release,
+ *   paired with its acquire), so the head or end that we stored before is what it sees then.
+ * - ours after the worker's: we read false and queue the feed again. Acquire, paired with the
+ *   worker's release: it has read ready_node.next before we write it.
+ * A load first, to spare the exchange, would lose wakes: it could run before our store of head.
+ */
+static void make_ready(struct feed *feed, bool *wake)
+{
+	FEED_STEP();
+	if (atomic_exchange_explicit(&feed->in_ready, true, memory_order_acq_rel))
+		return;
+	FEED_STEP();
+	mpsc_push(&feed->ready->queue, &feed->ready_node);
+	*wake = true;
+}
+
+bool feed_set_end(struct feed *feed, enum feed_end end, bool *wake)
+{
+	uint32_t open = FEED_OPEN;
+
+	FEED_STEP();
+	/* Release, paired with the acquire in feed_get_end. Strong: a cause must not be lost. */
+	if (!atomic_compare_exchange_strong_explicit(&feed->end, &open, end, memory_order_release,
+						     memory_order_relaxed))
+		return false;
+	make_ready(feed, wake);
+	return true;
+}
+
+/* Thread: bus. Whether `used` slots or more are taken, by a fresh look at tail if need be. */
+static bool is_used(struct feed *feed, uint32_t head, uint32_t used)
+{
+	if (head - feed->tail_seen < used)
+		return false;
+	FEED_STEP();
+	/* Acquire, paired with the release in feed_pop: the slots before it were read. */
+	feed->tail_seen = atomic_load_explicit(&feed->tail, memory_order_acquire);
+	return head - feed->tail_seen >= used;
+}
+
+/*
+ * Thread: bus. The slot for index `head`, or NULL and the cause. The ring is used from the index
+ * on that first finds the inline slots taken; those drain in place.
+ */
+static struct payload **slot_for(struct feed *feed, uint32_t head, enum feed_end *cause)
+{
+	/* Relaxed: the bus is the only writer of ring. */
+	struct payload **ring = atomic_load_explicit(&feed->ring, memory_order_relaxed);
+
+	if (!ring && !is_used(feed, head, FEED_INLINE))
+		return &feed->inline_slots[head & (FEED_INLINE - 1)];
+	if (is_used(feed, head, feed->capacity)) {
+		*cause = FEED_OVERFLOWED;
+		return NULL;
+	}
+	if (!ring) {
+		ring = calloc(feed->capacity, sizeof(struct payload *));
+		if (!ring) {
+			*cause = FEED_FAILED;
+			return NULL;
+		}
+		feed->ring_from = head;
+		FEED_STEP();
+		/* Release, paired with the acquire in slot_of: shows ring_from. */
+		atomic_store_explicit(&feed->ring, ring, memory_order_release);
+	}
+	return &ring[head & (feed->capacity - 1)];
+}
+
+enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
+{
+	/* Relaxed, both: the bus is the only writer. */
+	if (atomic_load_explicit(&feed->end, memory_order_relaxed) != FEED_OPEN)
+		return FEED_REFUSED;
+
+	uint32_t head = atomic_load_explicit(&feed->head, memory_order_relaxed);
+	enum feed_end cause = FEED_OPEN;
+	struct payload **slot = slot_for(feed, head, &cause);
+
+	if (!slot) {
+		feed_set_end(feed, cause, wake);
+		return FEED_REFUSED;
+	}
+	*slot = payload;
+
+	/* Relaxed, both: head's release shows them, so that no pop is counted before its push. */
+	uint64_t pushed = atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed);
+
+	atomic_store_explicit(&feed->pushed_bytes, pushed + payload->len, memory_order_relaxed);
+	atomic_fetch_add_explicit(&feed->budget->queued_bytes, payload->len, memory_order_relaxed);
+
+	FEED_STEP();
+	/* Release, paired with the acquire in feed_pop: shows the slot, the ring and the bytes. */
+	atomic_store_explicit(&feed->head, head + 1, memory_order_release);
+	make_ready(feed, wake);
+	return FEED_PUSHED;
+}
+
+/*
+ * Thread: worker. The slot of index `tail`, which is before the head that was seen. Indices wrap, so
+ * they are compared with ring_from for being equal only, once.
+ */
+static struct payload **slot_of(struct feed *feed, uint32_t tail)
+{
+	FEED_STEP();
+	/*
+	 * Acquire, paired with the release in slot_for: shows ring_from. If this index lives in the
+	 * ring, the head that we saw was stored after ring, so that it is not NULL here.
+	 */
+	struct payload **ring = atomic_load_explicit(&feed->ring, memory_order_acquire);
+
+	if (!feed->is_in_ring && ring && tail == feed->ring_from)
+		feed->is_in_ring = true;
+	return feed->is_in_ring ? &ring[tail & (feed->capacity - 1)]
+				: &feed->inline_slots[tail & (FEED_INLINE - 1)];
+}
+
+struct payload *feed_pop(struct feed *feed)
+{
+	/* Relaxed: the worker is the only writer. */
+	uint32_t tail = atomic_load_explicit(&feed->tail, memory_order_relaxed);
+
+	if (tail == feed->head_seen) {
+		FEED_STEP();
+		/* Acquire, paired with the release in feed_push. */
+		feed->head_seen = atomic_load_explicit(&feed->head, memory_order_acquire);
+		if (tail == feed->head_seen)
+			return NULL;
+	}
+
+	struct payload *payload = *slot_of(feed, tail);
+	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_relaxed);
+
+	/* Release, paired with the acquire in feed_queued_bytes: its push is counted there too. */
+	atomic_store_explicit(&feed->popped_bytes, popped + payload->len, memory_order_release);
+	/* Relaxed: a sum, in which our push's addition comes before (head's release and acquire). */
+	atomic_fetch_sub_explicit(&feed->budget->queued_bytes, payload->len, memory_order_relaxed);
+	FEED_STEP();
+	/* Release, paired with the acquire in is_used: the slot was read before it is used again. */
+	atomic_store_explicit(&feed->tail, tail + 1, memory_order_release);
+	return payload;
+}
+
+enum feed_end feed_get_end(const struct feed *feed)
+{
+	FEED_STEP();
+	/* Acquire, paired with the release in feed_set_end: earlier pushes are seen. */
+	return (enum feed_end)atomic_load_explicit(&feed->end, memory_order_acquire);
+}
+
+uint32_t feed_depth(const struct feed *feed)
+{
+	/* Relaxed: a number to look at; the tail is our own. */
+	return atomic_load_explicit(&feed->head, memory_order_relaxed) -
+	       atomic_load_explicit(&feed->tail, memory_order_relaxed);
+}
+
+uint64_t feed_queued_bytes(const struct feed *feed)
+{
+	/* Acquire, first: see feed_pop. The sum of pushes is then at least as new. */
+	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_acquire);
+
+	return atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed) - popped;
+}
+
+struct mpsc_node *feed_ready_take(struct feed_ready *ready)
+{
+	FEED_STEP();
+	return mpsc_take_all(&ready->queue);
+}
+
+struct feed *feed_ready_next(struct mpsc_node **node)
+{
+	if (!*node)
+		return NULL;
+
+	struct feed *feed = CONTAINER_OF(*node, struct feed, ready_node);
+
+	/* Before the flag is cleared: from then on the node is the bus's again. */
+	*node = (*node)->next;
+	FEED_STEP();
+	/* See make_ready. An exchange, because a store could fall behind the load of head. */
+	atomic_exchange_explicit(&feed->in_ready, false, memory_order_acq_rel);
+	return feed;
+}
