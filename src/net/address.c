@@ -145,3 +145,15 @@ uint16_t address_port(const struct address *address)
 
 	return get_v4(address, &v4, &port) || get_v6(address, &v6, &port) ? port : 0;
 }
+
+void address_set_port(struct address *address, uint16_t port)
+{
+	/* Both have the port in network order behind the family. */
+	_Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+		       "one offset for both");
+	const uint16_t wire = htons(port);
+
+	if (address->len > 0 &&
+	    (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6))
+		memcpy((char *)&address->storage + offsetof(struct sockaddr_in, sin_port), &wire, sizeof(wire));
+}

@@ -40,4 +40,7 @@ bool address_is_loopback(const struct address *address);
 /* Of an IPv4 or IPv6 address, else 0. */
 uint16_t address_port(const struct address *address);
 
+/* Of an IPv4 or IPv6 address; others stay as they are. */
+void address_set_port(struct address *address, uint16_t port);
+
 #endif
