@@ -1,9 +1,10 @@
 /*
- * tail: reads one Redis Stream from where it ended at start-up, for ever, on a connection of its own.
- * Thread: the worker's (the bus). Source: edge.md §3.
+ * tail: reads one Redis Stream from where it ended at start-up, for ever, on a connection of its
+ * own. Thread: the worker's (the bus). Source: edge.md §3.
  *
- * After each reconnect it reads on from the last id handled, and XINFO STREAM tells whether that id can be trusted:
- * stream gone or its last id below ours → recreated, read from 0-0; entries trimmed past us → a gap.
+ * After each reconnect it reads on from the last id handled, and XINFO STREAM tells whether that id
+ * can be trusted: stream gone or its last id below ours → recreated, read from 0-0; entries trimmed
+ * past us → a gap.
  */
 #ifndef REDIS_TAIL_H
 #define REDIS_TAIL_H
@@ -21,7 +22,7 @@ struct tail_field {
 #define TAIL_FIELDS_MAX 64 /* a wider entry is given with count 0: malformed */
 
 struct tail_entry {
-	struct span id;               /* "1700000000000-0" */
+	struct span id; /* "1700000000000-0" */
 	uint64_t id_ms;
 	const struct tail_field *fields;
 	size_t field_count;
@@ -34,21 +35,24 @@ struct tail_handler {
 	void (*started)(struct redis_tail *tail);
 	/* Each entry in order, once; then `batch_end`. Lent. */
 	void (*entry)(struct redis_tail *tail, const struct tail_entry *entry);
-	/* All entries of one answer were given. The next XREAD leaves after this returns, unless paused. */
+	/* All entries of one answer were given. The next XREAD leaves after this returns, unless
+	 * paused. */
 	void (*batch_end)(struct redis_tail *tail);
-	/* Entries may have been lost between the last id handled and now. Before the entries that follow. */
+	/* Entries may have been lost between the last id handled and now. Before the entries that
+	 * follow. */
 	void (*lost)(struct redis_tail *tail, enum tail_loss loss);
 };
 
 struct tail_options {
 	struct redis_options redis;
-	struct span stream;          /* key. Lifetime: the tail's */
-	uint32_t block_ms;           /* XREAD BLOCK */
+	struct span stream; /* key. Lifetime: the tail's */
+	uint32_t block_ms;  /* XREAD BLOCK */
 	const struct tail_handler *handler;
 	void *context;
 };
 
-int redis_tail_create(struct redis_tail **tail, struct worker *worker, const struct tail_options *options);
+int redis_tail_create(struct redis_tail **tail, struct worker *worker,
+		      const struct tail_options *options);
 void redis_tail_start(struct redis_tail *tail);
 void *redis_tail_context(const struct redis_tail *tail);
 bool redis_tail_is_ready(const struct redis_tail *tail);
