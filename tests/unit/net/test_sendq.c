@@ -1,0 +1,244 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "net/pool.h"
+#include "net/sendq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define MODEL_BYTES (1u << 20)
+
+/* The flat model: all bytes ever appended, and how many of them are sent. */
+struct model {
+	uint8_t *bytes;
+	size_t appended, sent;
+	uint32_t random;
+};
+
+static uint32_t model_random(struct model *model, uint32_t below)
+{
+	model->random = model->random * 1664525 + 1013904223;
+	return (uint32_t)((uint64_t)model->random * below >> 32);
+}
+
+static void model_fill(struct model *model, uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)model_random(model, 256);
+}
+
+static void append_copy(struct model *model, struct sendq *queue)
+{
+	static const uint32_t sizes[] = { 1, 9, 16, 100, 1024, 1025, 2100, 9000 };
+	uint8_t bytes[9000];
+	size_t len = 1 + model_random(model, sizes[model_random(model, ARRAY_LEN(sizes))]);
+
+	if (model->appended + len > MODEL_BYTES)
+		return;
+	model_fill(model, bytes, len);
+
+	int code = sendq_append(queue, span_make(bytes, len));
+
+	if (queue->bytes_max < model->appended - model->sent + len) {
+		assert_int_equal(code, -ENOBUFS);
+		return;
+	}
+	assert_int_equal(code, 0);
+	memcpy(model->bytes + model->appended, bytes, len);
+	model->appended += len;
+}
+
+static void append_slice(struct model *model, struct sendq *queue, struct payload *payload)
+{
+	uint32_t offset = model_random(model, payload->len);
+	uint32_t len = model_random(model, payload->len - offset + 1);
+	const struct payload_slice slice = { payload, offset, len };
+	bool give = model_random(model, 2);
+	int code;
+
+	if (model->appended + len > MODEL_BYTES)
+		return;
+	if (give)
+		payload_get(payload, 1);
+	code = give ? sendq_give_slice(queue, slice) : sendq_append_slice(queue, slice);
+	if (queue->bytes_max < model->appended - model->sent + len) {
+		assert_int_equal(code, -ENOBUFS);
+		if (give)
+			payload_put(payload);
+		return;
+	}
+	assert_int_equal(code, 0);
+	memcpy(model->bytes + model->appended, payload->data + offset, len);
+	model->appended += len;
+}
+
+/* What was gathered must read as the model, now and after later appends. */
+static void compare(const struct model *model, const struct iovec *iov, size_t count, size_t bytes)
+{
+	size_t at = model->sent;
+
+	for (size_t i = 0; i < count; i++) {
+		assert_true(iov[i].iov_len > 0);
+		assert_memory_equal(iov[i].iov_base, model->bytes + at, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	assert_int_equal(at - model->sent, bytes);
+}
+
+static void sendq_is_a_flat_queue_of_bytes(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 1; seed <= 30; seed++) {
+		struct model model = { .bytes = malloc(MODEL_BYTES), .random = seed };
+		struct payload *payloads[3] = { payload_create(20), payload_create(700), payload_create(40000) };
+		struct iovec iov[SENDQ_IOV_MAX];
+		struct sendq queue;
+		size_t count = 0, bytes = 0;
+
+		sendq_init(&queue, seed % 3 == 0 ? 3000 : 100000);
+		for (size_t i = 0; i < ARRAY_LEN(payloads); i++)
+			model_fill(&model, payloads[i]->data, payloads[i]->len);
+		for (int step = 0; step < 2000; step++) {
+			switch (model_random(&model, 4)) {
+			case 0:
+				append_copy(&model, &queue);
+				break;
+			case 1:
+			case 2:
+				append_slice(&model, &queue, payloads[model_random(&model, 3)]);
+				break;
+			case 3: /* completes the send in flight, wholly or in part, and starts the next */
+				compare(&model, iov, count, bytes);
+				if (bytes > 0) {
+					size_t sent = model_random(&model, 2) ?
+							      bytes :
+							      model_random(&model, (uint32_t)bytes + 1);
+
+					sendq_advance(&queue, sent);
+					model.sent += sent;
+				}
+				count = sendq_gather(&queue, iov, 1 + model_random(&model, SENDQ_IOV_MAX),
+						     &bytes);
+				assert_true((count == 0) == (queue.bytes == 0));
+				break;
+			}
+			assert_int_equal(queue.bytes, model.appended - model.sent);
+			assert_true((queue.bytes == 0) == (queue.first == NULL));
+		}
+		compare(&model, iov, count, bytes);
+		if (seed % 2) {
+			sendq_advance(&queue, queue.bytes);
+			assert_null(queue.first);
+		}
+		sendq_finish(&queue);
+		for (size_t i = 0; i < ARRAY_LEN(payloads); i++) {
+			assert_int_equal(payloads[i]->count, 1);
+			payload_put(payloads[i]);
+		}
+		free(model.bytes);
+	}
+}
+
+static void adjacent_copies_join_into_one_iovec(void **state)
+{
+	struct iovec iov[8];
+	struct sendq queue;
+	size_t bytes;
+
+	(void)state;
+	sendq_init(&queue, 100000);
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(sendq_append(&queue, SPAN("HTTP/1.1 200 OK\r\n")), 0);
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 1);
+	assert_int_equal(bytes, 50 * 17);
+	/* Also what is appended after a gather; the iovec handed out stays as it is. */
+	assert_int_equal(sendq_append(&queue, SPAN("tail")), 0);
+	assert_int_equal(iov[0].iov_len, 50 * 17);
+	sendq_advance(&queue, 50 * 17);
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 1);
+	assert_memory_equal(iov[0].iov_base, "tail", 4);
+	sendq_finish(&queue);
+}
+
+static void small_slices_are_not_copied(void **state)
+{
+	struct payload *payload = payload_copy(SPAN("event"));
+	struct iovec iov[8];
+	struct sendq queue;
+	size_t bytes;
+
+	(void)state;
+	sendq_init(&queue, 1000);
+	assert_int_equal(sendq_append(&queue, SPAN("9 bytes..")), 0);
+	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 1, 3 }), 0);
+	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 5, 0 }), 0);
+	assert_int_equal(payload->count, 2);
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 2);
+	assert_int_equal(bytes, 12);
+	assert_ptr_equal(iov[1].iov_base, payload->data + 1);
+	sendq_advance(&queue, 10);
+	assert_int_equal(payload->count, 2);
+	sendq_advance(&queue, 2);
+	assert_int_equal(payload->count, 1);
+	payload_put(payload);
+	sendq_finish(&queue);
+}
+
+static void gather_stops_at_its_bound(void **state)
+{
+	struct payload *payload = payload_copy(SPAN("x"));
+	struct iovec iov[SENDQ_IOV_MAX];
+	struct sendq queue;
+	size_t bytes;
+
+	(void)state;
+	sendq_init(&queue, 100000);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 0, 1 }), 0);
+	assert_int_equal(sendq_gather(&queue, iov, SENDQ_IOV_MAX, &bytes), SENDQ_IOV_MAX);
+	assert_int_equal(bytes, SENDQ_IOV_MAX);
+	assert_int_equal(payload->count, 1001);
+	sendq_finish(&queue);
+	assert_int_equal(payload->count, 1);
+	payload_put(payload);
+}
+
+static void empty_queue_keeps_no_memory(void **state)
+{
+	struct sendq queue;
+	size_t kept = pool_kept(POOL_CHUNK);
+
+	(void)state;
+	sendq_init(&queue, 1 << 20);
+	for (int i = 0; i < 500; i++)
+		assert_int_equal(sendq_append(&queue, SPAN("0123456789abcdef0123456789abcdef")), 0);
+	sendq_advance(&queue, 500 * 32);
+	assert_null(queue.first);
+	assert_null(queue.last);
+	assert_true(pool_kept(POOL_CHUNK) >= kept);
+	/* The next round takes its chunks from there. */
+	kept = pool_kept(POOL_CHUNK);
+	assert_int_equal(sendq_append(&queue, SPAN("x")), 0);
+	assert_int_equal(pool_kept(POOL_CHUNK), kept - 1);
+	sendq_finish(&queue);
+	assert_int_equal(pool_kept(POOL_CHUNK), kept);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sendq_is_a_flat_queue_of_bytes),
+		cmocka_unit_test(adjacent_copies_join_into_one_iovec),
+		cmocka_unit_test(small_slices_are_not_copied),
+		cmocka_unit_test(gather_stops_at_its_bound),
+		cmocka_unit_test(empty_queue_keeps_no_memory),
+	};
+
+	return cmocka_run_group_tests_name("sendq", tests, NULL, NULL);
+}
