@@ -184,6 +184,7 @@ static void total_add(struct total *total, enum metric_type type, const void *me
 		total->value += metric_value(memory);
 		return;
 	case METRIC_GAUGE:
+	case METRIC_GAUGE_MS:
 		total->value += (uint64_t)metric_gauge_value(memory);
 		return;
 	case METRIC_HISTOGRAM: {
@@ -199,6 +200,11 @@ static void total_add(struct total *total, enum metric_type type, const void *me
 	UNREACHABLE("every type returns");
 }
 
+static bool is_gauge(enum metric_type type)
+{
+	return type == METRIC_GAUGE || type == METRIC_GAUGE_MS;
+}
+
 static void series_drop_cells(struct series *series, enum metric_type type, const void *first,
 			      size_t bytes)
 {
@@ -207,7 +213,7 @@ static void series_drop_cells(struct series *series, enum metric_type type, cons
 
 		if ((uintptr_t)cell->memory - (uintptr_t)first >= bytes)
 			continue;
-		if (type != METRIC_GAUGE)
+		if (!is_gauge(type))
 			total_add(&series->retained, type, cell->memory);
 		list_remove(&cell->link);
 		free(cell);
@@ -224,7 +230,7 @@ void metric_unregister(struct metric_registry *registry, const void *first, size
 			struct series *series = CONTAINER_OF(link, struct series, link);
 
 			series_drop_cells(series, group->family->type, first, bytes);
-			if (group->family->type == METRIC_GAUGE && list_is_empty(&series->cells)) {
+			if (is_gauge(group->family->type) && list_is_empty(&series->cells)) {
 				series_destroy(series);
 				registry->series_count--;
 			}
@@ -246,6 +252,13 @@ static void append_seconds(struct buf *out, uint64_t us)
 	buf_append_uint(out, us / 1000000);
 	if (digits > 0)
 		buf_printf(out, ".%0*" PRIu64, (int)digits, fraction);
+}
+
+static void append_milliseconds(struct buf *out, int64_t ms)
+{
+	if (ms < 0)
+		buf_append_byte(out, '-');
+	append_seconds(out, (ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms) * 1000);
 }
 
 static void append_text(struct buf *out, const char *text)
@@ -308,6 +321,8 @@ static void render_series(const struct metric_family *family, struct series *ser
 	append_name(out, family->name, "", series->labels);
 	if (family->type == METRIC_GAUGE)
 		buf_printf(out, "%" PRId64, (int64_t)total.value);
+	else if (family->type == METRIC_GAUGE_MS)
+		append_milliseconds(out, (int64_t)total.value);
 	else
 		buf_append_uint(out, total.value);
 	buf_append_byte(out, '\n');
@@ -316,6 +331,7 @@ static void render_series(const struct metric_family *family, struct series *ser
 static const char *const type_names[] = {
 	[METRIC_COUNTER] = "counter",
 	[METRIC_GAUGE] = "gauge",
+	[METRIC_GAUGE_MS] = "gauge",
 	[METRIC_HISTOGRAM] = "histogram",
 };
 

@@ -61,7 +61,8 @@ static inline int64_t metric_gauge_value(const struct metric_gauge *gauge)
 
 void metric_observe_us(struct metric_histogram *histogram, uint64_t us);
 
-enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+/* METRIC_GAUGE_MS: a gauge that holds milliseconds and is shown in seconds. */
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_GAUGE_MS, METRIC_HISTOGRAM };
 
 /* Static storage: lives as long as the process. */
 struct metric_family {

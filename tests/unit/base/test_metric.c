@@ -198,6 +198,24 @@ static void metric_observe_puts_every_border_into_its_bucket(void **state)
 	}
 }
 
+static void metric_renders_milliseconds_as_seconds(void **state)
+{
+	(void)state;
+	static const struct metric_family lag = {
+		.name = "lag_seconds", .help = "Lag.", .type = METRIC_GAUGE_MS,
+	};
+	struct metric_registry *registry = metric_registry_create();
+	struct metric_gauge cells[2] = { { 1500 }, { -1750 } };
+
+	metric_register(registry, &lag, "s=\"a\"", &cells[0]);
+	metric_register(registry, &lag, "s=\"b\"", &cells[1]);
+	assert_string_equal(render(registry), "# HELP lag_seconds Lag.\n# TYPE lag_seconds gauge\n"
+					      "lag_seconds{s=\"a\"} 1.5\nlag_seconds{s=\"b\"} -1.75\n");
+	metric_unregister(registry, cells, sizeof(cells));
+	assert_string_equal(render(registry), "");
+	metric_registry_destroy(registry);
+}
+
 static void metric_unregister_keeps_totals_and_drops_gauges(void **state)
 {
 	struct metric_registry *registry = metric_registry_create();
@@ -402,6 +420,7 @@ int main(void)
 		cmocka_unit_test(metric_histogram_is_cumulative_in_seconds),
 		cmocka_unit_test(metric_histogram_without_labels_has_only_le),
 		cmocka_unit_test(metric_observe_puts_every_border_into_its_bucket),
+		cmocka_unit_test(metric_renders_milliseconds_as_seconds),
 		cmocka_unit_test(metric_unregister_keeps_totals_and_drops_gauges),
 		cmocka_unit_test(metric_unregister_takes_the_range_and_no_neighbour),
 		cmocka_unit_test(metric_register_checks_that_a_name_has_one_type),
