@@ -19,7 +19,8 @@ void deadline_arm(struct worker *worker, struct deadline *deadline, uint64_t aft
 
 void deadline_disarm(struct worker *worker, struct deadline *deadline)
 {
-	/* Also takes it out of the turn's list of due ones, where it is linked but no longer armed. */
+	/* Also takes it out of the turn's list of due ones, where it is linked but no longer armed.
+	 */
 	wheel_cancel(&worker->wheel, &deadline->timer);
 }
 

@@ -19,7 +19,7 @@ void deadline_init(struct deadline *deadline, deadline_fn *expired);
 /* From now (the turn's time), never early. An armed deadline is moved. */
 void deadline_arm(struct worker *worker, struct deadline *deadline, uint64_t after_ms);
 
-/* Safe when not armed, and inside its own or another's `expired` of the same turn: it will not be called. */
+/* Safe when not armed, and in any `expired` of the same turn: it will not be called. */
 void deadline_disarm(struct worker *worker, struct deadline *deadline);
 
 static inline bool deadline_is_armed(const struct deadline *deadline)

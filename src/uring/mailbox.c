@@ -10,16 +10,16 @@
  *            was true → MSG_RING                  wait
  *                                                 exchange(asleep_hint, false)
  *
- * All accesses to asleep_hint are exchanges with acquire and release, so they stand in one order and each
- * one sees what was written before any earlier one (a chain of read-modify-writes is one release sequence).
- * If the poster's exchange comes before the target's `true`, the target's look sees the letter. If it comes
- * after, either it reads true and sends a wake-up, or an earlier poster has read that true and sends one:
- * then the target comes back from its wait and passes through its own `true` again, after this exchange.
- * So the first poster of a sleep wakes for all. That is why a poster that took the hint must see its
- * wake-up through: one that the kernel refuses is repeated until it is taken, without another look at
- * the hint (wake_failed), and why hints are taken only right before the submit that carries the wake-up.
- * Exchanges rather than a store, a fence and a load (Dekker): the same cost on x86, and ThreadSanitizer
- * understands them.
+ * All accesses to asleep_hint are exchanges with acquire and release, so they stand in one order
+ * and each one sees what was written before any earlier one (a chain of read-modify-writes is one
+ * release sequence). If the poster's exchange comes before the target's `true`, the target's look
+ * sees the letter. If it comes after, either it reads true and sends a wake-up, or an earlier
+ * poster has read that true and sends one: then the target comes back from its wait and passes
+ * through its own `true` again, after this exchange. So the first poster of a sleep wakes for all.
+ * That is why a poster that took the hint must see its wake-up through: one that the kernel refuses
+ * is repeated until it is taken, without another look at the hint (wake_failed), and why hints are
+ * taken only right before the submit that carries the wake-up. Exchanges rather than a store, a
+ * fence and a load (Dekker): the same cost on x86, and ThreadSanitizer understands them.
  */
 
 static void mark(uint64_t *bits, uint32_t index)
@@ -76,10 +76,12 @@ static void wake_send(struct worker *from, uint32_t index)
 		.target_user_data = user_data_make(OP_KIND_WOKEN, 0, USER_DATA_NO_SLOT),
 	};
 
-	if (ring_queue(from->ring, &submission) == 0)
-		metric_add(&from->metrics.wakes_sent, 1);
-	else
+	if (ring_queue(from->ring, &submission) < 0) {
 		wake_fail(from, index);
+		return;
+	}
+	from->wakes_in_air = true;
+	metric_add(&from->metrics.wakes_sent, 1);
 }
 
 void wake_refused(struct worker *worker, uint32_t target_index)
@@ -101,6 +103,7 @@ bool wakes_post(struct worker *worker)
 	bool retry = worker->wake_retry_us != 0 && worker->now_us >= worker->wake_retry_us;
 	bool self = false;
 
+	worker->wakes_in_air = false;
 	if (retry)
 		worker->wake_retry_us = 0;
 	for (size_t word = 0; word < ARRAY_LEN(worker->wake_pending); word++) {
@@ -117,7 +120,8 @@ bool wakes_post(struct worker *worker)
 			if (to == worker)
 				self = true;
 			else if (again >> bit & 1 ||
-				 atomic_exchange_explicit(&to->asleep_hint, false, memory_order_acq_rel))
+				 atomic_exchange_explicit(&to->asleep_hint, false,
+							  memory_order_acq_rel))
 				wake_send(worker, index);
 		}
 	}

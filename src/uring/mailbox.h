@@ -1,8 +1,8 @@
 /*
- * mailbox: letters from other threads to a worker. A letter is embedded in its owner, so posting cannot fail;
- * it carries the function that takes it in.
+ * mailbox: letters from other threads to a worker. A letter is embedded in its owner, so posting
+ * cannot fail; it carries the function that takes it in.
  *
- *   from's thread: letter_post ──► mpsc ──(one wake per turn and target: MSG_RING)──► to's thread: deliver
+ *   from: letter_post ──► mpsc ──(MSG_RING, one per turn and target)──► to: deliver
  *
  * A letter is in one mailbox at a time; its owner must not reuse it before it is delivered.
  */
@@ -23,13 +23,14 @@ struct letter {
 };
 
 /*
- * Posts; the wake-up leaves with the end of `from`'s turn. Thread: from's. from == to is allowed: delivered next turn.
+ * Posts; the wake-up leaves with the end of `from`'s turn. Thread: from's.
+ * from == to is allowed: delivered next turn.
  * Letters of one sender to one target arrive in the order posted.
  * Lifetime: the target's ring outlives every worker that may post to it.
  */
 void letter_post(struct worker *from, struct worker *to, struct letter *letter);
 
-/* Only the wake-up, for queues of other kinds (hub feeds). `from`'s thread; coalesced with letters. */
+/* Only the wake-up, for queues of other kinds (feeds). Coalesced with letters. Thread: from's. */
 void worker_wake(struct worker *from, struct worker *to);
 
 #endif

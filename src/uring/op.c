@@ -29,7 +29,8 @@ static int op_arm(struct worker *worker, struct op *op, struct ring_submission *
 	return 0;
 }
 
-int op_accept(struct worker *worker, struct op *op, struct file_ref listener, struct op_address *address)
+int op_accept(struct worker *worker, struct op *op, struct file_ref listener,
+	      struct op_address *address)
 {
 	address->len = sizeof(address->storage);
 	return op_arm(worker, op,
@@ -43,24 +44,27 @@ int op_accept(struct worker *worker, struct op *op, struct file_ref listener, st
 
 int op_receive(struct worker *worker, struct op *op, struct file_ref file)
 {
-	return op_arm(worker, op, &(struct ring_submission){ .opcode = RING_RECEIVE, .file = file });
+	return op_arm(worker, op, &(struct ring_submission){.opcode = RING_RECEIVE, .file = file});
 }
 
-int op_send(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message)
+int op_send(struct worker *worker, struct op *op, struct file_ref file,
+	    const struct msghdr *message)
 {
 	return op_arm(
 		worker, op,
-		&(struct ring_submission){ .opcode = RING_SEND, .file = file, .message = message });
+		&(struct ring_submission){.opcode = RING_SEND, .file = file, .message = message});
 }
 
-int op_send_zc(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message)
+int op_send_zc(struct worker *worker, struct op *op, struct file_ref file,
+	       const struct msghdr *message)
 {
-	return op_arm(
-		worker, op,
-		&(struct ring_submission){ .opcode = RING_SEND_ZC, .file = file, .message = message });
+	return op_arm(worker, op,
+		      &(struct ring_submission){
+			      .opcode = RING_SEND_ZC, .file = file, .message = message});
 }
 
-int op_connect(struct worker *worker, struct op *op, struct file_ref file, const struct op_address *address)
+int op_connect(struct worker *worker, struct op *op, struct file_ref file,
+	       const struct op_address *address)
 {
 	return op_arm(worker, op,
 		      &(struct ring_submission){
@@ -82,12 +86,13 @@ int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file
 		.quiet = true,
 		.how = SHUT_RDWR,
 	};
-	struct ring_submission closing = { .opcode = RING_CLOSE, .file = file };
+	struct ring_submission closing = {.opcode = RING_CLOSE, .file = file};
 
 	CHECK(!op->armed && op->done);
 	uint32_t slot = slots_take(&worker->slots, op);
 
-	/* What the close needs is there before the shutdown is queued: half a pair would link to a stranger. */
+	/* What the close needs is there before the shutdown is queued: half a pair would link to a
+	 * stranger. */
 	if (slot == USER_DATA_NO_SLOT)
 		return -ENOBUFS;
 	slots_release(&worker->slots, slot);
@@ -104,12 +109,12 @@ int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file)
 {
 	return op_arm(
 		worker, op,
-		&(struct ring_submission){ .opcode = RING_SHUTDOWN, .file = file, .how = SHUT_WR });
+		&(struct ring_submission){.opcode = RING_SHUTDOWN, .file = file, .how = SHUT_WR});
 }
 
 int op_close(struct worker *worker, struct op *op, struct file_ref file)
 {
-	return op_arm(worker, op, &(struct ring_submission){ .opcode = RING_CLOSE, .file = file });
+	return op_arm(worker, op, &(struct ring_submission){.opcode = RING_CLOSE, .file = file});
 }
 
 int op_cancel(struct worker *worker, struct op *op, const struct op *target)
@@ -127,9 +132,9 @@ int op_cancel(struct worker *worker, struct op *op, const struct op *target)
 
 int op_poll(struct worker *worker, struct op *op, struct file_ref file, uint32_t events)
 {
-	return op_arm(
-		worker, op,
-		&(struct ring_submission){ .opcode = RING_POLL, .file = file, .poll_events = events });
+	return op_arm(worker, op,
+		      &(struct ring_submission){
+			      .opcode = RING_POLL, .file = file, .poll_events = events});
 }
 
 int op_read(struct worker *worker, struct op *op, struct file_ref file, struct iovec into)
@@ -151,17 +156,19 @@ int op_read(struct worker *worker, struct op *op, struct file_ref file, struct i
 /* Closes a file that nobody will ask for; a failure is only logged. */
 static void close_unowned(struct worker *worker, int32_t index)
 {
-	int code = ring_queue(worker->ring,
-			      &(struct ring_submission){
-				      .opcode = RING_CLOSE,
-				      .file = { .index = index,
-						.direct = ring_get_features(worker->ring)->direct_files },
-				      .user_data = user_data_make(RING_CLOSE, 0, USER_DATA_NO_SLOT),
-				      .quiet = true,
-			      });
+	int code = ring_queue(
+		worker->ring,
+		&(struct ring_submission){
+			.opcode = RING_CLOSE,
+			.file = {.index = index,
+				 .direct = ring_get_features(worker->ring)->direct_files},
+			.user_data = user_data_make(RING_CLOSE, 0, USER_DATA_NO_SLOT),
+			.quiet = true,
+		});
 
 	if (code < 0)
-		LOG(LOG_ERROR, "uring", "a late accepted file could not be closed", LOG_INT("error", code));
+		LOG(LOG_ERROR, "uring", "a late accepted file could not be closed",
+		    LOG_INT("error", code));
 }
 
 /* Its slot has moved on. What it brought must not leak. */
@@ -183,10 +190,12 @@ static void complete_unowned(struct worker *worker, const struct ring_completion
 		wake_refused(worker, user_data_generation(completion->user_data));
 	else if (kind == RING_CLOSE)
 		LOG(LOG_ERROR, "uring", "close failed", LOG_INT("error", completion->result));
-	/* OP_KIND_WOKEN: being here is its purpose. RING_SHUTDOWN: ENOTCONN, the close comes all the same. */
+	/* OP_KIND_WOKEN: being here is its purpose. RING_SHUTDOWN: ENOTCONN, the close comes all
+	 * the same. */
 }
 
-static void op_release(struct worker *worker, struct op *op, const struct ring_completion *completion)
+static void op_release(struct worker *worker, struct op *op,
+		       const struct ring_completion *completion)
 {
 	int32_t closed = worker->slots.table[op->slot].closing_index;
 
@@ -218,7 +227,8 @@ void op_complete(struct worker *worker, const struct ring_completion *completion
 	int32_t buffer_id = completion->buffer_id;
 
 	if (buffer_id >= 0 && completion->result > 0)
-		told.bytes = ring_buffer(worker->ring, (uint16_t)buffer_id, (uint32_t)completion->result);
+		told.bytes = ring_buffer(worker->ring, (uint16_t)buffer_id,
+					 (uint32_t)completion->result);
 	if (op->kind == RING_RECEIVE && completion->result == -ENOBUFS)
 		metric_add(&worker->metrics.buffer_starvations, 1);
 	/* Before `done`, which may arm the op again or free its owner. */

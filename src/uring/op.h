@@ -1,8 +1,8 @@
 /*
  * op: one operation in flight, embedded in the object it works for. Thread: the worker's.
  *
- *   idle ──op_*()──► armed ──completion, not more──► idle (then `done` is called with armed == false)
- *                      └──completion, more──► armed (`done` is called, more to come)
+ *   idle ─op_*()─► armed ─last completion─► idle (`done` is called, armed == false)
+ *                    └─completion, more─► armed (`done` is called, more to come)
  *
  * An owner must not free an armed op: it cancels and waits for the last completion.
  * user_data is kind, generation and slot; a completion whose slot has moved on is a counted no-op.
@@ -16,8 +16,8 @@ struct worker;
 struct op;
 
 struct completion {
-	int32_t result;    /* ≥ 0, or a negative errno of this kind's table (op.c) */
-	bool more;         /* the op is still armed */
+	int32_t result;	   /* ≥ 0, or a negative errno of this kind's table (op_table.c) */
+	bool more;	   /* the op is still armed */
 	bool notification; /* zero-copy send: memory is free now */
 	bool zc_copied;
 	struct span bytes; /* RING_RECEIVE: lent until `done` returns */
@@ -34,12 +34,13 @@ struct op {
 
 static inline void op_init(struct op *op)
 {
-	*op = (struct op){ 0 };
+	*op = (struct op){0};
 }
 
 /*
- * Each arms an idle op. Returns 0, -ENOBUFS (operation table full: WORKER_OPS_MAX) or an errno of the submit;
- * on failure the op stays idle and `done` is not called.
+ * Each arms an idle op. Returns 0, -ENOBUFS (operation table full: WORKER_OPS_MAX) or an errno of
+ * the submit (rare: before the first turn, or no memory for requests); on failure the op stays idle
+ * and `done` is not called: try again from a later turn.
  */
 
 /* What an accept needs to live until its completion. */
@@ -49,21 +50,40 @@ struct op_address {
 };
 
 /* One shot. Result: index of the new file (direct if the ring has a table), or -errno. */
-int op_accept(struct worker *worker, struct op *op, struct file_ref listener, struct op_address *address);
-/* Multishot where the kernel has it (more says so). Result: bytes, 0 at the end, -ENOBUFS: starved (re-armed by the owner later). */
+int op_accept(struct worker *worker, struct op *op, struct file_ref listener,
+	      struct op_address *address);
+/*
+ * Multishot where the kernel has it (more says so). Result: bytes, 0 at the end, -ENOBUFS: starved;
+ * the owner arms it again when worker_starve calls back.
+ */
 int op_receive(struct worker *worker, struct op *op, struct file_ref file);
-/* One send per file at a time. `message` and its iovecs live until the completion. Result: bytes sent, may be short. */
-int op_send(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message);
-/* As op_send; first completion is the result with more, then one with notification. -EOPNOTSUPP: not on this kernel. */
-int op_send_zc(struct worker *worker, struct op *op, struct file_ref file, const struct msghdr *message);
-int op_connect(struct worker *worker, struct op *op, struct file_ref file, const struct op_address *address);
-/* SHUT_RDWR hard-linked to close: ends a multishot receive, sends FIN, frees the file. One completion: the close's. */
+/*
+ * One send per file at a time. `message` and its iovecs live until the completion.
+ * Result: bytes sent, may be short.
+ */
+int op_send(struct worker *worker, struct op *op, struct file_ref file,
+	    const struct msghdr *message);
+/*
+ * As op_send; first completion is the result with more, then one with notification.
+ * A failed one may have its result alone, without more. -EOPNOTSUPP: not on this kernel.
+ */
+int op_send_zc(struct worker *worker, struct op *op, struct file_ref file,
+	       const struct msghdr *message);
+int op_connect(struct worker *worker, struct op *op, struct file_ref file,
+	       const struct op_address *address);
+/*
+ * SHUT_RDWR hard-linked to close: ends a multishot receive, sends FIN, frees the file.
+ * One completion: the close's.
+ */
 int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file);
 /* SHUT_WR only. */
 int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file);
 /* Close without shutdown (listeners, descriptors that are no sockets). */
 int op_close(struct worker *worker, struct op *op, struct file_ref file);
-/* -ENOENT at once if `target` is idle. Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result if it was first). */
+/*
+ * Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result
+ * if it was first). -ENOENT at once if `target` is idle.
+ */
 int op_cancel(struct worker *worker, struct op *op, const struct op *target);
 /* One shot; poll(2) events. Result: revents. */
 int op_poll(struct worker *worker, struct op *op, struct file_ref file, uint32_t events);
@@ -72,18 +92,18 @@ int op_read(struct worker *worker, struct op *op, struct file_ref file, struct i
 /* "receive", "send", … */
 const char *op_kind_name(uint8_t kind);
 
-/* What a result means to the owner; the table in op.c has a row for every errno a kind can give. */
+/* What a result means to the owner; the table in op_table.c has a row for every errno of a kind. */
 enum op_outcome {
-	OP_OK,          /* result ≥ 0 */
-	OP_PEER_GONE,   /* the peer or the way to it ended the connection: close; no fault of ours */
-	OP_CANCELLED,   /* we asked for it, or the file was shut down */
-	OP_STARVED,     /* a receive without a buffer: worker_starve, then arm again */
-	OP_RETRY,       /* nothing happened; arm again */
-	OP_LOCAL_LIMIT, /* files or memory of this host: the file at hand is lost or must wait, the listener lives */
+	OP_OK,	      /* result ≥ 0 */
+	OP_PEER_GONE, /* the peer or the way to it ended the connection: close; no fault of ours */
+	OP_CANCELLED, /* we asked for it, or the file was shut down */
+	OP_STARVED,   /* a receive without a buffer: worker_starve, then arm again */
+	OP_RETRY,     /* nothing happened; arm again */
+	OP_LOCAL_LIMIT, /* files, ports or memory of this host; a listener lives on */
 	OP_UNSUPPORTED, /* not with this kernel or this kind of file: use the plain form */
-	OP_GONE,        /* a cancel or shutdown came too late: as good as done */
-	OP_BUG,         /* our own mistake: bad descriptor, bad memory; close */
-	OP_UNKNOWN,     /* no row: logged once per kind and errno; close */
+	OP_GONE,	/* a cancel or shutdown came too late: as good as done */
+	OP_BUG,		/* our own mistake: bad descriptor, bad memory; close */
+	OP_UNKNOWN,	/* no row: logged once per kind and errno; close */
 };
 
 /* Thread: any. */

@@ -22,19 +22,22 @@ struct ring_counts ring_get_counts(const struct ring *ring)
 
 /* ── submissions ── */
 
-static void prepare_accept(struct ring *ring, struct io_uring_sqe *sqe, const struct ring_submission *from)
+static void prepare_accept(struct ring *ring, struct io_uring_sqe *sqe,
+			   const struct ring_submission *from)
 {
 	bool direct = ring->features.direct_files;
 
 	/* A direct file has no descriptor that could be inherited; with the flag it is EINVAL. */
 	io_uring_prep_accept(sqe, from->file.index, from->address, from->address_len,
 			     direct ? 0 : SOCK_CLOEXEC);
-	/* By hand: liburing 2.3's accept_direct adds one to this constant and so asks for a normal descriptor. */
+	/* By hand: liburing 2.3's accept_direct adds one to this constant and so asks for a normal
+	 * descriptor. */
 	if (direct)
 		sqe->file_index = IORING_FILE_INDEX_ALLOC;
 }
 
-static void prepare_receive(struct ring *ring, struct io_uring_sqe *sqe, const struct ring_submission *from)
+static void prepare_receive(struct ring *ring, struct io_uring_sqe *sqe,
+			    const struct ring_submission *from)
 {
 	if (ring->features.multishot_receive)
 		io_uring_prep_recv_multishot(sqe, from->file.index, NULL, 0, 0);
@@ -44,7 +47,8 @@ static void prepare_receive(struct ring *ring, struct io_uring_sqe *sqe, const s
 	sqe->buf_group = RING_BUFFER_GROUP;
 }
 
-static void prepare_send_zc(struct ring *ring, struct io_uring_sqe *sqe, const struct ring_submission *from)
+static void prepare_send_zc(struct ring *ring, struct io_uring_sqe *sqe,
+			    const struct ring_submission *from)
 {
 	io_uring_prep_sendmsg_zc(sqe, from->file.index, from->message, MSG_WAITALL | MSG_NOSIGNAL);
 	if (ring->features.send_zc_report)
@@ -155,7 +159,8 @@ int ring_enter(struct ring *ring, uint64_t timeout_us)
 	/* Not kept, for lack of memory: operations that would never end. */
 	if (*ring->uring.cq.koverflow != 0)
 		return -EOVERFLOW;
-	/* EAGAIN, EBUSY: no memory for a request, or completions want to be reaped first; it stays queued. */
+	/* EAGAIN, EBUSY: no memory for a request, or completions want to be reaped first; it stays
+	 * queued. */
 	if (code >= 0 || code == -ETIME || code == -EINTR || code == -EAGAIN || code == -EBUSY)
 		return 0;
 	return code;
@@ -167,7 +172,8 @@ uint32_t ring_reap(struct ring *ring, struct ring_completion *completions, uint3
 	unsigned head;
 	uint32_t count = 0;
 
-	io_uring_for_each_cqe(&ring->uring, head, cqe) {
+	io_uring_for_each_cqe(&ring->uring, head, cqe)
+	{
 		if (count == max)
 			break;
 		bool notification = cqe->flags & IORING_CQE_F_NOTIF;
@@ -204,10 +210,9 @@ void ring_buffer_return(struct ring *ring, uint16_t buffer_id)
 	struct ring_buffers *buffers = &ring->buffers;
 
 	CHECK(buffer_id < buffers->count);
-	io_uring_buf_ring_add(buffers->entries,
-			      buffers->bytes + (size_t)buffer_id * buffers->each_bytes,
-			      buffers->each_bytes, buffer_id,
-			      io_uring_buf_ring_mask(buffers->count), 0);
+	io_uring_buf_ring_add(
+		buffers->entries, buffers->bytes + (size_t)buffer_id * buffers->each_bytes,
+		buffers->each_bytes, buffer_id, io_uring_buf_ring_mask(buffers->count), 0);
 	io_uring_buf_ring_advance(buffers->entries, 1);
 }
 
@@ -225,7 +230,7 @@ struct file_ref ring_adopt(struct ring *ring, int fd)
 		return file_from_fd(fd);
 	files->free_count--;
 	close(fd); /* the table holds the file now */
-	return (struct file_ref){ .index = (int32_t)index, .direct = true };
+	return (struct file_ref){.index = (int32_t)index, .direct = true};
 }
 
 void ring_file_closed(struct ring *ring, int32_t index)

@@ -1,7 +1,7 @@
 /*
  * ring: one io_uring and what the kernel can do with it. The only border to the kernel's interface:
- * simulation tests link another ring.c behind this header. One thread (the one that enables it), but for
- * ring_create, ring_probe and ring_destroy.
+ * simulation tests link another ring.c behind this header. One thread (the one that enables it),
+ * but for ring_create, ring_probe and ring_destroy.
  */
 #ifndef URING_RING_H
 #define URING_RING_H
@@ -18,23 +18,23 @@ struct file_ref {
 	bool direct;
 };
 
-#define FILE_NONE ((struct file_ref){ .index = -1 })
+#define FILE_NONE ((struct file_ref){.index = -1})
 
 static inline struct file_ref file_from_fd(int fd)
 {
-	return (struct file_ref){ .index = fd, .direct = false };
+	return (struct file_ref){.index = fd, .direct = false};
 }
 
 struct ring_features {
 	bool single_issuer, defer_taskrun, coop_taskrun; /* set-up flags accepted */
-	bool registered_ring;   /* enter by registered ring descriptor */
-	bool direct_files;      /* file table registered */
-	bool buffer_ring;       /* provided-buffer ring registered */
+	bool registered_ring;				 /* enter by registered ring descriptor */
+	bool direct_files;				 /* file table registered */
+	bool buffer_ring;				 /* provided-buffer ring registered */
 	bool multishot_receive;
 	bool send_zc, sendmsg_zc;
-	bool send_zc_report;    /* notifications tell whether the kernel copied (kernel 6.2) */
+	bool send_zc_report; /* notifications tell whether the kernel copied (kernel 6.2) */
 	bool msg_ring;
-	bool restricted;        /* the ring accepts only the operations of enum ring_opcode */
+	bool restricted; /* the ring accepts only the operations of enum ring_opcode */
 };
 
 struct ring_options {
@@ -52,7 +52,7 @@ struct ring_options {
  */
 int ring_probe(struct ring_features *features, char *why, size_t why_size);
 
-/* One line for the log: "single_issuer defer_taskrun … no send_zc". Returns its length, cut to `size`. */
+/* For the log: "single_issuer … no-send_zc". Returns its length, cut to `size`. */
 size_t ring_features_describe(const struct ring_features *features, char *text, size_t size);
 
 /* Creates the ring disabled. Returns 0 or a negative errno with `why` as in ring_probe. */
@@ -73,17 +73,17 @@ const struct ring_features *ring_get_features(const struct ring *ring);
 int ring_fd(const struct ring *ring);
 
 enum ring_opcode {
-	RING_ACCEPT,         /* file, address; result: descriptor or direct index */
-	RING_RECEIVE,        /* file; multishot, provided buffers */
-	RING_SEND,           /* file, message; MSG_WAITALL | MSG_NOSIGNAL */
-	RING_SEND_ZC,        /* as RING_SEND, zero-copy: result, then a notification */
-	RING_CONNECT,        /* file, address, address_len */
-	RING_SHUTDOWN,       /* file, how; hard-linked to the next submission if `link` */
-	RING_CLOSE,          /* file */
-	RING_CANCEL,         /* target_user_data */
-	RING_POLL,           /* file, poll_events; one shot */
-	RING_READ,           /* file, buffer, length */
-	RING_MESSAGE,        /* message_fd, target_user_data: a completion in that ring */
+	RING_ACCEPT,   /* file, address; result: descriptor or direct index */
+	RING_RECEIVE,  /* file; multishot, provided buffers */
+	RING_SEND,     /* file, message; MSG_WAITALL | MSG_NOSIGNAL */
+	RING_SEND_ZC,  /* as RING_SEND, zero-copy: result, then a notification */
+	RING_CONNECT,  /* file, address, address_len */
+	RING_SHUTDOWN, /* file, how; hard-linked to the next submission if `link` */
+	RING_CLOSE,    /* file */
+	RING_CANCEL,   /* target_user_data */
+	RING_POLL,     /* file, poll_events; one shot */
+	RING_READ,     /* file, buffer, length */
+	RING_MESSAGE,  /* message_fd, target_user_data: a completion in that ring */
 	RING_OPCODE_COUNT
 };
 
@@ -91,16 +91,16 @@ struct ring_submission {
 	enum ring_opcode opcode;
 	struct file_ref file;
 	uint64_t user_data;
-	bool link;  /* hard link to the next submission: neither outcome of this one stops that one */
+	bool link;  /* hard link to the next submission, which runs whatever becomes of this one */
 	bool quiet; /* completes only when it fails */
 	union {
 		struct {
 			struct sockaddr *address;
 			socklen_t *address_len; /* RING_ACCEPT: in and out */
-			socklen_t connect_len;  /* RING_CONNECT */
+			socklen_t connect_len;	/* RING_CONNECT */
 		};
 		const struct msghdr *message; /* lives until the result */
-		int how;                      /* SHUT_* */
+		int how;		      /* SHUT_* */
 		uint32_t poll_events;
 		struct {
 			void *buffer;
@@ -122,18 +122,19 @@ int ring_queue(struct ring *ring, const struct ring_submission *submission);
 struct ring_completion {
 	uint64_t user_data;
 	int32_t result;
-	bool more;          /* F_MORE: the operation will complete again */
-	bool notification;  /* F_NOTIF: the kernel is done with a zero-copy send's memory */
-	bool zc_copied;     /* with notification: the kernel copied after all */
-	int32_t buffer_id;  /* provided buffer holding `result` bytes, or -1 */
+	bool more;	   /* F_MORE: the operation will complete again */
+	bool notification; /* F_NOTIF: the kernel is done with a zero-copy send's memory */
+	bool zc_copied;	   /* with notification: the kernel copied after all */
+	int32_t buffer_id; /* provided buffer holding `result` bytes, or -1 */
 };
 
 #define RING_WAIT_FOREVER UINT64_MAX
 
 /*
- * Submits what is queued and waits until a completion is there or `timeout_us` has passed (0: does not
- * wait, but fetches what is ready). Returns 0 or a negative errno other than -ETIME, -EINTR, -EAGAIN and -EBUSY (what
- * could not be submitted stays queued). -EOVERFLOW: the kernel lost completions, the ring is not to be trusted.
+ * Submits what is queued and waits until a completion is there or `timeout_us` has passed (0: does
+ * not wait, but fetches what is ready). Returns 0 or a negative errno other than -ETIME, -EINTR,
+ * -EAGAIN and -EBUSY (what could not be submitted stays queued). -EOVERFLOW: the kernel lost
+ * completions, the ring is not to be trusted.
  */
 int ring_enter(struct ring *ring, uint64_t timeout_us);
 
@@ -145,13 +146,13 @@ struct span ring_buffer(struct ring *ring, uint16_t buffer_id, uint32_t len);
 void ring_buffer_return(struct ring *ring, uint16_t buffer_id);
 
 /*
- * Moves a descriptor into the ring's table and closes it; where there is no table, or the part of it that is
- * kept for adopted files (an eighth) is full, the reference is the descriptor itself.
+ * Moves a descriptor into the ring's table and closes it; where there is no table, or the part of
+ * it that is kept for adopted files (an eighth) is full, the reference is the descriptor itself.
  * Owns: `fd` from now on, as the returned reference.
  */
 struct file_ref ring_adopt(struct ring *ring, int fd);
 
-/* A direct file was closed (its close has completed). If it was adopted, its place is free again. */
+/* The close of a direct file has completed. If it was adopted, its place is free again. */
 void ring_file_closed(struct ring *ring, int32_t index);
 
 struct ring_counts {

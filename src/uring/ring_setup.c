@@ -12,16 +12,18 @@
 #include <unistd.h>
 
 /* Always asked for: all are older than kernel 6.1. */
-#define SETUP_BASE \
-	(IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL)
+#define SETUP_BASE                                                                                 \
+	(IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |                      \
+	 IORING_SETUP_SUBMIT_ALL)
 #define FEATURES_NEEDED (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP)
 
-/* An eighth of the table for files we bring ourselves: they are upstreams, few beside accepted ones. */
+/* An eighth of the table for files we bring ourselves: they are upstreams, few beside accepted
+ * ones. */
 #define ADOPTED_SHARE 8
 
 static const uint8_t operations_used[] = {
-	IORING_OP_ACCEPT, IORING_OP_RECV,	IORING_OP_SENDMSG,  IORING_OP_SENDMSG_ZC,
-	IORING_OP_CONNECT, IORING_OP_SHUTDOWN,	IORING_OP_CLOSE,    IORING_OP_ASYNC_CANCEL,
+	IORING_OP_ACCEPT,   IORING_OP_RECV,	IORING_OP_SENDMSG,  IORING_OP_SENDMSG_ZC,
+	IORING_OP_CONNECT,  IORING_OP_SHUTDOWN, IORING_OP_CLOSE,    IORING_OP_ASYNC_CANCEL,
 	IORING_OP_POLL_ADD, IORING_OP_READ,	IORING_OP_MSG_RING,
 };
 
@@ -58,30 +60,37 @@ static int explain(int code, const char *step, char *why, size_t size)
 		setting = read_disabled_setting();
 		if (setting > 0)
 			snprintf(why, size,
-				 "io_uring is disabled on this host (kernel.io_uring_disabled = %d): set it to 0 "
-				 "with sysctl, or, where it is 1, add this user's group to kernel.io_uring_group",
+				 "io_uring is disabled on this host (kernel.io_uring_disabled = "
+				 "%d): set it to 0 "
+				 "with sysctl, or, where it is 1, add this user's group to "
+				 "kernel.io_uring_group",
 				 setting);
 		else
 			snprintf(why, size,
-				 "io_uring is forbidden to this process (%s: %s), most likely by a container's "
-				 "seccomp profile: allow io_uring_setup, io_uring_enter and io_uring_register",
+				 "io_uring is forbidden to this process (%s: %s), most likely by a "
+				 "container's "
+				 "seccomp profile: allow io_uring_setup, io_uring_enter and "
+				 "io_uring_register",
 				 step, strerror(-code));
 		break;
 	case -ENOSYS:
 		snprintf(why, size,
-			 "this kernel has no usable io_uring (%s): Linux 6.1 or newer is needed, and "
+			 "this kernel has no usable io_uring (%s): Linux 6.1 or newer is needed, "
+			 "and "
 			 "a seccomp profile that does not hide it",
 			 step);
 		break;
 	case -ENOMEM:
 		snprintf(why, size,
-			 "not enough memory for the ring (%s): raise RLIMIT_MEMLOCK (LimitMEMLOCK= in the unit, "
+			 "not enough memory for the ring (%s): raise RLIMIT_MEMLOCK (LimitMEMLOCK= "
+			 "in the unit, "
 			 "ulimit -l), or use fewer workers or buffers",
 			 step);
 		break;
 	case -EMFILE:
 	case -ENFILE:
-		snprintf(why, size, "no file descriptor left for the ring (%s): raise RLIMIT_NOFILE", step);
+		snprintf(why, size,
+			 "no file descriptor left for the ring (%s): raise RLIMIT_NOFILE", step);
 		break;
 	default:
 		snprintf(why, size, "the ring could not be set up (%s: %s)", step, strerror(-code));
@@ -140,20 +149,20 @@ static int probe_operations(struct io_uring *uring, struct ring_features *featur
 /* After everything was registered, before the ring is enabled. */
 static int restrict_operations(struct io_uring *uring)
 {
-	struct io_uring_restriction rows[ARRAY_LEN(operations_used) + ARRAY_LEN(registers_used) + 1] = {
-		{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
-		  .sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK | IOSQE_BUFFER_SELECT |
-			       IOSQE_CQE_SKIP_SUCCESS },
-	};
+	struct io_uring_restriction
+		rows[ARRAY_LEN(operations_used) + ARRAY_LEN(registers_used) + 1] = {
+			{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+			 .sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK | IOSQE_BUFFER_SELECT |
+				      IOSQE_CQE_SKIP_SUCCESS},
+		};
 	unsigned count = 1;
 
 	for (size_t i = 0; i < ARRAY_LEN(operations_used); i++)
-		rows[count++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP,
-							       .sqe_op = operations_used[i] };
+		rows[count++] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP,
+							      .sqe_op = operations_used[i]};
 	for (size_t i = 0; i < ARRAY_LEN(registers_used); i++)
-		rows[count++] =
-			(struct io_uring_restriction){ .opcode = IORING_RESTRICTION_REGISTER_OP,
-						       .register_op = registers_used[i] };
+		rows[count++] = (struct io_uring_restriction){
+			.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = registers_used[i]};
 	return io_uring_register_restrictions(uring, rows, count);
 }
 
@@ -178,7 +187,8 @@ static int files_init(struct ring *ring, uint32_t wanted)
 
 	uint32_t adopted = wanted / ADOPTED_SHARE;
 
-	if (adopted == 0 || io_uring_register_file_alloc_range(&ring->uring, 0, wanted - adopted) != 0)
+	if (adopted == 0 ||
+	    io_uring_register_file_alloc_range(&ring->uring, 0, wanted - adopted) != 0)
 		return 0; /* ring_adopt then keeps descriptors */
 	files->free = calloc(adopted, sizeof(*files->free));
 	if (!files->free)
@@ -238,7 +248,8 @@ static void ring_free(struct ring *ring)
 }
 
 /* As ring_create, without the look at what only a running ring can tell. */
-static int create_bare(struct ring **out, const struct ring_options *options, char *why, size_t size)
+static int create_bare(struct ring **out, const struct ring_options *options, char *why,
+		       size_t size)
 {
 	struct ring *ring = calloc(1, sizeof(*ring));
 	const char *step = "memory";
@@ -291,13 +302,15 @@ static int try_entry(struct ring *ring, uint32_t *flags)
 	return code;
 }
 
-/* A byte is there before it is asked for: a kernel that knows multishot gives it and says "more". */
+/* A byte is there before it is asked for: a kernel that knows multishot gives it and says "more".
+ */
 static void try_multishot(struct ring *ring)
 {
 	int pair[2];
 	uint32_t flags = 0;
 
-	if (!ring->features.buffer_ring || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+	if (!ring->features.buffer_ring ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return;
 	if (write(pair[1], "x", 1) == 1) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
@@ -305,18 +318,19 @@ static void try_multishot(struct ring *ring)
 		io_uring_prep_recv_multishot(sqe, pair[0], NULL, 0, 0);
 		sqe->flags |= IOSQE_BUFFER_SELECT;
 		sqe->buf_group = RING_BUFFER_GROUP;
-		ring->features.multishot_receive = try_entry(ring, &flags) == 1 &&
-						   (flags & IORING_CQE_F_MORE);
+		ring->features.multishot_receive =
+			try_entry(ring, &flags) == 1 && (flags & IORING_CQE_F_MORE);
 	}
 	close(pair[1]);
 	close(pair[0]);
 }
 
-/* On a socket that is not connected: a kernel that does not know the flag says EINVAL before it looks. */
+/* On a socket that is not connected: a kernel that does not know the flag says EINVAL before it
+ * looks. */
 static void try_send_zc_report(struct ring *ring)
 {
 	uint32_t flags = 0;
-	struct msghdr message = { 0 };
+	struct msghdr message = {0};
 
 	if (!ring->features.sendmsg_zc)
 		return;
@@ -379,7 +393,8 @@ int ring_create(struct ring **out, const struct ring_options *options, char *why
 
 int ring_enable(struct ring *ring)
 {
-	/* Belongs to the thread, hence here. Not essential: an unregistered ring only enters slower. */
+	/* Belongs to the thread, hence here. Not essential: an unregistered ring only enters
+	 * slower. */
 	ring->features.registered_ring = io_uring_register_ring_fd(&ring->uring) == 1;
 	return io_uring_enable_rings(&ring->uring);
 }
@@ -405,18 +420,18 @@ size_t ring_features_describe(const struct ring_features *features, char *text, 
 		const char *name;
 		bool present;
 	} rows[] = {
-		{ "single_issuer", features->single_issuer },
-		{ "defer_taskrun", features->defer_taskrun },
-		{ "coop_taskrun", features->coop_taskrun },
-		{ "registered_ring", features->registered_ring },
-		{ "direct_files", features->direct_files },
-		{ "buffer_ring", features->buffer_ring },
-		{ "multishot_receive", features->multishot_receive },
-		{ "send_zc", features->send_zc },
-		{ "sendmsg_zc", features->sendmsg_zc },
-		{ "send_zc_report", features->send_zc_report },
-		{ "msg_ring", features->msg_ring },
-		{ "restricted", features->restricted },
+		{"single_issuer", features->single_issuer},
+		{"defer_taskrun", features->defer_taskrun},
+		{"coop_taskrun", features->coop_taskrun},
+		{"registered_ring", features->registered_ring},
+		{"direct_files", features->direct_files},
+		{"buffer_ring", features->buffer_ring},
+		{"multishot_receive", features->multishot_receive},
+		{"send_zc", features->send_zc},
+		{"sendmsg_zc", features->sendmsg_zc},
+		{"send_zc_report", features->send_zc_report},
+		{"msg_ring", features->msg_ring},
+		{"restricted", features->restricted},
 	};
 	size_t len = 0;
 

@@ -8,7 +8,7 @@
 
 void slots_init(struct slots *slots)
 {
-	*slots = (struct slots){ .free_head = USER_DATA_NO_SLOT };
+	*slots = (struct slots){.free_head = USER_DATA_NO_SLOT};
 }
 
 void slots_finish(struct slots *slots)
@@ -29,7 +29,7 @@ static bool slots_grow(struct slots *slots)
 		return false;
 	/* Low indexes first. */
 	for (uint32_t i = count; i-- > slots->count;) {
-		table[i] = (struct slot){ .next_free = slots->free_head };
+		table[i] = (struct slot){.next_free = slots->free_head};
 		slots->free_head = i;
 	}
 	slots->table = table;

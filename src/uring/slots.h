@@ -14,21 +14,21 @@ struct op;
 #define WORKER_OPS_MAX (1u << 20) /* 5 operations for each of 200,000 connections of one worker */
 
 struct slot {
-	struct op *op;       /* NULL: free */
+	struct op *op;	     /* NULL: free */
 	uint32_t generation; /* 24 bits, moves at every release */
 	union {
-		uint32_t next_free;     /* while free */
-		int32_t closing_index;  /* while taken: the direct file that a close gives back, or -1 */
+		uint32_t next_free;    /* while free */
+		int32_t closing_index; /* while taken: direct file that a close gives back, or -1 */
 	};
 };
 
 struct slots {
-	struct slot *table; /* grows by doubling */
+	struct slot *table;		       /* grows by doubling */
 	uint32_t count, free_head, used_count; /* free_head: USER_DATA_NO_SLOT when none is free */
 };
 
 #define USER_DATA_GENERATION_BITS 24
-#define USER_DATA_NO_SLOT UINT32_MAX /* never a slot's index: for completions that belong to no op */
+#define USER_DATA_NO_SLOT	  UINT32_MAX /* for completions that belong to no op */
 
 static inline uint64_t user_data_make(uint8_t kind, uint32_t generation, uint32_t slot)
 {

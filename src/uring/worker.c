@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <time.h>
 
-/* What the kernel runs of deferred work in one enter at most; a pass that brought less left nothing behind. */
+/* What the kernel runs of deferred work in one enter at most; a pass that brought less left nothing
+ * behind. */
 #define KERNEL_PASS 20
 
 /* ── time ── */
@@ -49,27 +50,31 @@ static void clock_read(struct worker *worker)
 /* ── metrics ── */
 
 static const struct metric_family family_submissions = {
-	"gateway_ring_submissions_total", "Operations given to the ring.", METRIC_COUNTER };
+	"gateway_ring_submissions_total", "Operations given to the ring.", METRIC_COUNTER};
 static const struct metric_family family_completions = {
-	"gateway_ring_completions_total", "Completions taken from the ring.", METRIC_COUNTER };
+	"gateway_ring_completions_total", "Completions taken from the ring.", METRIC_COUNTER};
 static const struct metric_family family_cq_overflows = {
 	"gateway_ring_cq_overflows_total",
-	"Times the completion queue was found full and the kernel kept the rest.", METRIC_COUNTER };
-static const struct metric_family family_starvations = {
-	"gateway_ring_buffer_starvations_total", "Receives that found no provided buffer.", METRIC_COUNTER };
-static const struct metric_family family_late = {
-	"gateway_ring_late_completions_total",
-	"Completions whose operation was no longer there.", METRIC_COUNTER };
-static const struct metric_family family_in_flight = {
-	"gateway_ring_operations_in_flight", "Operations armed now.", METRIC_GAUGE };
-static const struct metric_family family_wakes_sent = {
-	"gateway_worker_wakes_sent_total", "Wake-ups sent to other threads' rings.", METRIC_COUNTER };
+	"Times the completion queue was found full and the kernel kept the rest.", METRIC_COUNTER};
+static const struct metric_family family_starvations = {"gateway_ring_buffer_starvations_total",
+							"Receives that found no provided buffer.",
+							METRIC_COUNTER};
+static const struct metric_family family_late = {"gateway_ring_late_completions_total",
+						 "Completions whose operation was no longer there.",
+						 METRIC_COUNTER};
+static const struct metric_family family_in_flight = {"gateway_ring_operations_in_flight",
+						      "Operations armed now.", METRIC_GAUGE};
+static const struct metric_family family_wakes_sent = {"gateway_worker_wakes_sent_total",
+						       "Wake-ups sent to other threads' rings.",
+						       METRIC_COUNTER};
 static const struct metric_family family_wakes_failed = {
-	"gateway_worker_wakes_failed_total", "Wake-ups that the kernel refused; sent again.", METRIC_COUNTER };
+	"gateway_worker_wakes_failed_total", "Wake-ups that the kernel refused; sent again.",
+	METRIC_COUNTER};
 static const struct metric_family family_letters = {
-	"gateway_worker_letters_total", "Letters taken from the mailbox.", METRIC_COUNTER };
+	"gateway_worker_letters_total", "Letters taken from the mailbox.", METRIC_COUNTER};
 static const struct metric_family family_loop = {
-	"gateway_worker_loop_seconds", "Duration of one turn of the loop without its wait.", METRIC_HISTOGRAM };
+	"gateway_worker_loop_seconds", "Duration of one turn of the loop without its wait.",
+	METRIC_HISTOGRAM};
 
 static int metrics_register(struct worker *worker)
 {
@@ -78,16 +83,16 @@ static int metrics_register(struct worker *worker)
 		const struct metric_family *family;
 		const void *cell;
 	} rows[] = {
-		{ &family_submissions, &metrics->submissions },
-		{ &family_completions, &metrics->completions },
-		{ &family_cq_overflows, &metrics->cq_overflows },
-		{ &family_starvations, &metrics->buffer_starvations },
-		{ &family_late, &metrics->late_completions },
-		{ &family_in_flight, &metrics->ops_in_flight },
-		{ &family_wakes_sent, &metrics->wakes_sent },
-		{ &family_wakes_failed, &metrics->wakes_failed },
-		{ &family_letters, &metrics->letters },
-		{ &family_loop, &metrics->loop_seconds },
+		{&family_submissions, &metrics->submissions},
+		{&family_completions, &metrics->completions},
+		{&family_cq_overflows, &metrics->cq_overflows},
+		{&family_starvations, &metrics->buffer_starvations},
+		{&family_late, &metrics->late_completions},
+		{&family_in_flight, &metrics->ops_in_flight},
+		{&family_wakes_sent, &metrics->wakes_sent},
+		{&family_wakes_failed, &metrics->wakes_failed},
+		{&family_letters, &metrics->letters},
+		{&family_loop, &metrics->loop_seconds},
 	};
 	char labels[64];
 
@@ -118,7 +123,8 @@ static void metrics_update(struct worker *worker, uint64_t end_us)
 
 /* ── life ── */
 
-int worker_init(struct worker *worker, const struct worker_options *options, char *why, size_t why_size)
+int worker_init(struct worker *worker, const struct worker_options *options, char *why,
+		size_t why_size)
 {
 	CHECK(options->index < WORKERS_MAX);
 	*worker = (struct worker){
@@ -192,7 +198,8 @@ void worker_starve(struct worker *worker, struct worker_starved *starved)
 		list_push_back(&worker->starved, &starved->link);
 }
 
-/* Runs what was scheduled before, at most a batch; what a task schedules comes after it, next turn. */
+/* Runs what was scheduled before, at most a batch; what a task schedules comes after it, next turn.
+ */
 static void tasks_run(struct list *tasks)
 {
 	struct list now;
@@ -210,9 +217,9 @@ static void tasks_run(struct list *tasks)
 }
 
 /*
- * Every buffer whose completion was seen is back in the ring by now, so a receive armed again finds one,
- * or completions that bring them back are already waiting: no timer is needed. Those that starve again
- * go to the end of the list.
+ * Every buffer whose completion was seen is back in the ring by now, so a receive armed again finds
+ * one, or completions that bring them back are already waiting: no timer is needed. Those that
+ * starve again go to the end of the list.
  */
 static void starved_retry(struct worker *worker)
 {
@@ -254,18 +261,28 @@ static bool has_work(struct worker *worker)
 	       !mpsc_is_empty(&worker->mailbox);
 }
 
-static bool is_done(struct worker *worker)
+/* A wake-up taken on must be seen through (mailbox.c), also by a worker that stops. */
+static bool has_wakes(const struct worker *worker)
 {
-	return worker->stop_requested && worker->slots.used_count == 0 && !has_work(worker);
+	return worker->wakes_in_air || worker->wake_retry_us != 0;
 }
 
-/* How long the turn may wait: until the next deadline or wake-up to repeat, not at all with work left. */
+static bool is_done(struct worker *worker)
+{
+	return worker->stop_requested && worker->slots.used_count == 0 && !has_work(worker) &&
+	       !has_wakes(worker);
+}
+
+/* How long the turn may wait: until the next deadline or wake-up to repeat, not at all with work
+ * left. */
 static uint64_t wait_limit(struct worker *worker, uint64_t wait_us, uint64_t now_us)
 {
 	uint64_t next_ms = wheel_next_ms(&worker->wheel);
 	uint64_t until_us = next_ms < UINT64_MAX / 1000 ? next_ms * 1000 : UINT64_MAX;
 
 	if (has_work(worker) || !list_is_empty(&worker->starved) || is_done(worker))
+		return 0;
+	if (worker->stop_requested && worker->wakes_in_air)
 		return 0;
 	if (worker->wake_retry_us && worker->wake_retry_us < until_us)
 		until_us = worker->wake_retry_us;
@@ -285,10 +302,10 @@ static int start(struct worker *worker)
 }
 
 /*
- * Deadlines first, while the turn's time is fresh. Reap, then run: callbacks queue, they do not submit.
- * From `asleep` on, posters send a wake-up: the looks at the mailbox and (before_wait) at the feeds must
- * come after it. Flush after all that may produce bytes, sweep after all that may still use what it frees.
- * Wakes ride on the submit that ends the turn.
+ * Deadlines first, while the turn's time is fresh. Reap, then run: callbacks queue, they do not
+ * submit. From `asleep` on, posters send a wake-up: the looks at the mailbox and (before_wait) at
+ * the feeds must come after it. Flush after all that may produce bytes, sweep after all that may
+ * still use what it frees. Wakes ride on the submit that ends the turn.
  */
 int worker_turn(struct worker *worker, uint64_t wait_us)
 {

@@ -1,4 +1,4 @@
-/* worker_internal: the steps of a turn that other files of this room bring. Thread: the worker's. */
+/* worker_internal: steps of a turn that other files of this room bring. Thread: the worker's. */
 #ifndef URING_WORKER_INTERNAL_H
 #define URING_WORKER_INTERNAL_H
 
@@ -13,13 +13,13 @@ void op_complete(struct worker *worker, const struct ring_completion *completion
 /* mailbox.c: takes in the letters that are there; those posted meanwhile wait for the next turn. */
 void mailbox_deliver(struct worker *worker);
 
-/* mailbox.c: whether a poster must send a wake-up from now on. Before the turn's last look at the queues: true. */
+/* mailbox.c: whether a poster must wake us from now on. True before the last look at the queues. */
 void mailbox_set_asleep(struct worker *worker, bool asleep);
 
-/* mailbox.c: queues one wake-up per marked target that may be asleep. Returns whether this worker woke itself. */
+/* mailbox.c: queues one wake-up per marked target that may sleep. Returns whether one is itself. */
 bool wakes_post(struct worker *worker);
 
-/* mailbox.c: a completion whose user_data has USER_DATA_NO_SLOT and kind RING_MESSAGE: a wake-up that failed. */
+/* mailbox.c: the kernel refused the wake-up for this target: it is sent again. */
 void wake_refused(struct worker *worker, uint32_t target_index);
 
 /* Kind of the completion that a wake-up makes in its target's ring. */

@@ -25,9 +25,10 @@ static const struct ring_options rig_ring_options = {
 	.buffer_bytes = 2048,
 };
 
-static inline void rig_worker_init(struct worker *worker, uint32_t index, const struct ring_options *ring)
+static inline void rig_worker_init(struct worker *worker, uint32_t index,
+				   const struct ring_options *ring)
 {
-	static const char *const names[] = { "rig-0", "rig-1", "rig-2", "rig-3" };
+	static const char *const names[] = {"rig-0", "rig-1", "rig-2", "rig-3"};
 	const struct worker_options options = {
 		.name = names[index % 4],
 		.index = index,
@@ -71,8 +72,8 @@ static inline int rig_listen(struct sockaddr_in *address)
 	socklen_t len = sizeof(*address);
 
 	assert_true(fd >= 0);
-	*address = (struct sockaddr_in){ .sin_family = AF_INET,
-					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	*address = (struct sockaddr_in){.sin_family = AF_INET,
+					.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
 	assert_int_equal(listen(fd, 512), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)address, &len), 0);

@@ -6,7 +6,7 @@
 /* ── echo over TCP, server and client in one worker, both with direct descriptors ── */
 
 #define ECHO_CONNECTIONS 20
-#define ECHO_BYTES 300000
+#define ECHO_BYTES	 300000
 
 struct echo_end {
 	struct worker *worker;
@@ -65,8 +65,8 @@ static void echo_on_send(struct op *op, const struct completion *completion)
 
 static void echo_send(struct echo_end *end)
 {
-	end->iov = (struct iovec){ end->queue + end->sent, end->queued - end->sent };
-	end->message = (struct msghdr){ .msg_iov = &end->iov, .msg_iovlen = 1 };
+	end->iov = (struct iovec){end->queue + end->sent, end->queued - end->sent};
+	end->message = (struct msghdr){.msg_iov = &end->iov, .msg_iovlen = 1};
 	assert_int_equal(op_send(end->worker, &end->send, end->file, &end->message), 0);
 }
 
@@ -130,17 +130,15 @@ static struct echo_end *echo_open(struct echo_run *run, unsigned index, struct f
 {
 	struct echo_end *end = &run->ends[index];
 
-	*end = (struct echo_end){ .worker = &run->worker, .file = file, .run = run };
+	*end = (struct echo_end){.worker = &run->worker, .file = file, .run = run};
 	end->receive.done = echo_on_receive;
 	end->send.done = echo_on_send;
 	end->close.done = echo_on_close;
-	end->starved.retry = echo_on_retry;
-	list_init(&end->starved.link);
+	worker_starved_init(&end->starved, echo_on_retry);
 	end->queue = malloc(ECHO_BYTES);
 	assert_non_null(end->queue);
 	return end;
 }
-
 
 static struct echo_run *echo_current; /* the run whose listener accepts */
 
@@ -159,7 +157,7 @@ static void echo_accepted(struct op *op, const struct completion *completion)
 	bool direct = ring_get_features(run->worker.ring)->direct_files;
 	struct echo_end *end =
 		echo_open(run, ECHO_CONNECTIONS + run->accepted,
-			  (struct file_ref){ .index = completion->result, .direct = direct });
+			  (struct file_ref){.index = completion->result, .direct = direct});
 
 	run->accepted++;
 	echo_receive(end);
@@ -203,8 +201,9 @@ static uint64_t echo_run(const struct ring_options *options)
 	run->listener = ring_adopt(run->worker.ring, rig_listen(&address));
 	for (unsigned i = 0; i < 4; i++) {
 		run->accept[i].done = echo_accepted;
-		assert_int_equal(
-			op_accept(&run->worker, &run->accept[i], run->listener, &run->accept_from[i]), 0);
+		assert_int_equal(op_accept(&run->worker, &run->accept[i], run->listener,
+					   &run->accept_from[i]),
+				 0);
 	}
 	memcpy(&run->to.storage, &address, sizeof(address));
 	run->to.len = sizeof(address);
@@ -214,7 +213,8 @@ static uint64_t echo_run(const struct ring_options *options)
 
 		end->is_client = true;
 		run->connects[i].done = echo_connected;
-		assert_int_equal(op_connect(&run->worker, &run->connects[i], end->file, &run->to), 0);
+		assert_int_equal(op_connect(&run->worker, &run->connects[i], end->file, &run->to),
+				 0);
 	}
 	uint64_t end_us = worker_clock_system.monotonic_us(NULL) + 60000000;
 
