@@ -1,5 +1,5 @@
 /*
- * config: everything the process was told, parsed and checked once, then immutable. Any thread may read.
+ * config: everything the process was told, parsed and checked once, then immutable. Any thread reads.
  * One table (option.def) makes the struct, the defaults, --help, --print-config and the README's table.
  */
 #ifndef CONFIG_CONFIG_H
@@ -44,10 +44,12 @@ struct config_upstream {
 	uint64_t health_interval_ms; /* 5s */
 };
 
+/* Sorted by message_type's bytes, a prefix before an exact one of the same text. */
 struct config_command {
 	char *message_type; /* without the trailing '*' when prefix */
 	bool prefix;        /* "fleet.*": anything that begins with "fleet." */
 	uint32_t upstream;  /* index */
+	int32_t shorter;    /* the longest other prefix that message_type begins with: index or -1 */
 };
 
 struct config {
@@ -62,19 +64,29 @@ struct config {
 };
 
 /*
- * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to `report`, one per line, all of
- * them, as "<variable>: <what is wrong>" or "<file>:<line>:<column>: <what is wrong>", warnings as "warning: …".
- * Returns the config, or NULL when there was a mistake (or no memory). Owns: the caller, config_destroy (secrets wiped).
+ * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to
+ * `report`, one per line, all of them, as "<variable>: <what is wrong>" or
+ * "<file>:<line>:<column>: <what is wrong>", warnings as "warning: …". No line tells a secret.
+ * An empty variable is as if it were not there, but for strings, where empty is a value.
+ * Returns the config, or NULL when there was a mistake (or no memory).
+ * Owns: the caller, config_destroy (secrets wiped).
+ * Limits: the file 4 MiB; UPSTREAMS_MAX, UPSTREAM_ADDRESSES_MAX, COMMANDS_MAX.
  */
 struct config *config_load(char *const *environment, struct buf *report);
 void config_destroy(struct config *config);
 
-/* The longest match for a message type; returns the upstream's index or -1. */
+/*
+ * The longest match for a message type, exact before prefix.
+ * Returns the upstream's index or -1. No allocation; logarithmic in the number of commands.
+ */
 int config_route(const struct config *config, struct span message_type);
 
 /* "--help": usage and the whole table. */
 int config_write_help(struct buf *out, const char *program);
-/* "--print-config": VARIABLE=value lines with default and origin, secrets masked. */
+/*
+ * "--print-config": VARIABLE=value lines with origin and default, secrets masked; then what the file
+ * said. `environment` is the one it was loaded from.
+ */
 int config_write_values(const struct config *config, char *const *environment, struct buf *out);
 /* The table of the README, Markdown. */
 int config_write_markdown(struct buf *out);

@@ -1,0 +1,138 @@
+#include "base/check.h"
+#include "config/environment.h"
+#include "config/value.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+static int written(const struct buf *out)
+{
+	return out->failed ? -ENOMEM : 0;
+}
+
+static const char usage[] =
+	"Starts the gateway, configured by environment variables.\n"
+	"\n"
+	"  --help              this text\n"
+	"  --version           version and commit\n"
+	"  --check-config      all of start-up but network and bind; exit code 0, or 2 with\n"
+	"                      every mistake\n"
+	"  --print-config      every variable with value, default and origin; secrets masked\n"
+	"  --print-public-key  the key that checks responses and events, as PEM\n"
+	"\n"
+	"Durations: 250ms, 5s, 1m30s, 2h, 0. Sizes: bytes, KiB, MiB, GiB. Booleans: true,\n"
+	"false, 1, 0. Addresses: :port (listeners), host:port, [v6]:port, unix:/path.\n"
+	"A variable that is empty counts as absent, but where the value is free text.\n"
+	"A secret may be in a file that <NAME>_FILE names.\n"
+	"The edge gateway needs all variables marked \"required\".\n"
+	"\n"
+	"Exit codes: 0 stopped as asked; 1 could not start, or a component outlived its time\n"
+	"to stop, or a second signal came; 2 mistakes in the configuration.\n"
+	"\n";
+
+/* "required" or the default. */
+static void write_default(const struct option_row *row, struct buf *out)
+{
+	if (row->flags & OPTION_REQUIRED)
+		buf_append(out, SPAN("required"));
+	else if (row->fallback[0] == '\0')
+		buf_append(out, SPAN("default empty"));
+	else
+		buf_printf(out, "default %s", row->fallback);
+}
+
+static void write_help_row(const struct option_row *row, struct buf *out)
+{
+	struct buf range;
+
+	buf_init(&range, 128);
+	option_write_range(row, &range);
+	buf_printf(out, "  %s%s\n", row->variable,
+		   row->kind == OPTION_KIND_SECRET ? " (or ..._FILE)" : "");
+	buf_printf(out, "      %s", row->help);
+	buf_append(out, SPAN(" ["));
+	write_default(row, out);
+	/* The words of an enum are in its help already. */
+	if (range.len > 0 && !span_equal(buf_span(&range), span_from_cstr(row->help)))
+		buf_printf(out, "; %.*s", SPAN_ARGS(buf_span(&range)));
+	buf_append(out, SPAN("]\n"));
+	buf_finish(&range);
+}
+
+int config_write_help(struct buf *out, const char *program)
+{
+	buf_printf(out, "Usage: %s [OPTION]\n", program);
+	buf_append(out, span_from_cstr(usage));
+	buf_append(out, SPAN("Variables:\n"));
+	for (size_t i = 0; i < option_count(); i++)
+		write_help_row(option_row(i), out);
+	return written(out);
+}
+
+int config_write_markdown(struct buf *out)
+{
+	buf_append(out, SPAN("| variable | default | range | meaning |\n|---|---|---|---|\n"));
+	for (size_t i = 0; i < option_count(); i++) {
+		const struct option_row *row = option_row(i);
+
+		buf_printf(out, "| `%s` | ", row->variable);
+		if (row->flags & OPTION_REQUIRED)
+			buf_append(out, SPAN("required"));
+		else if (row->fallback[0] != '\0')
+			buf_printf(out, "`%s`", row->fallback);
+		buf_append(out, SPAN(" | "));
+		option_write_range(row, out);
+		buf_printf(out, " | %s |\n", row->help);
+	}
+	return written(out);
+}
+
+static void write_upstream(const struct config_upstream *upstream, struct buf *out)
+{
+	buf_printf(out, "# upstream %s:", upstream->name);
+	for (size_t i = 0; i < upstream->address_count; i++) {
+		char address[ENDPOINT_TEXT_MAX];
+		size_t len = endpoint_format(&upstream->addresses[i], address);
+
+		buf_append(out, i == 0 ? SPAN(" addresses=") : SPAN(","));
+		buf_append(out, span_make(address, len));
+	}
+	buf_printf(out, " deadline=%s", value_format_duration(upstream->deadline_ms).text);
+	buf_printf(out, " connections=%" PRIu32 " max_in_flight=%" PRIu32, upstream->connections,
+		   upstream->max_in_flight);
+	buf_printf(out, " health=%s health_interval=%s\n", upstream->health ? "true" : "false",
+		   value_format_duration(upstream->health_interval_ms).text);
+}
+
+int config_write_values(const struct config *config, char *const *environment, struct buf *out)
+{
+	static const char *const origins[] = {
+		[ORIGIN_ENVIRONMENT] = "environment",
+		[ORIGIN_FILE] = "file",
+	};
+
+	for (size_t i = 0; i < option_count(); i++) {
+		const struct option_row *row = option_row(i);
+		enum environment_origin origin = environment_origin(environment, row);
+
+		buf_printf(out, "%s=", row->variable);
+		option_write_value(row, config, out);
+		if (origin == ORIGIN_DEFAULT) {
+			buf_append(out, SPAN("  # default\n"));
+			continue;
+		}
+		buf_printf(out, "  # %s, ", origins[origin]);
+		write_default(row, out);
+		buf_append(out, SPAN("\n"));
+	}
+	for (size_t i = 0; i < config->upstream_count; i++)
+		write_upstream(&config->upstreams[i], out);
+	for (size_t i = 0; i < config->command_count; i++) {
+		const struct config_command *command = &config->commands[i];
+
+		CHECK(command->upstream < config->upstream_count);
+		buf_printf(out, "# command %s%s: upstream=%s\n", command->message_type,
+			   command->prefix ? "*" : "", config->upstreams[command->upstream].name);
+	}
+	return written(out);
+}
