@@ -1,11 +1,15 @@
 /*
- * request: one HTTP request or gRPC call as a service sees it, whatever the protocol face. Thread: the worker's.
+ * request: one HTTP request or gRPC call as a service sees it, whatever the protocol face.
+ * Thread: the worker's.
  *
  *   face ─ start(request) ─► service ─┬─ request_reply…  (HTTP)
- *                                     └─ rpc_send* + rpc_finish (gRPC)      either ends the service's part
- *   face ─ cancelled(request) ─► the client or its deadline is gone: the service lets go at once, answers nothing
+ *                                     └─ rpc_send* + rpc_finish (gRPC)
+ *                                        either ends the service's part
+ *   face ─ cancelled(request) ─► the client or its deadline is gone: the service lets go at
+ *                                once, answers nothing
  *
- * The face owns the request. A service holds it from start until it ends it or is told cancelled, whichever is first.
+ * The face owns the request. A service holds it from start until it ends it or is told cancelled,
+ * whichever is first.
  */
 #ifndef EDGE_REQUEST_H
 #define EDGE_REQUEST_H
@@ -25,16 +29,21 @@ enum route_kind { ROUTE_HTTP, ROUTE_GRPC };
 /* Immutable; lives as long as the router. */
 struct route {
 	enum route_kind kind;
-	const char *method;        /* "GET"; "POST" for gRPC. GET takes HEAD too */
-	const char *path;          /* exact: "/healthz", "/galaxy.gateway.v1.EdgeGateway/ExecuteCommand" */
-	size_t body_bytes_max;     /* HTTP body, or one gRPC message; over it the face answers by itself */
-	/* The whole body (the first message of a gRPC call, which ends the client's side) is there. */
+	const char *method; /* "GET"; "POST" for gRPC. GET takes HEAD too */
+	const char *path;   /* exact: "/healthz", "/galaxy.gateway.v1.EdgeGateway/ExecuteCommand" */
+	size_t body_bytes_max; /* HTTP body, or one gRPC message; over it the face answers by itself
+				*/
+	/* The whole body (the first message of a gRPC call, which ends the client's side) is there.
+	 */
 	void (*start)(struct request *request);
-	/* The client reset the stream or is gone, or grpc-timeout ran out. May be NULL for routes that answer inside start. */
+	/* The client reset the stream or is gone, or grpc-timeout ran out. May be NULL for routes
+	 * that answer inside start. */
 	void (*cancelled)(struct request *request);
-	/* A streaming answer may send now: rpc_send… until it returns false or there is nothing. NULL for unary routes. */
+	/* A streaming answer may send now: rpc_send… until it returns false or there is nothing.
+	 * NULL for unary routes. */
 	void (*pull)(struct request *request);
-	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch, streams. */
+	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,
+	 * streams. */
 	bool long_lived;
 };
 
@@ -43,29 +52,29 @@ struct request {
 	const struct face_operations *face;
 	struct worker *worker;
 	const struct address *peer;
-	void *service;            /* state of the worker's service: server_options.service (server_options) */
-	void *context;            /* the handler's own */
+	void *service; /* state of the worker's service: server_options.service (server_options) */
+	void *context; /* the handler's own */
 	struct span method, path, query; /* path without query */
-	struct span request_id;   /* x-request-id or the service's; for the access log; in arena */
+	struct span request_id; /* x-request-id or the service's; for the access log; in arena */
 	struct span trace_id;
-	struct span body;         /* lent until the request ends */
+	struct span body; /* lent until the request ends */
 	uint64_t started_us;
-	uint64_t deadline_us;     /* monotonic; 0: none (grpc-timeout) */
-	struct arena arena;       /* the request's small memory */
-	int status;               /* HTTP or gRPC, once answered */
+	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */
+	struct arena arena;   /* the request's small memory */
+	int status;	      /* HTTP or gRPC, once answered */
 	uint64_t sent_bytes;
-	bool ended;               /* the service's part is over */
+	bool ended; /* the service's part is over */
 };
 
 struct reply_header {
-	const char *name;  /* lower case */
+	const char *name; /* lower case */
 	struct span value;
 };
 
 struct reply {
 	int status;
 	const char *content_type; /* "application/json" */
-	struct span body;         /* copied */
+	struct span body;	  /* copied */
 	const struct reply_header *headers;
 	size_t header_count;
 };
@@ -74,7 +83,8 @@ struct reply {
 struct face_operations {
 	void (*reply)(struct request *request, const struct reply *reply);
 	bool (*send)(struct request *request, struct payload_slice slice);
-	void (*finish)(struct request *request, int grpc_status, struct span message, uint64_t retry_after_ms);
+	void (*finish)(struct request *request, int grpc_status, struct span message,
+		       uint64_t retry_after_ms);
 	void (*drop_queue)(struct request *request);
 	void (*resume)(struct request *request);
 };
@@ -83,23 +93,26 @@ struct face_operations {
 void request_reply(struct request *request, const struct reply *reply);
 
 /* {"error":{"code":"…","message":"…"}} of the row; `headers` may be NULL. Ends the request. */
-void request_reply_error(struct request *request, enum err err, const struct reply_header *headers, size_t header_count);
+void request_reply_error(struct request *request, enum err err, const struct reply_header *headers,
+			 size_t header_count);
 
 /*
- * Sends one message of a gRPC answer (its 5-byte prefix included); headers leave with the first one. Takes a reference of its own.
- * Returns whether more may follow at once: false means wait for route->pull.
+ * Sends one message of a gRPC answer (its 5-byte prefix included); headers leave with the first
+ * one. Takes a reference of its own. Returns whether more may follow at once: false means wait for
+ * route->pull.
  */
 bool rpc_send(struct request *request, struct payload_slice message);
 
 /* Ends the call. Without a message before: trailers only. `message` is percent-encoded here. */
 void rpc_finish(struct request *request, int grpc_status, struct span message);
 
-/* Ends the call with an err row; `argument` fills its %s (NULL: none). retry_after_ms > 0 adds the trailer retry-after-ms. */
+/* Ends the call with an err row; `argument` fills its %s (NULL: none). retry_after_ms > 0 adds the
+ * trailer retry-after-ms. */
 void rpc_fail(struct request *request, enum err err, const char *argument, uint64_t retry_after_ms);
 
 /*
- * As rpc_fail, ahead of what is queued: messages not begun are dropped, one partly sent is completed. RST_STREAM only after
- * 30 s without window.
+ * As rpc_fail, ahead of what is queued: messages not begun are dropped, one partly sent is
+ * completed. RST_STREAM only after 30 s without window.
  */
 void rpc_cut(struct request *request, enum err err);
 

@@ -1,8 +1,8 @@
 /*
- * server: one listener of one worker and all its connections. The face is chosen by the first bytes: the HTTP/2 preface, else
- * HTTP/1.1 where the listener allows it. Thread: the worker's.
+ * server: one listener of one worker and all its connections. The face is chosen by the first
+ * bytes: the HTTP/2 preface, else HTTP/1.1 where the listener allows it. Thread: the worker's.
  *
- *   start ─► accepting ─ stop_accepting ─► ─ drain (GOAWAY; idle connections closed) ─► calls end ─► stopped
+ *   start ─► accepting ─ stop_accepting ─► ─ drain (GOAWAY; idle ones closed) ─► calls end ─► stopped
  *                                             └─ cut: whatever is left is closed now
  */
 #ifndef EDGE_SERVER_H
@@ -19,16 +19,18 @@ enum server_protocols {
 };
 
 struct server_options {
-	const char *name;       /* "public", "grpc", "admin": label `listener` */
-	unsigned protocols;     /* of enum server_protocols */
+	const char *name;   /* "public", "grpc", "admin": label `listener` */
+	unsigned protocols; /* of enum server_protocols */
 	const struct router *router;
-	const struct config *config; /* limits, timeouts, access log */
-	void *service;          /* given to every request */
+	const struct config *config;	/* limits, timeouts, access log */
+	void *service;			/* given to every request */
 	struct connection_limit *limit; /* shared by the process; may be NULL */
 	struct metric_registry *metrics;
+	struct metric_counter *copied_bytes; /* for h2_options; may be NULL */
 };
 
-/* Open connections of the whole process against GATEWAY_MAX_CONNECTIONS. At the bound a new one is closed and counted. */
+/* Open connections of the whole process against GATEWAY_MAX_CONNECTIONS. At the bound a new one is
+ * closed and counted. */
 struct connection_limit {
 	_Atomic uint64_t open_count;
 	uint64_t max_count;
@@ -36,7 +38,8 @@ struct connection_limit {
 
 struct server;
 
-int server_create(struct server **server, struct worker *worker, const struct server_options *options);
+int server_create(struct server **server, struct worker *worker,
+		  const struct server_options *options);
 
 /* Accepts from `fd` (see listener_start). Returns 0 or a negative errno. */
 int server_start(struct server *server, int fd, bool shared);
@@ -45,8 +48,8 @@ int server_start(struct server *server, int fd, bool shared);
 void server_stop_accepting(struct server *server);
 
 /*
- * HTTP/2: GOAWAY; HTTP/1.1: the answer in progress is the last. Idle connections close. `stopped` is called once when the
- * last connection is closed.
+ * HTTP/2: GOAWAY; HTTP/1.1: the answer in progress is the last. Idle connections close. `stopped`
+ * is called once when the last connection is closed.
  */
 void server_drain(struct server *server, void (*stopped)(void *context), void *context);
 

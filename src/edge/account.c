@@ -1,0 +1,385 @@
+#include "edge/account.h"
+
+#include "base/check.h"
+#include "net/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LABELS_BYTES_MAX 512
+
+static const struct metric_family family_open = {"gateway_connections_open",
+						 "Connections open now.", METRIC_GAUGE};
+static const struct metric_family family_connections = {
+	"gateway_connections_total", "Connections closed, by how they ended.", METRIC_COUNTER};
+static const struct metric_family family_received = {
+	"gateway_connection_received_bytes_total", "Bytes received from clients.", METRIC_COUNTER};
+static const struct metric_family family_sent = {"gateway_connection_sent_bytes_total",
+						 "Bytes sent to clients.", METRIC_COUNTER};
+static const struct metric_family family_glitches = {"gateway_glitches_total",
+						     "Peers' faults, by kind.", METRIC_COUNTER};
+static const struct metric_family family_http = {"http_requests_total", "HTTP requests answered.",
+						 METRIC_COUNTER};
+static const struct metric_family family_http_latency = {
+	"http_request_latency_seconds", "From a request's header to its answer.", METRIC_HISTOGRAM};
+static const struct metric_family family_grpc = {"gateway_grpc_calls_total", "gRPC calls ended.",
+						 METRIC_COUNTER};
+static const struct metric_family family_grpc_latency = {"gateway_grpc_call_latency_seconds",
+							 "From a call's header to its status.",
+							 METRIC_HISTOGRAM};
+
+static const char *const outcome_names[OUTCOME_COUNT] = {
+	[OUTCOME_CLOSED] = "closed",	 [OUTCOME_PEER] = "peer",
+	[OUTCOME_RESET] = "reset",	 [OUTCOME_TIMEOUT] = "timeout",
+	[OUTCOME_PROTOCOL] = "protocol", [OUTCOME_RESOURCE] = "resource",
+	[OUTCOME_REFUSED] = "refused",	 [OUTCOME_CUT] = "cut",
+};
+
+static const char *const glitch_names[GLITCH_COUNT] = {
+	[GLITCH_PREFACE] = "preface",
+	[GLITCH_HTTP1] = "http1_malformed",
+	[GLITCH_HTTP2] = "http2_connection_error",
+	[GLITCH_TIMEOUT] = "request_timeout",
+	[GLITCH_BODY_MEMORY] = "request_body_memory",
+	[GLITCH_CALLS] = "too_many_calls",
+	[GLITCH_STALL] = "stream_stalled",
+	[GLITCH_PIPELINE] = "pipeline_overrun",
+};
+
+static const char *const methods[] = {
+	"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "other",
+};
+#define METHOD_OTHER (ARRAY_LEN(methods) - 1)
+
+struct series {
+	struct series *next;
+	uint32_t key; /* method and status; STATUS_OTHER is past every status */
+	struct metric_counter calls;
+};
+#define STATUS_OTHER 1000
+
+struct route_account {
+	const struct route *route; /* NULL: unmatched */
+	enum route_kind kind;
+	struct series *series;
+	uint32_t series_count;
+	bool latency_registered;
+	struct metric_histogram latency;
+};
+
+struct account {
+	const char *listener;
+	enum access_log access_log;
+	struct metric_registry *registry; /* may be NULL */
+	struct worker *worker;
+	struct metric_gauge open;
+	struct metric_counter outcomes[OUTCOME_COUNT];
+	struct metric_counter glitches[GLITCH_COUNT];
+	struct conn_counters conn_counters;
+	size_t route_count;
+	struct route_account unmatched[2]; /* by enum route_kind */
+	struct route_account routes[];	   /* by route's address */
+};
+
+/* ---- life ---- */
+
+static void count_route(const struct route *route, void *context)
+{
+	size_t *count = context;
+
+	(void)route;
+	++*count;
+}
+
+static void add_route(const struct route *route, void *context)
+{
+	struct account *account = context;
+
+	account->routes[account->route_count++] =
+		(struct route_account){.route = route, .kind = route->kind};
+}
+
+static int compare_routes(const void *a, const void *b)
+{
+	uintptr_t left = (uintptr_t)((const struct route_account *)a)->route;
+	uintptr_t right = (uintptr_t)((const struct route_account *)b)->route;
+
+	return left < right ? -1 : left > right;
+}
+
+static int register_cell(struct account *account, const struct metric_family *family,
+			 const char *labels, const void *cell)
+{
+	return account->registry ? metric_register(account->registry, family, labels, cell) : 0;
+}
+
+static int register_all(struct account *account)
+{
+	char labels[LABELS_BYTES_MAX];
+	int failed = 0;
+
+	snprintf(labels, sizeof(labels), "listener=\"%s\"", account->listener);
+	failed |= register_cell(account, &family_open, labels, &account->open);
+	failed |= register_cell(account, &family_received, labels,
+				&account->conn_counters.received_bytes);
+	failed |= register_cell(account, &family_sent, labels, &account->conn_counters.sent_bytes);
+	for (size_t i = 0; i < OUTCOME_COUNT; i++) {
+		snprintf(labels, sizeof(labels), "listener=\"%s\",outcome=\"%s\"",
+			 account->listener, outcome_names[i]);
+		failed |=
+			register_cell(account, &family_connections, labels, &account->outcomes[i]);
+	}
+	for (size_t i = 0; i < GLITCH_COUNT; i++) {
+		snprintf(labels, sizeof(labels), "kind=\"%s\"", glitch_names[i]);
+		failed |= register_cell(account, &family_glitches, labels, &account->glitches[i]);
+	}
+	return failed ? -ENOMEM : 0;
+}
+
+int account_create(struct account **account, struct worker *worker,
+		   const struct server_options *options)
+{
+	size_t count = 0;
+
+	router_each(options->router, count_route, &count);
+
+	struct account *made = calloc(1, sizeof(*made) + count * sizeof(made->routes[0]));
+
+	if (!made)
+		return -ENOMEM;
+	made->listener = options->name;
+	made->access_log = options->config->access_log;
+	made->registry = options->metrics;
+	made->worker = worker;
+	made->unmatched[ROUTE_HTTP].kind = ROUTE_HTTP;
+	made->unmatched[ROUTE_GRPC].kind = ROUTE_GRPC;
+	router_each(options->router, add_route, made);
+	qsort(made->routes, made->route_count, sizeof(made->routes[0]), compare_routes);
+	if (register_all(made) != 0) {
+		account_destroy(made);
+		return -ENOMEM;
+	}
+	*account = made;
+	return 0;
+}
+
+static void free_series(struct account *account, struct route_account *route)
+{
+	while (route->series) {
+		struct series *series = route->series;
+
+		route->series = series->next;
+		if (account->registry)
+			metric_unregister(account->registry, series, sizeof(*series));
+		free(series);
+	}
+}
+
+void account_destroy(struct account *account)
+{
+	if (!account)
+		return;
+	for (size_t i = 0; i < account->route_count; i++)
+		free_series(account, &account->routes[i]);
+	for (size_t i = 0; i < ARRAY_LEN(account->unmatched); i++)
+		free_series(account, &account->unmatched[i]);
+	if (account->registry)
+		metric_unregister(account->registry, account,
+				  sizeof(*account) +
+					  account->route_count * sizeof(account->routes[0]));
+	free(account);
+}
+
+/* ---- connections ---- */
+
+void account_opened(struct account *account)
+{
+	metric_gauge_add(&account->open, 1);
+}
+
+void account_closed(struct account *account, enum connection_outcome outcome)
+{
+	metric_gauge_add(&account->open, -1);
+	metric_add(&account->outcomes[outcome], 1);
+}
+
+void account_glitch(struct account *account, enum glitch glitch)
+{
+	metric_add(&account->glitches[glitch], 1);
+}
+
+struct conn_counters *account_conn_counters(struct account *account)
+{
+	return &account->conn_counters;
+}
+
+/* ---- calls ---- */
+
+static uint32_t method_index(struct span method)
+{
+	for (uint32_t i = 0; i < METHOD_OTHER; i++)
+		if (span_equal(method, span_from_cstr(methods[i])))
+			return i;
+	return METHOD_OTHER;
+}
+
+static struct route_account *account_route(struct account *account, const struct request *request,
+					   enum route_kind kind)
+{
+	struct route_account key = {.route = request->route};
+	struct route_account *found = NULL;
+
+	if (request->route && request->route->kind == kind)
+		found = bsearch(&key, account->routes, account->route_count, sizeof(key),
+				compare_routes);
+	return found ? found : &account->unmatched[kind];
+}
+
+/* A quote or backslash would end the label; a route has none, but the metrics must hold whatever it
+ * is. */
+static void clean_path(char *text)
+{
+	for (; *text != '\0'; text++)
+		if (*text == '"' || *text == '\\' || *text == '\n')
+			*text = '_';
+}
+
+static void series_labels(char labels[LABELS_BYTES_MAX], const struct route_account *route,
+			  uint32_t key)
+{
+	char path[LABELS_BYTES_MAX / 2];
+	uint32_t status = key % (STATUS_OTHER + 1), method = key / (STATUS_OTHER + 1);
+
+	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	clean_path(path);
+	if (route->kind == ROUTE_GRPC)
+		snprintf(labels, LABELS_BYTES_MAX, "method=\"%s\",code=\"%s\"", path,
+			 grpc_status_name((int)status));
+	else if (status == STATUS_OTHER)
+		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"other\"",
+			 path, methods[method]);
+	else
+		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"%u\"", path,
+			 methods[method], status);
+}
+
+static void register_latency(struct account *account, struct route_account *route)
+{
+	char labels[LABELS_BYTES_MAX], path[LABELS_BYTES_MAX / 2];
+
+	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	clean_path(path);
+	snprintf(labels, sizeof(labels), "%s=\"%s\"", route->kind == ROUTE_GRPC ? "method" : "path",
+		 path);
+	route->latency_registered = register_cell(account,
+						  route->kind == ROUTE_GRPC ? &family_grpc_latency
+									    : &family_http_latency,
+						  labels, &route->latency) == 0;
+}
+
+static struct series *series_create(struct account *account, struct route_account *route,
+				    uint32_t key)
+{
+	struct series *series = calloc(1, sizeof(*series));
+	char labels[LABELS_BYTES_MAX];
+
+	if (!series)
+		return NULL;
+	series_labels(labels, route, key);
+	series->key = key;
+	if (register_cell(account, route->kind == ROUTE_GRPC ? &family_grpc : &family_http, labels,
+			  &series->calls) != 0) {
+		free(series);
+		return NULL;
+	}
+	series->next = route->series;
+	route->series = series;
+	route->series_count++;
+	return series;
+}
+
+static struct series *series_find(struct route_account *route, uint32_t key)
+{
+	for (struct series *series = route->series; series; series = series->next)
+		if (series->key == key)
+			return series;
+	return NULL;
+}
+
+static void count_call(struct account *account, struct route_account *route,
+		       const struct request *request)
+{
+	uint32_t method = route->kind == ROUTE_GRPC ? 0 : method_index(request->method);
+	uint32_t status = (uint32_t)request->status;
+	uint32_t base = method * (STATUS_OTHER + 1);
+
+	if (route->kind == ROUTE_GRPC && status >= GRPC_STATUS_COUNT)
+		status = GRPC_UNKNOWN;
+
+	struct series *series = series_find(route, base + status);
+
+	if (!series && (status >= STATUS_OTHER || route->series_count >= ACCOUNT_SERIES_MAX)) {
+		base = METHOD_OTHER * (STATUS_OTHER + 1);
+		status = STATUS_OTHER;
+		series = series_find(route, base + status);
+	}
+	/* Without memory for its cell this call goes uncounted; the next one tries again. */
+	if (!series)
+		series = series_create(account, route, base + status);
+	if (series)
+		metric_add(&series->calls, 1);
+}
+
+/*
+ * What the operator should look at: HTTP 5xx, and every gRPC code but OK and CANCELLED (the
+ * client's own decision). The line has its own switch and is the record of a call: neither level
+ * nor rate holds it back.
+ */
+static bool is_logged(const struct account *account, const struct request *request,
+		      enum route_kind kind)
+{
+	bool is_error = kind == ROUTE_GRPC
+				? request->status != GRPC_OK && request->status != GRPC_CANCELLED
+				: request->status >= 500;
+
+	if (request->route && request->route->long_lived)
+		return false;
+	return account->access_log == ACCESS_LOG_ALL ||
+	       (account->access_log == ACCESS_LOG_ERRORS && is_error);
+}
+
+static void log_call(const struct account *account, const struct request *request,
+		     enum route_kind kind, uint64_t latency_us)
+{
+	const char *path = request->route ? request->route->path : "unmatched";
+	struct log_field fields[9] = {
+		LOG_TEXT("listener", account->listener),
+		LOG_TEXT("method", methods[method_index(request->method)]),
+		LOG_TEXT("path", path),
+		kind == ROUTE_GRPC ? LOG_TEXT("code", grpc_status_name(request->status))
+				   : LOG_INT("status", request->status),
+		LOG_MS("latency_ms", latency_us),
+		LOG_UINT("bytes", request->sent_bytes),
+	};
+	size_t count = 6;
+
+	if (request->request_id.len > 0)
+		fields[count++] = LOG_BYTES("request_id", request->request_id);
+	if (request->trace_id.len > 0)
+		fields[count++] = LOG_BYTES("trace_id", request->trace_id);
+	log_write(NULL, LOG_INFO, "access", "call", fields);
+}
+
+void account_call(struct account *account, const struct request *request, enum route_kind kind)
+{
+	struct route_account *route = account_route(account, request, kind);
+	uint64_t latency_us = account->worker->now_us - request->started_us;
+
+	count_call(account, route, request);
+	if (!route->latency_registered)
+		register_latency(account, route);
+	metric_observe_us(&route->latency, latency_us);
+	if (is_logged(account, request, kind))
+		log_call(account, request, kind, latency_us);
+}

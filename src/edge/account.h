@@ -1,0 +1,61 @@
+/*
+ * account: what is counted and logged of the connections and calls of one listener on one worker.
+ * Private to edge; thread: the worker's.
+ *
+ * A series gets its cell when its first call ends, never while one is handled before; how many
+ * there can be is bounded: routes × ACCOUNT_SERIES_MAX. Source: edge.md §8.
+ */
+#ifndef EDGE_ACCOUNT_H
+#define EDGE_ACCOUNT_H
+
+#include "edge/server.h"
+
+/* Method and status, or code, of one route. A service may pass on any status: further ones count as
+ * "other". */
+#define ACCOUNT_SERIES_MAX 64
+
+/* Status of a request whose client was gone before its answer; never sent. */
+#define HTTP_CLIENT_GONE 499
+
+enum connection_outcome {
+	OUTCOME_CLOSED,	  /* by us, in order: idle, drained, answered with close */
+	OUTCOME_PEER,	  /* by the peer, in order */
+	OUTCOME_RESET,	  /* the peer or the network broke it */
+	OUTCOME_TIMEOUT,  /* a header, body or transport timeout */
+	OUTCOME_PROTOCOL, /* the peer did not keep to the protocol */
+	OUTCOME_RESOURCE, /* no memory, no operation slot */
+	OUTCOME_REFUSED,  /* over GATEWAY_MAX_CONNECTIONS */
+	OUTCOME_CUT,	  /* at the end of the shutdown timeout */
+	OUTCOME_COUNT
+};
+
+enum glitch {
+	GLITCH_PREFACE,	    /* neither protocol that the listener speaks */
+	GLITCH_HTTP1,	    /* a request that is refused as malformed */
+	GLITCH_HTTP2,	    /* a connection error */
+	GLITCH_TIMEOUT,	    /* a request that took too long to arrive */
+	GLITCH_BODY_MEMORY, /* request bodies of one connection over their bound */
+	GLITCH_CALLS,	    /* calls of one worker over their bound */
+	GLITCH_STALL,	    /* a stream reset because its peer did not read */
+	GLITCH_PIPELINE,    /* bytes sent ahead over their bound */
+	GLITCH_COUNT
+};
+
+struct account;
+
+/* Returns 0 or -ENOMEM. The router's routes are known to it from now on. */
+int account_create(struct account **account, struct worker *worker,
+		   const struct server_options *options);
+void account_destroy(struct account *account);
+
+void account_opened(struct account *account);
+void account_closed(struct account *account, enum connection_outcome outcome);
+void account_glitch(struct account *account, enum glitch glitch);
+
+/* The call is over: request->status and sent_bytes are final. `kind`: how it was answered, whatever
+ * its route. */
+void account_call(struct account *account, const struct request *request, enum route_kind kind);
+
+struct conn_counters *account_conn_counters(struct account *account);
+
+#endif

@@ -1,0 +1,630 @@
+/*
+ * call: one HTTP/2 stream as a request: gRPC call or HTTP request.
+ *
+ *   headers ─► routed ─► body ─► its end ─► start ─► answered (request.ended) ─► closed ─► freed
+ *                 └─ refused by ourselves ───────────────┘          └─ closed first: cancelled
+ *
+ * The stream's end frees the call: the service has ended it, or lets go of it inside `cancelled`.
+ * Source: grpc/doc/PROTOCOL-HTTP2.md, grpc/doc/statuscodes.md.
+ */
+#include "base/check.h"
+#include "edge/face_h2.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* A stream takes this much from its service before it has to be asked again. */
+#define QUEUE_BYTES_ROOM  (64u << 10)
+#define QUEUE_SLICES_ROOM 64
+/* An answered stream whose bytes do not move for this long is reset: edge.md §4. */
+#define STALL_MS 30000
+/* Of grpc-message before it is encoded, which may make it three times as long. */
+#define GRPC_MESSAGE_BYTES_MAX 2048
+#define REPLY_HEADERS_MAX      16
+#define NUMBER_BYTES_MAX       24
+
+static const struct face_operations call_operations;
+
+static struct call *call_of(struct request *request)
+{
+	return CONTAINER_OF(request, struct call, request);
+}
+
+static struct call *call_of_stream(struct h2_stream *stream)
+{
+	return CONTAINER_OF(stream, struct call, stream);
+}
+
+static struct server *server_of(const struct call *call)
+{
+	return call->http2->connection->server;
+}
+
+static struct span number_write(char text[NUMBER_BYTES_MAX], uint64_t number)
+{
+	int len = snprintf(text, NUMBER_BYTES_MAX, "%llu", (unsigned long long)number);
+
+	return span_make(text, (size_t)len);
+}
+
+/* ---- time ---- */
+
+/* The nearest of: the whole request must be there, the caller's deadline. */
+static void call_arm(struct call *call, uint64_t body_ms)
+{
+	struct worker *worker = server_of(call)->worker;
+	uint64_t due_us = call->request.deadline_us, wait_ms = body_ms;
+
+	if (due_us > 0) {
+		uint64_t left_us = due_us > worker->now_us ? due_us - worker->now_us : 0;
+		uint64_t left_ms = left_us / 1000 + (left_us % 1000 != 0);
+
+		if (body_ms == 0 || left_ms < body_ms)
+			wait_ms = left_ms;
+	}
+	if (due_us > 0 || body_ms > 0)
+		deadline_arm(worker, &call->deadline, wait_ms);
+	else
+		deadline_disarm(worker, &call->deadline);
+}
+
+static void call_arm_stall(struct call *call)
+{
+	call->stall_bytes = call->stream.queue_bytes;
+	deadline_arm(server_of(call)->worker, &call->deadline, STALL_MS);
+}
+
+/* ---- memory of bodies ---- */
+
+static void call_charge(struct call *call, size_t bytes)
+{
+	call->http2->body_bytes += bytes - call->charged_bytes;
+	call->charged_bytes = bytes;
+}
+
+/* ---- answers ---- */
+
+static void call_reset(struct call *call, uint32_t code)
+{
+	h2_stream_reset(&call->stream, code);
+	http2_wake(call->http2);
+}
+
+/* The answer is whole, in the stream's queue; `code`: of what queued it. */
+static void call_answered(struct call *call, int status, int code)
+{
+	struct request *request = &call->request;
+
+	request->ended = true;
+	request->status = status;
+	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
+	if (code) {
+		call_reset(call, H2_INTERNAL_ERROR);
+		return;
+	}
+	/* What of the request is still on its way is of no use any more: RFC 9113 §8.1. */
+	h2_stream_reset(&call->stream, H2_NO_ERROR);
+	call_arm_stall(call);
+	http2_wake(call->http2);
+}
+
+static int push_body(struct call *call, struct span body)
+{
+	struct payload *payload = payload_copy(body);
+
+	if (!payload)
+		return -ENOMEM;
+
+	struct payload_slice slice = {.payload = payload, .len = payload->len};
+	int code = h2_stream_push(&call->stream, slice);
+
+	payload_put(payload);
+	return code ? code : h2_stream_finish(&call->stream, NULL, 0);
+}
+
+static void call_reply(struct request *request, const struct reply *reply)
+{
+	struct call *call = call_of(request);
+	struct h2_header headers[REPLY_HEADERS_MAX + 4];
+	char status[NUMBER_BYTES_MAX], length[NUMBER_BYTES_MAX];
+	bool is_bodiless = reply->status == 204 || reply->status == 304;
+	bool with_body =
+		!is_bodiless && reply->body.len > 0 && !span_equal(request->method, SPAN("HEAD"));
+	size_t count = 0;
+
+	CHECK(reply->header_count <= REPLY_HEADERS_MAX && !call->is_responded);
+	headers[count++] =
+		(struct h2_header){SPAN(":status"), number_write(status, (uint64_t)reply->status)};
+	headers[count++] = (struct h2_header){SPAN("date"), server_date(server_of(call))};
+	if (!is_bodiless) {
+		if (reply->content_type)
+			headers[count++] = (struct h2_header){SPAN("content-type"),
+							      span_from_cstr(reply->content_type)};
+		headers[count++] = (struct h2_header){SPAN("content-length"),
+						      number_write(length, reply->body.len)};
+	}
+	for (size_t i = 0; i < reply->header_count; i++)
+		headers[count++] = (struct h2_header){span_from_cstr(reply->headers[i].name),
+						      reply->headers[i].value};
+	call->is_responded = true;
+
+	int code = h2_respond(&call->stream, headers, count, !with_body);
+
+	if (code == 0 && with_body) {
+		request->sent_bytes = reply->body.len;
+		code = push_body(call, reply->body);
+	}
+	call_answered(call, reply->status, code);
+}
+
+static const struct h2_header grpc_headers[] = {
+	{{(const uint8_t *)":status", 7}, {(const uint8_t *)"200", 3}},
+	{{(const uint8_t *)"content-type", 12}, {(const uint8_t *)"application/grpc", 16}},
+	{{(const uint8_t *)"grpc-accept-encoding", 20}, {(const uint8_t *)"identity,gzip", 13}},
+};
+
+static void call_ask_attention(struct call *call)
+{
+	if (list_is_empty(&call->attention))
+		list_push_back(&call->http2->attention, &call->attention);
+	http2_wake(call->http2);
+}
+
+static bool call_send(struct request *request, struct payload_slice slice)
+{
+	struct call *call = call_of(request);
+	int code = 0;
+
+	if (call->is_broken || !call->stream.session)
+		return false;
+	if (!call->is_responded) {
+		call->is_responded = true;
+		code = h2_respond(&call->stream, grpc_headers, ARRAY_LEN(grpc_headers), false);
+	}
+	if (code == 0)
+		code = h2_stream_push(&call->stream, slice);
+	if (code) {
+		/* The service is busy with its call: it is told, and the call ended, from the flush
+		 * step. */
+		call->is_broken = true;
+		call_ask_attention(call);
+		return false;
+	}
+	request->sent_bytes += slice.len;
+	http2_wake(call->http2);
+	return call->stream.queue_bytes < QUEUE_BYTES_ROOM &&
+	       call->stream.queue_count < QUEUE_SLICES_ROOM;
+}
+
+/* Headers of a trailers-only answer, or trailers. */
+static int finish_with(struct call *call, const struct h2_header *trailers, size_t count)
+{
+	struct h2_header headers[ARRAY_LEN(grpc_headers) + 3];
+
+	if (call->is_responded)
+		return h2_stream_finish(&call->stream, trailers, count);
+	call->is_responded = true;
+	memcpy(headers, grpc_headers, sizeof(grpc_headers));
+	memcpy(headers + ARRAY_LEN(grpc_headers), trailers, count * sizeof(*trailers));
+	return h2_respond(&call->stream, headers, ARRAY_LEN(grpc_headers) + count, true);
+}
+
+static void call_finish(struct request *request, int grpc_status, struct span message,
+			uint64_t retry_after_ms)
+{
+	struct call *call = call_of(request);
+	struct h2_header trailers[3];
+	char status[NUMBER_BYTES_MAX], retry[NUMBER_BYTES_MAX];
+	struct buf encoded;
+	size_t count = 0;
+
+	buf_init(&encoded, (size_t)GRPC_MESSAGE_BYTES_MAX * 3);
+	if (message.len > GRPC_MESSAGE_BYTES_MAX)
+		message = span_first(message, GRPC_MESSAGE_BYTES_MAX);
+	trailers[count++] = (struct h2_header){SPAN("grpc-status"),
+					       number_write(status, (uint64_t)grpc_status)};
+	/* Without memory for it the status still goes out. */
+	if (message.len > 0 && grpc_encode_message(&encoded, message) == 0)
+		trailers[count++] = (struct h2_header){SPAN("grpc-message"), buf_span(&encoded)};
+	if (retry_after_ms > 0)
+		trailers[count++] = (struct h2_header){SPAN("retry-after-ms"),
+						       number_write(retry, retry_after_ms)};
+
+	int code = finish_with(call, trailers, count);
+
+	buf_finish(&encoded);
+	call_answered(call, grpc_status, code);
+}
+
+static void call_drop_queue(struct request *request)
+{
+	struct h2_stream *stream = &call_of(request)->stream;
+
+	/* One slice is one message: what is kept is the rest of the one that has begun. */
+	(void)h2_stream_drop_queue(stream, h2_stream_partial_bytes(stream));
+}
+
+static void call_resume(struct request *request)
+{
+	struct call *call = call_of(request);
+
+	/* Before the response headers nghttp2 asks for nothing. */
+	if (!call->is_responded)
+		call_ask_attention(call);
+	else
+		h2_stream_resume(&call->stream);
+	http2_wake(call->http2);
+}
+
+static const struct face_operations call_operations = {
+	.reply = call_reply,
+	.send = call_send,
+	.finish = call_finish,
+	.drop_queue = call_drop_queue,
+	.resume = call_resume,
+};
+
+/* Answers an error row by ourselves. */
+static void call_refuse(struct call *call, enum err err)
+{
+	struct reply_header headers[2] = {{"cache-control", SPAN("no-store")}};
+	size_t count = 1;
+
+	if (call->is_grpc) {
+		rpc_fail(&call->request, err, NULL, 0);
+		return;
+	}
+	if (err == ERR_METHOD_NOT_ALLOWED)
+		headers[count++] = (struct reply_header){"allow", span_from_cstr(call->allow)};
+	request_reply_error(&call->request, err, headers, count);
+}
+
+/* The service lets go; whatever it does inside is no answer. */
+static void call_let_go(struct call *call)
+{
+	struct request *request = &call->request;
+
+	if (!call->is_started || request->ended)
+		return;
+	request->ended = true;
+	if (request->route->cancelled)
+		request->route->cancelled(request);
+	request->ended = false;
+}
+
+/* Ends the call over its service's head; messages not begun are dropped. */
+static void call_end_by_edge(struct call *call, enum err err)
+{
+	call_let_go(call);
+	if (call->is_grpc)
+		rpc_cut(&call->request, err);
+	else
+		call_refuse(call, err);
+}
+
+static void call_expired(struct deadline *deadline)
+{
+	struct call *call = CONTAINER_OF(deadline, struct call, deadline);
+	struct request *request = &call->request;
+	bool is_late = request->deadline_us > 0 && request->worker->now_us >= request->deadline_us;
+
+	if (!request->ended) {
+		if (!is_late)
+			account_glitch(server_of(call)->account, GLITCH_TIMEOUT);
+		call_end_by_edge(call, is_late ? ERR_DEADLINE : ERR_REQUEST_TIMEOUT);
+	} else if (call->stream.queue_bytes < call->stall_bytes) {
+		call_arm_stall(call);
+	} else {
+		account_glitch(server_of(call)->account, GLITCH_STALL);
+		call_reset(call, H2_CANCEL);
+	}
+}
+
+void call_end_long_lived(struct call *call)
+{
+	if (!call->is_started || call->request.ended || !call->request.route->long_lived)
+		return;
+	call_let_go(call);
+	call_refuse(call, ERR_SHUTTING_DOWN);
+}
+
+/* ---- headers ---- */
+
+struct h2_stream *call_open(struct h2_session *session, int32_t stream_id)
+{
+	struct connection *connection = h2_session_owner(session);
+	struct server *server = connection->server;
+	struct call *call = slab_alloc(&server->calls);
+
+	(void)stream_id;
+	if (!call) {
+		account_glitch(server->account, GLITCH_CALLS);
+		return NULL;
+	}
+	call->http2 = connection->http2;
+	connection_begin_request(connection, &call->request, &call_operations);
+	deadline_init(&call->deadline, call_expired);
+	list_init(&call->attention);
+	list_push_back(&call->http2->calls, &call->link);
+	return &call->stream;
+}
+
+static bool is_grpc_content(struct span value)
+{
+	struct span name = SPAN("application/grpc");
+
+	if (value.len < name.len || !span_equal_nocase(span_first(value, name.len), name))
+		return false;
+	return value.len == name.len || value.data[name.len] == '+' || value.data[name.len] == ';';
+}
+
+static void take_timeout(struct call *call, struct span value)
+{
+	int64_t us = grpc_parse_timeout(value);
+
+	call->has_timeout = us >= 0;
+	call->timeout_us = us >= 0 ? (uint64_t)us : 0;
+	if (us < 0)
+		call->header_error = ERR_BAD_REQUEST;
+}
+
+static void take_encoding(struct call *call, struct span value)
+{
+	if (span_equal(value, SPAN("gzip")))
+		call->encoding = GRPC_GZIP;
+	else if (!span_equal(value, SPAN("identity")))
+		call->header_error = ERR_ENCODING_UNKNOWN;
+}
+
+/* Returns 0, or the code to reset the stream with: no memory for it. */
+static int take_copy(struct call *call, struct span *field, struct span value)
+{
+	*field = arena_copy(&call->request.arena, value);
+	return field->data ? 0 : H2_INTERNAL_ERROR;
+}
+
+static int take_target(struct call *call, struct span value)
+{
+	struct span target;
+
+	if (take_copy(call, &target, value) != 0)
+		return H2_INTERNAL_ERROR;
+	request_set_target(&call->request, target);
+	return 0;
+}
+
+int call_take_header(struct h2_stream *stream, struct span name, struct span value)
+{
+	struct call *call = call_of_stream(stream);
+
+	/* trailers of the request: nothing in them concerns us */
+	if (call->headers_done)
+		return 0;
+	if (span_equal(name, SPAN(":method")))
+		return take_copy(call, &call->request.method, value);
+	if (span_equal(name, SPAN(":path")))
+		return take_target(call, value);
+	if (span_equal(name, SPAN("content-type")))
+		call->content_is_grpc = is_grpc_content(value);
+	else if (span_equal(name, SPAN("grpc-timeout")))
+		take_timeout(call, value);
+	else if (span_equal(name, SPAN("grpc-encoding")))
+		take_encoding(call, value);
+	else if (span_equal(name, SPAN("content-length")))
+		call->has_content_length = span_to_uint64(value, &call->content_length);
+	else
+		request_note_header(&call->request, name, value);
+	return 0;
+}
+
+/* Which route, and in which manner it is answered. Returns ERR_NONE, or what to refuse with. */
+static enum err call_route(struct call *call)
+{
+	struct request *request = &call->request;
+	const struct server_options *options = &server_of(call)->options;
+	bool must_be_grpc = (options->protocols & SERVER_GRPC) != 0;
+	enum err err = ERR_NONE;
+
+	request->route =
+		router_find(options->router, request->method, request->path, &err, call->allow);
+	if (request->route && request->route->kind == ROUTE_GRPC)
+		must_be_grpc = true;
+	if (must_be_grpc && !call->content_is_grpc)
+		return ERR_MEDIA_TYPE;
+	if (err == ERR_METHOD_NOT_ALLOWED)
+		return err;
+	/* A gRPC client understands only this; to any other a path unknown here is just not found.
+	 */
+	call->is_grpc =
+		call->content_is_grpc && (!request->route || request->route->kind == ROUTE_GRPC);
+	if (!request->route)
+		return call->is_grpc ? ERR_METHOD_UNKNOWN : ERR_NOT_FOUND;
+	if (call->is_grpc && call->header_error != ERR_NONE)
+		return call->header_error;
+	if (!call->is_grpc && call->has_content_length &&
+	    call->content_length > request->route->body_bytes_max)
+		return ERR_BODY_TOO_LARGE;
+	return ERR_NONE;
+}
+
+static void call_set_deadline(struct call *call)
+{
+	uint64_t now_us = call->request.worker->now_us;
+
+	if (call->is_grpc && call->has_timeout)
+		call->request.deadline_us = call->timeout_us < UINT64_MAX - now_us
+						    ? now_us + call->timeout_us
+						    : UINT64_MAX;
+}
+
+void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream)
+{
+	struct call *call = call_of_stream(stream);
+
+	(void)end_stream;
+	if (kind != H2_HEADERS_REQUEST)
+		return;
+	call->headers_done = true;
+
+	enum err err = call_route(call);
+
+	if (err != ERR_NONE) {
+		call_refuse(call, err);
+		return;
+	}
+	call_set_deadline(call);
+	if (call->is_grpc && call->has_timeout && call->timeout_us == 0) {
+		call_refuse(call, ERR_DEADLINE);
+		return;
+	}
+
+	size_t body_max = call->request.route->body_bytes_max;
+
+	buf_init(&call->body, body_max);
+	grpc_deframer_init(&call->deframer, call->encoding,
+			   body_max < UINT32_MAX ? (uint32_t)body_max : UINT32_MAX);
+	call_arm(call, server_of(call)->options.config->http_body_timeout_ms);
+}
+
+/* ---- body ---- */
+
+static enum err err_of_framing(ptrdiff_t code)
+{
+	if (code == -EMSGSIZE)
+		return ERR_MESSAGE_TOO_LARGE;
+	return code == -ENOMEM ? ERR_OUT_OF_MEMORY : ERR_MESSAGE_MALFORMED;
+}
+
+/* The message is lent by the deframer until it takes more, which it will not; one in the frame
+ * itself is copied. */
+static enum err keep_message(struct call *call, struct span message)
+{
+	call->has_message = true;
+	if (message.len > 0 && message.data != call->deframer.message.data) {
+		if (buf_append(&call->body, message) != 0)
+			return ERR_OUT_OF_MEMORY;
+		message = buf_span(&call->body);
+	}
+	call->message = message;
+	return ERR_NONE;
+}
+
+static enum err take_grpc_data(struct call *call, struct span bytes)
+{
+	struct span message = SPAN_EMPTY;
+
+	if (bytes.len == 0)
+		return ERR_NONE;
+	if (call->has_message)
+		return ERR_CARDINALITY;
+
+	ptrdiff_t taken = grpc_deframer_take(&call->deframer, bytes, &message);
+
+	if (taken < 0)
+		return err_of_framing(taken);
+
+	enum err err = message.data ? keep_message(call, message) : ERR_NONE;
+
+	call_charge(call, call->deframer.message.len + call->body.len);
+	if (err == ERR_NONE && (size_t)taken < bytes.len)
+		err = ERR_CARDINALITY;
+	return err;
+}
+
+static enum err take_http_data(struct call *call, struct span bytes)
+{
+	int code = buf_append(&call->body, bytes);
+
+	call_charge(call, call->body.len);
+	if (code)
+		return code == -EMSGSIZE ? ERR_BODY_TOO_LARGE : ERR_OUT_OF_MEMORY;
+	return ERR_NONE;
+}
+
+void call_take_data(struct h2_stream *stream, struct span bytes)
+{
+	struct call *call = call_of_stream(stream);
+	enum err err = ERR_NONE;
+
+	if (!call->request.ended && !call->is_started)
+		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
+	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX &&
+	    !call->request.ended) {
+		account_glitch(server_of(call)->account, GLITCH_BODY_MEMORY);
+		err = ERR_OUT_OF_MEMORY;
+	}
+	h2_consume(stream, bytes.len);
+	if (err != ERR_NONE)
+		call_refuse(call, err);
+}
+
+void call_take_end(struct h2_stream *stream)
+{
+	struct call *call = call_of_stream(stream);
+	struct request *request = &call->request;
+
+	if (request->ended)
+		return;
+	if (call->is_grpc && !grpc_deframer_is_idle(&call->deframer)) {
+		call_refuse(call, ERR_MESSAGE_MALFORMED);
+		return;
+	}
+	if (call->is_grpc && !call->has_message) {
+		call_refuse(call, ERR_CARDINALITY);
+		return;
+	}
+	call_arm(call, 0);
+	call->is_started = true;
+	request->body = call->is_grpc ? call->message : buf_span(&call->body);
+	request->route->start(request);
+}
+
+/* ---- answers are asked for ---- */
+
+void call_pull(struct h2_stream *stream)
+{
+	struct request *request = &call_of_stream(stream)->request;
+
+	if (!request->ended && request->route->pull)
+		request->route->pull(request);
+}
+
+void call_attend(struct call *call)
+{
+	if (call->request.ended)
+		return;
+	if (call->is_broken)
+		call_end_by_edge(call, ERR_OUT_OF_MEMORY);
+	else if (!call->is_responded)
+		call_pull(&call->stream);
+}
+
+/* ---- the end ---- */
+
+void call_closed(struct h2_stream *stream, uint32_t code)
+{
+	struct call *call = call_of_stream(stream);
+	struct request *request = &call->request;
+	struct server *server = server_of(call);
+
+	(void)code;
+	call_let_go(call);
+	if (!request->ended && call->headers_done) {
+		request->ended = true;
+		request->status = call->is_grpc ? (int)GRPC_CANCELLED : HTTP_CLIENT_GONE;
+		account_call(server->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
+	}
+	deadline_disarm(server->worker, &call->deadline);
+	call_charge(call, 0);
+	list_remove(&call->link);
+	list_remove(&call->attention);
+	grpc_deframer_finish(&call->deframer);
+	buf_finish(&call->body);
+	arena_finish(&request->arena);
+	slab_free(&server->calls, call);
+}
+
+size_t http2_call_bytes(void)
+{
+	return sizeof(struct call);
+}

@@ -1,0 +1,103 @@
+/*
+ * connection: one accepted connection, and the face that speaks on it once the first bytes have
+ * told which. Private to edge; thread: the worker's.
+ *
+ *   accepted ─► sniffing ─► face_http1 | face_h2 ─► conn closed ─► face->release ─► freed
+ */
+#ifndef EDGE_CONNECTION_H
+#define EDGE_CONNECTION_H
+
+#include "base/slab.h"
+#include "edge/account.h"
+#include "net/conn.h"
+
+struct connection;
+struct http1;
+struct http2;
+
+/* What a protocol does with a connection. `connection->state` is the face's. */
+struct face {
+	void (*received)(struct connection *connection, struct span bytes);
+	void (*peer_finished)(struct connection *connection);
+	void (*produce)(struct connection *connection);
+	void (*expired)(struct connection *connection); /* connection->deadline */
+	/* No new requests; idle: close. Called once; may be before the first byte. */
+	void (*drain)(struct connection *connection);
+	/* The transport is gone: calls in progress are cancelled, memory is given back. */
+	void (*release)(struct connection *connection);
+};
+
+extern const struct face face_sniff, face_http1, face_h2;
+
+#define PREFACE_BYTES 24 /* H2_PREFACE */
+
+struct connection {
+	struct conn conn;
+	struct server *server;
+	struct list link;
+	const struct face *face;
+	struct deadline deadline;
+	bool draining;
+	bool has_outcome;
+	enum connection_outcome outcome; /* if has_outcome, whatever the transport says */
+	union {
+		struct {
+			uint8_t bytes[PREFACE_BYTES];
+			uint8_t len;
+		} sniffed;
+		struct http1 *http1;
+		struct http2 *http2;
+	};
+};
+
+/*
+ * Calls of one worker's listener at once: 5 for each of 200,000 connections, as the operation
+ * table. Each has about 1 KiB besides its body.
+ */
+#define SERVER_CALLS_MAX (1u << 20)
+
+#define DATE_BYTES 29 /* "Sun, 06 Nov 1994 08:49:37 GMT" */
+
+struct server {
+	struct server_options options;
+	struct worker *worker;
+	struct listener listener;
+	bool listening, draining, told_stopped;
+	struct list connections;
+	uint32_t connection_count;
+	struct slab calls; /* of face_h2 */
+	struct account *account;
+	struct task settle;
+	void (*stopped)(void *context);
+	void *stopped_context;
+	int64_t date_s;
+	char date[DATE_BYTES + 1];
+};
+
+/* Small memory of a request: its header fields, and what a service keeps besides. */
+#define REQUEST_ARENA_BYTES_MAX (256u << 10)
+
+/* A request on this connection, begun now; zeroed before. */
+void connection_begin_request(struct connection *connection, struct request *request,
+			      const struct face_operations *operations);
+
+/* The value of the Date header; lent until the next call. RFC 9110 §6.6.1. */
+struct span server_date(struct server *server);
+
+/* x-request-id and traceparent are kept for the access log if they are what they should be. */
+void request_note_header(struct request *request, struct span name, struct span value);
+
+/* Splits ":path" or a request target's path from its query. */
+void request_set_target(struct request *request, struct span target);
+
+/* Closes for a reason that the transport does not know. First one counts. */
+void connection_set_outcome(struct connection *connection, enum connection_outcome outcome);
+
+/* The faces' beginnings. Returns 0 or -ENOMEM. */
+int http1_open(struct connection *connection);
+int http2_open(struct connection *connection);
+
+/* Bytes of one object of server.calls. */
+size_t http2_call_bytes(void);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * face_h2: HTTP/2 on one connection: its nghttp2 session (face_h2.c) and its calls (call.c).
+ * Private to edge. Thread: the worker's.
+ */
+#ifndef EDGE_FACE_H2_H
+#define EDGE_FACE_H2_H
+
+#include "codec/grpc.h"
+#include "codec/h2.h"
+#include "edge/connection.h"
+
+/*
+ * Bytes of request bodies that one connection may have in memory, for calls that are being received
+ * or served. At the bound the call whose bytes cross it is refused. Sixteen of the largest default
+ * messages.
+ */
+#define HTTP2_BODY_BYTES_MAX (64u << 20)
+
+struct http2 {
+	struct connection *connection;
+	struct h2_session *session;   /* NULL: over */
+	struct list calls;	      /* call.link */
+	struct list attention;	      /* call.attention: pull or cut before the next frames */
+	size_t body_bytes;	      /* of all calls */
+	bool is_busy;		      /* inside h2_produce: what is queued now leaves by itself */
+	bool has_noticed, has_goaway; /* the two steps of draining */
+	bool idle_armed;
+};
+
+struct call {
+	struct request request;
+	struct h2_stream stream;
+	struct http2 *http2;
+	struct list link, attention;
+	struct deadline deadline; /* body, grpc-timeout; after the answer: stalled */
+	struct grpc_deframer deframer;
+	struct buf body;      /* of HTTP, or a gRPC message that lay whole in a frame */
+	size_t charged_bytes; /* in http2->body_bytes */
+	size_t stall_bytes;   /* queued when the stall timer was armed */
+	uint64_t content_length;
+	uint64_t timeout_us; /* grpc-timeout */
+	struct span message; /* gRPC: the one message */
+	enum grpc_encoding encoding;
+	enum err header_error; /* found in the header fields; ERR_NONE */
+	bool content_is_grpc, has_timeout, has_content_length;
+	bool is_grpc; /* how it is answered */
+	bool headers_done, has_message, is_started, is_responded, is_broken;
+	char allow[ROUTER_ALLOW_MAX];
+};
+
+/* Frames wait: they leave in this turn's flush step. */
+void http2_wake(struct http2 *http2);
+
+/* h2_handler's part that concerns one stream. */
+struct h2_stream *call_open(struct h2_session *session, int32_t stream_id);
+int call_take_header(struct h2_stream *stream, struct span name, struct span value);
+void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream);
+void call_take_data(struct h2_stream *stream, struct span bytes);
+void call_take_end(struct h2_stream *stream);
+void call_pull(struct h2_stream *stream);
+void call_closed(struct h2_stream *stream, uint32_t code);
+
+/* What call.attention was set for. */
+void call_attend(struct call *call);
+
+/* Shutdown: a long-lived call that its service has not ended is ended now. */
+void call_end_long_lived(struct call *call);
+
+#endif

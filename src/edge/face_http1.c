@@ -1,0 +1,648 @@
+/*
+ * face_http1: HTTP/1.1 on one connection, one request after the other, answers in order.
+ * Thread: the worker's.
+ *
+ *   HEAD ─ parsed ─► BODY ─ whole ─► SERVICE ─ request_reply ─► ANSWER ─ all with conn ─► HEAD
+ *     └─ refused, in any state before SERVICE ─────────────────────┘  └─ the last ─► OVER
+ *
+ * What arrives during SERVICE and ANSWER waits in `ahead`; beyond PIPELINE_BYTES_ROOM receiving
+ * pauses.
+ */
+#include "codec/http1.h"
+
+#include "edge/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Bytes ahead of the request in progress at which receiving pauses; below it a peer's reset is
+ * still heard at once. */
+#define PIPELINE_BYTES_ROOM (16u << 10)
+/* What was on its way when it paused may still come: the largest receive buffer of the kernel
+ * (tcp_rmem), and some. */
+#define PIPELINE_BYTES_MAX (8u << 20)
+/* A body that nobody wants (404, 405) is read up to here to keep the connection; a larger one ends
+ * it. */
+#define UNWANTED_BYTES_MAX (64u << 10)
+/* Answers up to here are copied behind their head; a larger body is handed on as there is room. */
+#define COPIED_BODY_BYTES_MAX (4u << 10)
+#define BODY_SLICE_BYTES      (64u << 10)
+#define ANSWER_HEAD_BYTES_MAX (16u << 10)
+/* Memory an idle connection may keep. */
+#define KEEP_BYTES 1024
+
+enum http1_state { HTTP1_HEAD, HTTP1_BODY, HTTP1_SERVICE, HTTP1_ANSWER, HTTP1_OVER };
+
+enum http1_wait { WAIT_NOTHING, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND };
+
+struct http1 {
+	struct connection *connection;
+	enum http1_state state;
+	enum http1_wait wait; /* what connection->deadline is for */
+	bool last;	      /* this answer ends the connection */
+	bool peer_finished;
+	bool is_advancing; /* inside http1_advance: it sees itself what an answer changes */
+	bool is_started;   /* the service has the request */
+	bool is_http10;
+	enum err
+		refusal; /* answered instead of a service, once the body is there; ERR_NONE: none */
+	char allow[ROUTER_ALLOW_MAX];
+	struct buf ahead;
+	struct buf body;
+	struct http1_body_reader reader;
+	uint64_t body_bytes_max;
+	uint64_t unwanted_bytes;
+	struct payload *answer; /* rest of the answer's body */
+	uint32_t answer_sent;
+	struct request request;
+};
+
+static const struct face_operations http1_operations;
+
+static const struct config *config_of(const struct http1 *http1)
+{
+	return http1->connection->server->options.config;
+}
+
+/* ---- waiting ---- */
+
+static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
+{
+	const struct config *config = config_of(http1);
+	struct worker *worker = http1->connection->server->worker;
+	struct deadline *deadline = &http1->connection->deadline;
+
+	/* A part of a head does not prolong its time; an answer has it anew with each step. */
+	if (wait == http1->wait && wait != WAIT_SEND)
+		return;
+	http1->wait = wait;
+	switch (wait) {
+	case WAIT_NOTHING:
+		deadline_disarm(worker, deadline);
+		break;
+	case WAIT_HEAD:
+		deadline_arm(worker, deadline, config->http_header_timeout_ms);
+		break;
+	case WAIT_BODY:
+		deadline_arm(worker, deadline, config->http_body_timeout_ms);
+		break;
+	case WAIT_IDLE:
+	case WAIT_SEND:
+		deadline_arm(worker, deadline, config->http_idle_timeout_ms);
+		break;
+	}
+}
+
+/* ---- the request's end ---- */
+
+static void http1_clear_request(struct http1 *http1)
+{
+	arena_finish(&http1->request.arena);
+	buf_finish(&http1->body);
+	payload_put(http1->answer);
+	http1->answer = NULL;
+	http1->answer_sent = 0;
+	http1->is_started = false;
+	http1->request = (struct request){0};
+}
+
+static void http1_finish(struct http1 *http1)
+{
+	http1->state = HTTP1_OVER;
+	buf_finish(&http1->ahead);
+	conn_finish_sending(&http1->connection->conn);
+}
+
+static void http1_fail(struct http1 *http1, enum connection_outcome outcome)
+{
+	http1->state = HTTP1_OVER;
+	connection_set_outcome(http1->connection, outcome);
+	conn_close(&http1->connection->conn);
+}
+
+/* ---- answering ---- */
+
+static bool has_no_body(int status)
+{
+	return status == 204 || status == 304;
+}
+
+static void append_line(struct buf *head, struct span name, struct span value)
+{
+	/* A line break in a value would let it write headers of its own. */
+	if (span_find_byte(value, '\r') >= 0 || span_find_byte(value, '\n') >= 0)
+		return;
+	buf_append(head, name);
+	buf_append(head, SPAN(": "));
+	buf_append(head, value);
+	buf_append(head, SPAN("\r\n"));
+}
+
+static void write_head(struct http1 *http1, const struct reply *reply, struct buf *head)
+{
+	buf_append(head, SPAN("HTTP/1.1 "));
+	buf_append_uint(head, (uint64_t)reply->status);
+	buf_append_byte(head, ' ');
+	buf_append(head, span_from_cstr(http1_reason(reply->status)));
+	buf_append(head, SPAN("\r\n"));
+	append_line(head, SPAN("date"), server_date(http1->connection->server));
+	if (!has_no_body(reply->status)) {
+		if (reply->content_type)
+			append_line(head, SPAN("content-type"),
+				    span_from_cstr(reply->content_type));
+		buf_append(head, SPAN("content-length: "));
+		buf_append_uint(head, reply->body.len);
+		buf_append(head, SPAN("\r\n"));
+	}
+	for (size_t i = 0; i < reply->header_count; i++)
+		append_line(head, span_from_cstr(reply->headers[i].name), reply->headers[i].value);
+	if (http1->last)
+		append_line(head, SPAN("connection"), SPAN("close"));
+	else if (http1->is_http10)
+		append_line(head, SPAN("connection"), SPAN("keep-alive"));
+	buf_append(head, SPAN("\r\n"));
+}
+
+/* Head and small body in one piece; the rest waits in `answer`. Returns 0 or a negative errno. */
+static int send_answer(struct http1 *http1, const struct reply *reply)
+{
+	bool with_body =
+		!has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
+	struct span body = with_body ? reply->body : SPAN_EMPTY;
+	struct buf head;
+	int code;
+
+	buf_init(&head, ANSWER_HEAD_BYTES_MAX + COPIED_BODY_BYTES_MAX);
+	write_head(http1, reply, &head);
+	if (body.len > COPIED_BODY_BYTES_MAX)
+		http1->answer = payload_copy(body);
+	else
+		buf_append(&head, body);
+	if (head.failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
+		code = -ENOMEM;
+	else
+		code = conn_send(&http1->connection->conn, buf_span(&head));
+	http1->request.sent_bytes = body.len;
+	buf_finish(&head);
+	return code;
+}
+
+static void http1_reply(struct request *request, const struct reply *reply)
+{
+	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
+	struct connection *connection = http1->connection;
+
+	request->ended = true;
+	request->status = reply->status;
+	if (connection->server->draining)
+		http1->last = true;
+	http1->state = HTTP1_ANSWER;
+
+	int code = send_answer(http1, reply);
+
+	account_call(connection->server->account, request, ROUTE_HTTP);
+	if (code) {
+		http1_fail(http1, OUTCOME_RESOURCE);
+		return;
+	}
+	/* The loop that called the service goes on by itself; else in this turn's flush step. */
+	if (!http1->is_advancing)
+		conn_wants_flush(&connection->conn);
+}
+
+static bool http1_send(struct request *request, struct payload_slice slice)
+{
+	(void)request, (void)slice;
+	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
+}
+
+static void http1_rpc_finish(struct request *request, int grpc_status, struct span message,
+			     uint64_t retry_after_ms)
+{
+	(void)request, (void)grpc_status, (void)message, (void)retry_after_ms;
+	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
+}
+
+static void http1_drop_queue(struct request *request)
+{
+	(void)request;
+	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
+}
+
+static void http1_resume(struct request *request)
+{
+	(void)request;
+	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
+}
+
+static const struct face_operations http1_operations = {
+	.reply = http1_reply,
+	.send = http1_send,
+	.finish = http1_rpc_finish,
+	.drop_queue = http1_drop_queue,
+	.resume = http1_resume,
+};
+
+/* Answers an error row by ourselves. */
+static void http1_refuse(struct http1 *http1, enum err err)
+{
+	struct reply_header headers[2] = {{"cache-control", SPAN("no-store")}};
+	size_t count = 1;
+
+	if (err == ERR_METHOD_NOT_ALLOWED)
+		headers[count++] = (struct reply_header){"allow", span_from_cstr(http1->allow)};
+	request_reply_error(&http1->request, err, headers, count);
+}
+
+/* As http1_refuse, when the rest of the bytes cannot be told apart any more. */
+static void http1_refuse_last(struct http1 *http1, enum err err)
+{
+	http1->last = true;
+	http1_refuse(http1, err);
+}
+
+/* Hands on what there is room for. Returns whether the answer has left whole. */
+static bool http1_send_rest(struct http1 *http1)
+{
+	struct conn *conn = &http1->connection->conn;
+
+	if (!http1->answer)
+		return true;
+	while (http1->answer_sent < http1->answer->len && conn_has_room(conn)) {
+		uint32_t left = http1->answer->len - http1->answer_sent;
+		struct payload_slice slice = {
+			.payload = http1->answer,
+			.offset = http1->answer_sent,
+			.len = left < BODY_SLICE_BYTES ? left : BODY_SLICE_BYTES,
+		};
+
+		if (conn_send_slice(conn, slice) != 0) {
+			http1_fail(http1, OUTCOME_RESOURCE);
+			return false;
+		}
+		http1->answer_sent += slice.len;
+		http1_wait_for(http1, WAIT_SEND);
+	}
+	return http1->answer_sent == http1->answer->len;
+}
+
+/* ---- a request's steps; each returns the bytes it took ---- */
+
+static const char *const standing_methods[] = {"GET",	 "HEAD",  "POST",   "PUT",
+					       "DELETE", "PATCH", "OPTIONS"};
+
+/* Copies what must outlive the head's bytes. Returns 0 or -ENOMEM. */
+static int keep_head(struct http1 *http1, const struct http1_head *head)
+{
+	struct request *request = &http1->request;
+	struct span target;
+
+	request->method = SPAN_EMPTY;
+	for (size_t i = 0; i < ARRAY_LEN(standing_methods); i++)
+		if (span_equal(head->method, span_from_cstr(standing_methods[i])))
+			request->method = span_from_cstr(standing_methods[i]);
+	if (request->method.len == 0)
+		request->method = arena_copy(&request->arena, head->method);
+	request->path = arena_copy(&request->arena, head->path);
+	target = arena_copy(&request->arena, head->query);
+	request->query = target;
+	for (size_t i = 0; i < head->header_count; i++)
+		request_note_header(request, head->headers[i].name, head->headers[i].value);
+	return request->method.data && request->path.data && target.data ? 0 : -ENOMEM;
+}
+
+static void find_route(struct http1 *http1)
+{
+	struct request *request = &http1->request;
+	const struct router *router = http1->connection->server->options.router;
+
+	http1->refusal = ERR_NONE;
+	request->route =
+		router_find(router, request->method, request->path, &http1->refusal, http1->allow);
+	http1->body_bytes_max = request->route ? request->route->body_bytes_max : 0;
+	if (request->route && request->route->kind == ROUTE_GRPC) {
+		request->route = NULL;
+		http1->refusal = ERR_HTTP_VERSION;
+	}
+}
+
+/* The head is there: looks the route up, and whether its body is wanted. */
+static void begin_body(struct http1 *http1, const struct http1_head *head)
+{
+	bool is_long =
+		head->body == HTTP1_BODY_LENGTH && head->content_length > http1->body_bytes_max;
+
+	http1_body_init(&http1->reader, head);
+	http1->state = HTTP1_BODY;
+	if (http1->reader.finished)
+		return;
+	http1_wait_for(http1, WAIT_BODY);
+	if (is_long && http1->refusal == ERR_NONE)
+		http1->refusal = ERR_BODY_TOO_LARGE;
+	/* A client that waits to be asked for its body gets the refusal instead, and sends none. */
+	if (http1->refusal != ERR_NONE &&
+	    (head->expect_continue || http1->refusal == ERR_BODY_TOO_LARGE ||
+	     (head->body == HTTP1_BODY_LENGTH && head->content_length > UNWANTED_BYTES_MAX)))
+		http1_refuse_last(http1, http1->refusal);
+	else if (head->expect_continue &&
+		 conn_send(&http1->connection->conn, SPAN("HTTP/1.1 100 Continue\r\n\r\n")) != 0)
+		http1_fail(http1, OUTCOME_RESOURCE);
+}
+
+static size_t take_head(struct http1 *http1, struct span bytes)
+{
+	const struct config *config = config_of(http1);
+	struct http1_limits limits = {
+		.head_bytes_max = (size_t)config->http_max_header_bytes,
+		.line_bytes_max = (size_t)config->http_max_header_bytes,
+	};
+	struct http1_head head;
+	ptrdiff_t taken = http1_parse_request(bytes, &limits, &head);
+
+	if (taken == 0) {
+		http1_wait_for(http1, WAIT_HEAD);
+		return 0;
+	}
+	connection_begin_request(http1->connection, &http1->request, &http1_operations);
+	http1->allow[0] = '\0';
+	http1->unwanted_bytes = 0;
+	http1_wait_for(http1, WAIT_NOTHING);
+	if (taken < 0) {
+		account_glitch(http1->connection->server->account, GLITCH_HTTP1);
+		connection_set_outcome(http1->connection, OUTCOME_PROTOCOL);
+		http1_refuse_last(http1, (enum err) - taken);
+		return bytes.len;
+	}
+	http1->is_http10 = head.minor_version == 0;
+	http1->last = !head.keep_alive;
+	if (keep_head(http1, &head) != 0) {
+		http1_refuse_last(http1, ERR_OUT_OF_MEMORY);
+		return bytes.len;
+	}
+	find_route(http1);
+	buf_init(&http1->body, http1->body_bytes_max);
+	begin_body(http1, &head);
+	return (size_t)taken;
+}
+
+static void start_service(struct http1 *http1)
+{
+	http1_wait_for(http1, WAIT_NOTHING);
+	if (http1->refusal != ERR_NONE) {
+		http1_refuse(http1, http1->refusal);
+		return;
+	}
+	http1->state = HTTP1_SERVICE;
+	http1->is_started = true;
+	http1->request.body = buf_span(&http1->body);
+	http1->request.route->start(&http1->request);
+}
+
+/* One more part of the body. Returns whether the request may go on. */
+static bool keep_content(struct http1 *http1, struct span content)
+{
+	if (http1->refusal != ERR_NONE) {
+		http1->unwanted_bytes += content.len;
+		if (http1->unwanted_bytes <= UNWANTED_BYTES_MAX)
+			return true;
+		http1_refuse_last(http1, http1->refusal);
+		return false;
+	}
+
+	int code = buf_append(&http1->body, content);
+
+	if (code)
+		http1_refuse_last(http1,
+				  code == -EMSGSIZE ? ERR_BODY_TOO_LARGE : ERR_OUT_OF_MEMORY);
+	return code == 0;
+}
+
+static size_t take_body(struct http1 *http1, struct span bytes)
+{
+	size_t taken = 0;
+
+	while (!http1->reader.finished && taken < bytes.len) {
+		struct span content = SPAN_EMPTY;
+		ptrdiff_t part = http1_body_take(&http1->reader, span_from(bytes, taken), &content);
+
+		if (part < 0) {
+			account_glitch(http1->connection->server->account, GLITCH_HTTP1);
+			connection_set_outcome(http1->connection, OUTCOME_PROTOCOL);
+			http1_refuse_last(http1, (enum err) - part);
+			return bytes.len;
+		}
+		if (!keep_content(http1, content))
+			return bytes.len;
+		taken += (size_t)part;
+		if (part == 0)
+			break;
+	}
+	if (http1->reader.finished)
+		start_service(http1);
+	return taken;
+}
+
+/* The answer is with the transport: on to the next request, or the end. */
+static void next_request(struct http1 *http1)
+{
+	http1_clear_request(http1);
+	if (http1->last || http1->connection->draining) {
+		http1_finish(http1);
+		return;
+	}
+	http1->state = HTTP1_HEAD;
+}
+
+/* Nothing more can be done with these bytes now: false. */
+static bool http1_step(struct http1 *http1, struct span bytes, size_t *taken)
+{
+	*taken = 0;
+	switch (http1->state) {
+	case HTTP1_HEAD:
+		if (bytes.len == 0 || !conn_has_room(&http1->connection->conn))
+			return false;
+		*taken = take_head(http1, bytes);
+		return *taken > 0 || http1->state != HTTP1_HEAD;
+	case HTTP1_BODY:
+		*taken = take_body(http1, bytes);
+		return http1->state != HTTP1_BODY;
+	case HTTP1_SERVICE:
+		return false;
+	case HTTP1_ANSWER:
+		if (!http1_send_rest(http1))
+			return http1->state == HTTP1_OVER;
+		next_request(http1);
+		return true;
+	case HTTP1_OVER:
+		*taken = bytes.len;
+		return false;
+	}
+	UNREACHABLE("every state returns");
+}
+
+/* Goes as far as these bytes and the answers allow. Returns bytes taken. */
+static size_t http1_advance(struct http1 *http1, struct span bytes)
+{
+	size_t taken = 0, step = 0;
+	bool more;
+
+	http1->is_advancing = true;
+	do {
+		more = http1_step(http1, span_from(bytes, taken), &step);
+		taken += step;
+	} while (more);
+	http1->is_advancing = false;
+	return taken;
+}
+
+/* After bytes were taken: what to wait for, and whether to receive. */
+static void http1_settle(struct http1 *http1)
+{
+	struct conn *conn = &http1->connection->conn;
+	bool needs_bytes = http1->state == HTTP1_HEAD || http1->state == HTTP1_BODY;
+
+	if (http1->state == HTTP1_OVER)
+		return;
+	if (needs_bytes && http1->peer_finished && conn_has_room(conn)) {
+		http1_finish(http1);
+		return;
+	}
+	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0) {
+		buf_clear(&http1->ahead, KEEP_BYTES);
+		http1_wait_for(http1, WAIT_IDLE);
+	}
+	if (http1->ahead.len > PIPELINE_BYTES_ROOM && !needs_bytes)
+		conn_pause_receive(conn);
+	else
+		conn_resume_receive(conn);
+}
+
+static void http1_advance_ahead(struct http1 *http1)
+{
+	size_t taken = http1_advance(http1, buf_span(&http1->ahead));
+
+	/* http1_finish has given them back. */
+	if (http1->state != HTTP1_OVER)
+		buf_consume(&http1->ahead, taken);
+	http1_settle(http1);
+}
+
+/* ---- as the connection's face ---- */
+
+/* A head that trickles in is not parsed again for bytes that cannot end it. */
+static bool may_complete(const struct http1 *http1, struct span bytes)
+{
+	return http1->state != HTTP1_HEAD || span_find_byte(bytes, '\n') >= 0 ||
+	       http1->ahead.len + bytes.len > config_of(http1)->http_max_header_bytes;
+}
+
+static void http1_received(struct connection *connection, struct span bytes)
+{
+	struct http1 *http1 = connection->http1;
+	bool is_behind = http1->ahead.len > 0;
+	bool is_useful = may_complete(http1, bytes);
+	size_t taken = 0;
+
+	if (http1->state == HTTP1_OVER)
+		return;
+	/* Bytes that follow others must wait for them; else they are parsed where they lie. */
+	if (!is_behind)
+		taken = http1_advance(http1, bytes);
+	if (http1->state == HTTP1_OVER)
+		return;
+	if (taken < bytes.len && buf_append(&http1->ahead, span_from(bytes, taken)) != 0) {
+		account_glitch(connection->server->account, GLITCH_PIPELINE);
+		http1_fail(http1, OUTCOME_PROTOCOL);
+		return;
+	}
+	if (is_behind && is_useful)
+		http1_advance_ahead(http1);
+	else
+		http1_settle(http1);
+}
+
+static void http1_peer_finished(struct connection *connection)
+{
+	struct http1 *http1 = connection->http1;
+
+	/* It may well wait for its answers; what it still owes will not come. */
+	http1->peer_finished = true;
+	http1_settle(http1);
+}
+
+static void http1_produce(struct connection *connection)
+{
+	struct http1 *http1 = connection->http1;
+
+	if (http1->state != HTTP1_OVER && http1->state != HTTP1_SERVICE)
+		http1_advance_ahead(http1);
+}
+
+static void http1_expired(struct connection *connection)
+{
+	struct http1 *http1 = connection->http1;
+	enum http1_wait wait = http1->wait;
+
+	http1->wait = WAIT_NOTHING;
+	if (http1->state == HTTP1_HEAD && wait == WAIT_IDLE) {
+		http1_finish(http1);
+		return;
+	}
+	connection_set_outcome(connection, OUTCOME_TIMEOUT);
+	if (http1->state != HTTP1_HEAD && http1->state != HTTP1_BODY) {
+		http1_fail(http1, OUTCOME_TIMEOUT);
+		return;
+	}
+	account_glitch(connection->server->account, GLITCH_TIMEOUT);
+	if (http1->state == HTTP1_HEAD)
+		connection_begin_request(connection, &http1->request, &http1_operations);
+	http1_refuse_last(http1, ERR_REQUEST_TIMEOUT);
+}
+
+static void http1_drain(struct connection *connection)
+{
+	struct http1 *http1 = connection->http1;
+
+	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0)
+		http1_finish(http1);
+}
+
+static void http1_release(struct connection *connection)
+{
+	struct http1 *http1 = connection->http1;
+	struct request *request = &http1->request;
+
+	if (http1->is_started && !request->ended) {
+		request->ended = true;
+		request->status = HTTP_CLIENT_GONE;
+		account_call(connection->server->account, request, ROUTE_HTTP);
+		if (request->route->cancelled)
+			request->route->cancelled(request);
+	}
+	http1_clear_request(http1);
+	buf_finish(&http1->ahead);
+	free(http1);
+}
+
+const struct face face_http1 = {
+	.received = http1_received,
+	.peer_finished = http1_peer_finished,
+	.produce = http1_produce,
+	.expired = http1_expired,
+	.drain = http1_drain,
+	.release = http1_release,
+};
+
+int http1_open(struct connection *connection)
+{
+	struct http1 *http1 = calloc(1, sizeof(*http1));
+
+	if (!http1)
+		return -ENOMEM;
+	http1->connection = connection;
+	http1->wait = WAIT_HEAD; /* armed at the accept */
+	buf_init(&http1->ahead, PIPELINE_BYTES_MAX);
+	buf_init(&http1->body, 0);
+	connection->http1 = http1;
+	return 0;
+}
