@@ -104,7 +104,7 @@ static void listener_accept_done(struct op *op, const struct completion *complet
 			listener_pause(listener, completion->result);
 	}
 	if (!listener->stopping && !listener->paused)
-		(void)listener_arm(listener, accept);
+		listener_arm_all(listener);
 	listener_settle(listener);
 }
 
@@ -118,7 +118,13 @@ static void listener_resume(struct listener *listener)
 {
 	deadline_disarm(listener->worker, &listener->retry);
 	listener->paused = false;
-	listener_arm_all(listener);
+	/* One to try: where the ring's table is still full, the kernel drops a connection for every accept. */
+	for (uint32_t i = 0; i < accept_count(listener); i++) {
+		if (!listener->accepts[i].op.armed) {
+			(void)listener_arm(listener, &listener->accepts[i]);
+			return;
+		}
+	}
 }
 
 static void listener_retry(struct deadline *deadline)
