@@ -161,6 +161,10 @@ static int on_frame_recv(nghttp2_session *framing, const nghttp2_frame *frame, v
 			handler->pinged(session);
 		}
 		break;
+	case NGHTTP2_SETTINGS:
+		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && handler->settings)
+			handler->settings(session);
+		break;
 	case NGHTTP2_GOAWAY:
 		session->is_leaving = true;
 		if (handler->goaway)
@@ -203,9 +207,9 @@ static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, v
 	struct h2_session *session = user_data;
 	bool has_end = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
 
-	if (frame->hd.type == NGHTTP2_GOAWAY && session->fatal_goaway &&
-	    frame->goaway.error_code != NGHTTP2_NO_ERROR)
-		session->fatal_goaway_sent = true;
+	/* ours, or nghttp2's for too many resets, behind which it would go on */
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+		session->fatal_goaway = session->fatal_goaway_sent = true;
 	if (!has_end || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 

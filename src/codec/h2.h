@@ -95,6 +95,8 @@ struct h2_handler {
 	void (*ping_acked)(struct h2_session *session, const uint8_t opaque[8]);
 	/* Any PING without ACK from the peer (already answered). May be NULL. */
 	void (*pinged)(struct h2_session *session);
+	/* The peer's SETTINGS apply from now on; the first time, the connection stands. May be NULL. */
+	void (*settings)(struct h2_session *session);
 };
 
 struct h2_options {
