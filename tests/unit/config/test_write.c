@@ -80,8 +80,8 @@ static void values_show_origin_and_mask_secrets(void **state)
 		"GATEWAY_LOG_LEVEL=debug  # environment, default info\n",
 		"GATEWAY_HTTP_IDLE_TIMEOUT=1m30s  # environment, default 75s\n",
 		"GATEWAY_GRPC_MAX_MESSAGE_BYTES=4MiB  # default\n",
-		"# upstream fleet: addresses=h:1,unix:/s deadline=2s connections=2 "
-		"max_in_flight=1024 health=true health_interval=5s\n",
+		("# upstream fleet: addresses=h:1,unix:/s deadline=2s connections=2 "
+		 "max_in_flight=1024 health=true health_interval=5s\n"),
 		"# command f.*: upstream=fleet\n",
 	};
 
