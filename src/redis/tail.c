@@ -40,8 +40,12 @@ enum tail_state {
 };
 
 static const char *const state_names[TAIL_STATE_COUNT] = {
-	[TAIL_OFF] = "OFF",	    [TAIL_CONNECTING] = "CONNECTING", [TAIL_ASKING] = "ASKING",
-	[TAIL_READING] = "READING", [TAIL_HOLDING] = "HOLDING",	      [TAIL_RETRYING] = "RETRYING",
+	[TAIL_OFF] = "OFF",
+	[TAIL_CONNECTING] = "CONNECTING",
+	[TAIL_ASKING] = "ASKING",
+	[TAIL_READING] = "READING",
+	[TAIL_HOLDING] = "HOLDING",
+	[TAIL_RETRYING] = "RETRYING",
 	[TAIL_STOPPED] = "STOPPED",
 };
 static const uint32_t state_moves[TAIL_STATE_COUNT] = {
