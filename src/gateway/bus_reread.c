@@ -1,0 +1,146 @@
+/* After a loss of session events: the sessions of open streams are read again, 1,000 a second. Source: edge.md §3. */
+#include "gateway/bus_internal.h"
+#include "gateway/record.h"
+
+#include <stdlib.h>
+
+static bool queue_one(struct span session, struct span user, void *context)
+{
+	struct bus *bus = context;
+	struct bus_reread *reread = calloc(1, sizeof(*reread) + session.len + user.len);
+
+	if (!reread) { /* the stream stays open on what was known, as with no answer */
+		metric_add(&bus->metrics.reread_unanswered, 1);
+		return true;
+	}
+	list_init(&reread->link);
+	reread->bus = bus;
+	reread->id_len = (uint16_t)session.len;
+	reread->user_len = (uint16_t)user.len;
+	memcpy(reread->text, session.data, session.len);
+	memcpy(reread->text + session.len, user.data, user.len);
+	list_push_back(&bus->rereads, &reread->link);
+	return true;
+}
+
+static struct span reread_id(const struct bus_reread *reread)
+{
+	return span_make(reread->text, reread->id_len);
+}
+
+static void reread_free(struct bus_reread *reread)
+{
+	redis_call_cancel(&reread->call);
+	list_remove(&reread->link);
+	free(reread);
+}
+
+void bus_reread_all(struct bus *bus)
+{
+	bus_reread_stop(bus);
+	index_each_session(&bus->index, queue_one, bus);
+	if (!list_is_empty(&bus->rereads))
+		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+}
+
+void bus_reread_forget(struct bus *bus, struct span session)
+{
+	LIST_FOR_EACH(&bus->rereads, link) {
+		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
+
+		if (span_equal(reread_id(reread), session)) {
+			reread_free(reread);
+			return;
+		}
+	}
+}
+
+void bus_reread_stop(struct bus *bus)
+{
+	deadline_disarm(bus->worker, &bus->reread_tick);
+	while (!list_is_empty(&bus->rereads))
+		reread_free(CONTAINER_OF(bus->rereads.next, struct bus_reread, link));
+}
+
+/* Missing, malformed or no answer: the stream stays open and is asked for again. */
+static void ask_later(struct bus_reread *reread)
+{
+	struct bus *bus = reread->bus;
+
+	metric_add(&bus->metrics.reread_unanswered, 1);
+	if (index_session_count(&bus->index, reread_id(reread)) == 0) {
+		reread_free(reread);
+		return;
+	}
+	reread->not_before_ms = bus->worker->now_ms + BUS_REREAD_AGAIN_MS;
+	list_remove(&reread->link);
+	list_push_back(&bus->rereads, &reread->link);
+	if (!deadline_is_armed(&bus->reread_tick))
+		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+}
+
+static void reread_answered(struct redis_call *call, enum redis_outcome outcome, const struct resp_value *value)
+{
+	struct bus_reread *reread = CONTAINER_OF(call, struct bus_reread, call);
+	struct bus *bus = reread->bus;
+	struct session *session;
+	const char *field;
+
+	if (outcome != REDIS_REPLY || value->type != RESP_STRING ||
+	    record_read_session(&session, value->text, reread_id(reread), &field)) {
+		ask_later(reread);
+		return;
+	}
+	uint32_t ended = bus_end_streams(bus, session_id(session), session->status == SESSION_REVOKED,
+					 session_user(session));
+
+	metric_add(ended ? &bus->metrics.reread_ended : &bus->metrics.reread_kept, 1);
+	bus_wake_ports(bus);
+	session_put(session);
+	reread_free(reread);
+}
+
+static void ask(struct bus_reread *reread)
+{
+	struct bus *bus = reread->bus;
+	struct span prefix = span_from_cstr(bus->config->redis_key_prefix);
+	uint8_t key[1024];
+
+	CHECK(prefix.len + reread->id_len <= sizeof(key));
+	memcpy(key, prefix.data, prefix.len);
+	memcpy(key + prefix.len, reread->text, reread->id_len);
+	const struct span args[] = { SPAN("GET"), span_make(key, prefix.len + reread->id_len) };
+	const struct redis_command command = {
+		.args = args,
+		.count = ARRAY_LEN(args),
+		.role = REDIS_SESSION,
+		.timeout_ms = (uint32_t)bus->config->redis_lookup_timeout_ms,
+	};
+
+	if (redis_call_start(bus->redis, &reread->call, reread_answered, &command))
+		ask_later(reread);
+}
+
+void bus_reread_expired(struct deadline *deadline)
+{
+	struct bus *bus = CONTAINER_OF(deadline, struct bus, reread_tick);
+	uint32_t asked = 0;
+	bool waiting = false;
+
+	LIST_FOR_EACH(&bus->rereads, link) {
+		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
+
+		if (reread->call.client)
+			continue; /* in flight */
+		waiting = true;
+		if (asked == BUS_REREADS_PER_TICK)
+			break;
+		if (reread->not_before_ms > bus->worker->now_ms)
+			continue;
+		asked++;
+		reread->not_before_ms = bus->worker->now_ms + BUS_REREAD_AGAIN_MS;
+		ask(reread);
+	}
+	if (waiting)
+		deadline_arm(bus->worker, deadline, BUS_REREAD_TICK_MS);
+}

@@ -1,0 +1,191 @@
+/* Session events: revocations end streams, every worker hears every snapshot, a loss makes all of them doubtful. */
+#include "gateway/bus_internal.h"
+#include "gateway/record.h"
+
+#include <stdlib.h>
+
+/* One session event on its way to all workers; freed by the bus when the last one has taken it in. */
+struct session_update {
+	struct bus *bus;
+	_Atomic uint32_t left; /* workers that have not taken it in. acq_rel: the last one's return sees all reads done */
+	struct letter back;
+	struct bus_update update;
+	char *text; /* the fields' bytes */
+	struct update_copy {
+		struct letter letter;
+		struct session_update *of;
+		struct bus_port *port;
+	} copies[];
+};
+
+static void update_returned(struct worker *to, struct letter *letter)
+{
+	struct session_update *update = CONTAINER_OF(letter, struct session_update, back);
+	struct bus *bus = update->bus;
+
+	(void)to;
+	free(update->text);
+	free(update);
+	bus->updates_out--;
+	bus_balance_reading(bus);
+}
+
+static void update_arrived(struct worker *to, struct letter *letter)
+{
+	struct update_copy *copy = CONTAINER_OF(letter, struct update_copy, letter);
+	struct session_update *update = copy->of;
+
+	copy->port->updated(copy->port, &update->update);
+	if (atomic_fetch_sub_explicit(&update->left, 1, memory_order_acq_rel) == 1)
+		letter_post(to, update->bus->worker, &update->back);
+}
+
+static void copy_field(char **at, struct span *field)
+{
+	if (field->len)
+		memcpy(*at, field->data, field->len);
+	*field = span_make(*at, field->len);
+	*at += field->len;
+}
+
+/*
+ * Tells every worker. Without memory a worker would go on with an old snapshot, so that is an abort: a session event
+ * that is not applied would leave a revoked session open.
+ */
+static void tell_workers(struct bus *bus, const struct bus_update *told)
+{
+	struct session_fields fields = told->fields;
+	size_t bytes = fields.device_session_id.len + fields.user_id.len + fields.client_public_key.len +
+		       fields.status.len + fields.revoked_at_ms.len;
+	struct session_update *update =
+		calloc(1, sizeof(*update) + bus->port_count * sizeof(update->copies[0]));
+
+	CHECK(update);
+	update->text = malloc(bytes + 1);
+	CHECK(update->text);
+	char *at = update->text;
+
+	copy_field(&at, &fields.device_session_id);
+	copy_field(&at, &fields.user_id);
+	copy_field(&at, &fields.client_public_key);
+	copy_field(&at, &fields.status);
+	copy_field(&at, &fields.revoked_at_ms);
+	update->bus = bus;
+	update->update = *told;
+	update->update.fields = fields;
+	update->back.deliver = update_returned;
+	atomic_store_explicit(&update->left, bus->port_count, memory_order_relaxed);
+	bus->updates_out++;
+	for (uint32_t i = 0; i < bus->port_count; i++) {
+		struct update_copy *copy = &update->copies[i];
+
+		copy->of = update;
+		copy->port = &bus->ports[i];
+		copy->letter.deliver = update_arrived;
+		letter_post(bus->worker, bus->ports[i].worker, &copy->letter);
+	}
+}
+
+struct session_end {
+	struct bus *bus;
+	bool revoked;
+	struct span user;
+	uint32_t ended;
+};
+
+static void end_stream(struct subscription *subscription, void *context)
+{
+	struct session_end *end = context;
+	struct bus_member *member = bus_member_of(subscription);
+	bool wake = false;
+
+	if (!end->revoked && span_equal(session_user(member->session), end->user))
+		return;
+	if (feed_set_end(&subscription->feed, FEED_REVOKED, &wake))
+		end->ended++;
+	if (wake)
+		bus_note_wake(end->bus, member);
+}
+
+uint32_t bus_end_streams(struct bus *bus, struct span session, bool revoked, struct span user)
+{
+	struct session_end end = { .bus = bus, .revoked = revoked, .user = user };
+
+	index_each_of_session(&bus->index, session, end_stream, &end);
+	return end.ended;
+}
+
+static void session_started(struct redis_tail *tail)
+{
+	struct bus *bus = redis_tail_context(tail);
+
+	if (++bus->tails_started == 2)
+		bus->started(bus->started_context);
+}
+
+/* Redis decides about a session whose event cannot be read. */
+static void entry_is_malformed(struct bus *bus, const struct tail_entry *entry, struct span session,
+			       const char *field)
+{
+	struct bus_update update = { .kind = BUS_SESSION_FORGOTTEN, .fields.device_session_id = session };
+
+	metric_add(&bus->metrics.session.malformed, 1);
+	LOG(LOG_WARN, "bus", "session event is malformed", LOG_BYTES("entry", entry->id), LOG_SESSION(session),
+	    LOG_TEXT("field", field));
+	if (session.len == 0 || session.len > SESSION_ID_MAX)
+		return;
+	update.sequence = recent_add(bus->recent, session, false);
+	tell_workers(bus, &update);
+}
+
+static void session_entry(struct redis_tail *tail, const struct tail_entry *entry)
+{
+	struct bus *bus = redis_tail_context(tail);
+	struct bus_update update = { .kind = BUS_SESSION_REPLACED };
+	const char *field;
+	int64_t lag_ms = bus->worker->wall_ms - (int64_t)entry->id_ms;
+
+	metric_gauge_set(&bus->metrics.session.lag_ms, lag_ms > 0 ? lag_ms : 0);
+	if (record_read_session_event(entry, &update.fields, &field)) {
+		entry_is_malformed(bus, entry, update.fields.device_session_id, field);
+		return;
+	}
+	struct span id = update.fields.device_session_id;
+	bool revoked = span_equal(update.fields.status, SPAN("revoked"));
+
+	metric_add(&bus->metrics.session.handled, 1);
+	update.sequence = recent_add(bus->recent, id, revoked);
+	uint32_t ended = bus_end_streams(bus, id, revoked, update.fields.user_id);
+
+	bus_reread_forget(bus, id);
+	tell_workers(bus, &update);
+	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(id), LOG_BYTES("status", update.fields.status),
+	    LOG_UINT("streams_ended", ended));
+}
+
+static void session_batch_end(struct redis_tail *tail)
+{
+	struct bus *bus = redis_tail_context(tail);
+
+	bus_wake_ports(bus);
+	bus_balance_reading(bus);
+}
+
+static void session_lost(struct redis_tail *tail, enum tail_loss loss)
+{
+	struct bus *bus = redis_tail_context(tail);
+	const struct bus_update update = { .kind = BUS_ALL_FORGOTTEN, .sequence = recent_forget_all(bus->recent) };
+
+	metric_add(loss == TAIL_RECREATED ? &bus->metrics.session.recreated : &bus->metrics.session.trimmed, 1);
+	LOG(LOG_WARN, "bus", "session events may have been lost: all sessions are read again",
+	    LOG_TEXT("cause", loss == TAIL_RECREATED ? "stream recreated" : "stream trimmed"));
+	tell_workers(bus, &update);
+	bus_reread_all(bus);
+}
+
+const struct tail_handler bus_session_handler = {
+	.started = session_started,
+	.entry = session_entry,
+	.batch_end = session_batch_end,
+	.lost = session_lost,
+};

@@ -1,0 +1,197 @@
+/* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut and named. */
+#include "gateway/gateway_internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define CUT_TIMEOUT_MS 1000 /* what was cut ends by itself; if not, the process does */
+
+/* ---- on the nodes ---- */
+
+static void command_stop_accepting(struct gateway_thread *thread)
+{
+	if (thread->listening) {
+		server_stop_accepting(thread->node->public_server);
+		server_stop_accepting(thread->node->grpc_server);
+	}
+	gateway_report(thread);
+}
+
+static void server_drained(void *context)
+{
+	struct gateway_thread *thread = context;
+
+	if (--thread->servers_open == 0)
+		gateway_report(thread);
+}
+
+static void command_drain(struct gateway_thread *thread)
+{
+	thread->servers_open = 2;
+	server_drain(thread->node->public_server, server_drained, thread);
+	server_drain(thread->node->grpc_server, server_drained, thread);
+}
+
+static void command_cut(struct gateway_thread *thread)
+{
+	uint32_t cut = server_cut(thread->node->public_server) + server_cut(thread->node->grpc_server);
+
+	LOG(LOG_WARN, "gateway", "connections cut", LOG_TEXT("worker", thread->name), LOG_UINT("connections", cut));
+}
+
+static void node_stopped(struct node *node)
+{
+	struct gateway_thread *thread = node->context;
+
+	gateway_report(thread);
+	worker_stop(&thread->worker);
+}
+
+static void command_stop_node(struct gateway_thread *thread)
+{
+	node_stop(thread->node, node_stopped, thread);
+}
+
+/* ---- on the bus ---- */
+
+static void bus_done(void *context)
+{
+	gateway_report(context);
+}
+
+static void command_stop_reading(struct gateway_thread *thread)
+{
+	bus_stop_reading(thread->gateway->shared.bus, bus_done, thread);
+}
+
+static void command_close_hub(struct gateway_thread *thread)
+{
+	bus_close_hub(thread->gateway->shared.bus);
+	gateway_report(thread);
+}
+
+static void bus_finished(void *context)
+{
+	struct gateway_thread *thread = context;
+
+	gateway_report(thread);
+	worker_stop(&thread->worker);
+}
+
+static void command_finish_bus(struct gateway_thread *thread)
+{
+	bus_finish(thread->gateway->shared.bus, bus_finished, thread);
+}
+
+/* ---- on control ---- */
+
+struct stop_step {
+	const char *component;
+	gateway_command *on_nodes, *on_bus;
+	gateway_command *cut; /* NULL: nothing that could be cut; the process ends */
+};
+
+static const struct stop_step steps[] = {
+	{ .component = "listeners", .on_nodes = command_stop_accepting },
+	{ .component = "subscribers", .on_bus = command_stop_reading },
+	{ .component = "push hub", .on_bus = command_close_hub },
+	{ .component = "calls", .on_nodes = command_drain, .cut = command_cut },
+	{ .component = "bus", .on_bus = command_finish_bus },
+	{ .component = "workers", .on_nodes = command_stop_node },
+};
+
+static void step_begin(struct gateway *gateway)
+{
+	const struct stop_step *step = &steps[gateway->step];
+
+	gateway->step_was_cut = false;
+	gateway->step_started_ms = gateway->control->now_ms;
+	deadline_arm(gateway->control, &gateway->step_deadline, gateway->options.config->shutdown_timeout_ms);
+	if (step->on_nodes)
+		gateway_tell_nodes(gateway, step->on_nodes);
+	if (step->on_bus)
+		gateway_tell(&gateway->bus_thread, step->on_bus);
+}
+
+static void join(struct gateway *gateway, struct gateway_thread *thread)
+{
+	if (!thread->is_running)
+		return;
+	pthread_join(thread->thread, NULL);
+	thread->is_running = false;
+	if (thread->error) {
+		LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
+		    LOG_TEXT("error", strerror(-thread->error)));
+		gateway->clean = false;
+	}
+}
+
+static void step_reported(struct gateway *gateway)
+{
+	if (!gateway->stopping || gateway->starting)
+		return;
+	deadline_disarm(gateway->control, &gateway->step_deadline);
+	LOG(LOG_INFO, "gateway", "component stopped", LOG_TEXT("stopped", steps[gateway->step].component),
+	    LOG_UINT("took_ms", gateway->control->now_ms - gateway->step_started_ms),
+	    LOG_FLAG("cut", gateway->step_was_cut));
+	if (++gateway->step < ARRAY_LEN(steps)) {
+		step_begin(gateway);
+		return;
+	}
+	join(gateway, &gateway->bus_thread);
+	for (uint32_t i = 0; i < gateway->node_count; i++)
+		join(gateway, &gateway->node_threads[i]);
+	gateway->options.stopped(gateway->options.context, gateway->clean);
+}
+
+static void step_expired(struct deadline *deadline)
+{
+	struct gateway *gateway = CONTAINER_OF(deadline, struct gateway, step_deadline);
+	const struct stop_step *step = &steps[gateway->step];
+
+	gateway->clean = false;
+	LOG(LOG_ERROR, "gateway", "component did not stop in time and is cut", LOG_TEXT("cut", step->component));
+	if (!step->cut || gateway->step_was_cut)
+		_exit(1);
+	gateway->step_was_cut = true;
+	deadline_arm(gateway->control, deadline, CUT_TIMEOUT_MS);
+	for (uint32_t i = 0; i < gateway->node_count; i++)
+		if (gateway->node_threads[i].is_reporting)
+			gateway_tell(&gateway->node_threads[i], step->cut);
+}
+
+/* What was told before the end began (listen) has been answered. */
+static void start_settled(struct gateway *gateway)
+{
+	gateway->starting = false;
+	gateway->reported = step_reported;
+	gateway->step = 0;
+	step_begin(gateway);
+}
+
+static void delay_expired(struct deadline *deadline)
+{
+	struct gateway *gateway = CONTAINER_OF(deadline, struct gateway, delay_deadline);
+
+	if (gateway->reports_due > 0)
+		gateway->reported = start_settled;
+	else
+		start_settled(gateway);
+}
+
+void gateway_stop_init(struct gateway *gateway)
+{
+	deadline_init(&gateway->step_deadline, step_expired);
+	deadline_init(&gateway->delay_deadline, delay_expired);
+}
+
+void gateway_stop(struct gateway *gateway)
+{
+	CHECK(!gateway->stopping);
+	gateway->stopping = true;
+	atomic_store_explicit(&gateway->shared.draining, true, memory_order_relaxed);
+	if (gateway->options.config->shutdown_delay_ms)
+		deadline_arm(gateway->control, &gateway->delay_deadline, gateway->options.config->shutdown_delay_ms);
+	else
+		delay_expired(&gateway->delay_deadline);
+}

@@ -1,0 +1,270 @@
+#include "gateway/node.h"
+
+#include "gateway/subscribe.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REDIS_CONNECT_TIMEOUT_MS 5000
+#define REDIS_REPLY_BYTES_MAX (1u << 20) /* a session record is bounded far below */
+
+static const struct metric_family refusals_family = {
+	"gateway_pipeline_refusals_total", "Calls refused, by the step that refused them.", METRIC_COUNTER
+};
+static const struct metric_family deliveries_family = {
+	"gateway_push_deliveries_total", "Events handed to streams.", METRIC_COUNTER
+};
+static const struct metric_family delivered_bytes_family = {
+	"gateway_push_delivered_bytes_total", "Bytes of events handed to streams.", METRIC_COUNTER
+};
+static const struct metric_family copied_bytes_family = {
+	"gateway_push_copied_bytes_total", "Payload bytes copied in user space on the way to a socket.", METRIC_COUNTER
+};
+static const struct metric_family ended_family = {
+	"gateway_push_streams_ended_total", "Event streams ended, by cause.", METRIC_COUNTER
+};
+static const struct metric_family rechecks_family = {
+	"gateway_push_rechecks_total", "Sessions read again because an event overtook a registration.", METRIC_COUNTER
+};
+
+static void register_metrics(struct node *node)
+{
+	const struct {
+		const struct metric_family *family;
+		const char *labels;
+		const void *cell;
+	} cells[] = {
+		{ &deliveries_family, "", &node->metrics.deliveries },
+		{ &delivered_bytes_family, "", &node->metrics.delivered_bytes },
+		{ &copied_bytes_family, "", &node->metrics.copied_bytes },
+		{ &rechecks_family, "", &node->metrics.rechecks },
+		{ &ended_family, "reason=\"revoked\"", &node->metrics.ended[FEED_REVOKED] },
+		{ &ended_family, "reason=\"overflowed\"", &node->metrics.ended[FEED_OVERFLOWED] },
+		{ &ended_family, "reason=\"shutdown\"", &node->metrics.ended[FEED_SHUTDOWN] },
+		{ &ended_family, "reason=\"failed\"", &node->metrics.ended[FEED_FAILED] },
+		{ &ended_family, "reason=\"client\"", &node->metrics.ended_by_client },
+	};
+	struct metric_registry *registry = node->shared->metrics;
+
+	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
+		metric_register(registry, cells[i].family, cells[i].labels, cells[i].cell);
+	for (int err = 0; err < ERR_COUNT; err++) {
+		const char *step = err_row((enum err)err)->step;
+		char labels[64];
+
+		if (!step)
+			continue;
+		snprintf(labels, sizeof(labels), "step=\"%s\"", step);
+		metric_register(registry, &refusals_family, labels, &node->metrics.refusals[err]);
+	}
+}
+
+/* ---- what the bus tells ---- */
+
+static struct node *node_of(struct bus_port *port)
+{
+	return port->worker->context;
+}
+
+static void updated(struct bus_port *port, const struct bus_update *update)
+{
+	struct node *node = node_of(port);
+	struct session *session;
+	const char *field;
+
+	switch (update->kind) {
+	case BUS_ALL_FORGOTTEN:
+		sessions_forget_all(&node->sessions, update->sequence);
+		return;
+	case BUS_SESSION_FORGOTTEN:
+		sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
+		return;
+	case BUS_SESSION_REPLACED:
+		if (session_create(&session, &update->fields, &field)) { /* no memory: Redis decides */
+			sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
+			return;
+		}
+		sessions_replace(&node->sessions, session, update->sequence);
+		session_put(session);
+		return;
+	}
+}
+
+static void drain(struct bus_port *port)
+{
+	subscribe_drain(node_of(port));
+}
+
+static void before_wait(struct worker *worker)
+{
+	subscribe_drain(worker->context);
+}
+
+/* ---- life ---- */
+
+static int create_redis(struct node *node)
+{
+	const struct config *config = node->shared->config;
+	const struct redis_options options = {
+		.endpoint = config->redis_addr.endpoint,
+		.username = span_from_cstr(config->redis_username),
+		.password = span_from_cstr(config->redis_password),
+		.db = (uint32_t)config->redis_db,
+		.connect_timeout_ms = REDIS_CONNECT_TIMEOUT_MS,
+		.role = REDIS_SESSION,
+		.dns = node->dns,
+		.limits = { .value_bytes_max = REDIS_REPLY_BYTES_MAX, .items_max = 1024, .depth_max = 7 },
+		.metrics = node->shared->metrics,
+	};
+
+	return redis_client_create(&node->redis, node->worker, &options);
+}
+
+static int create_upstreams(struct node *node)
+{
+	const struct config *config = node->shared->config;
+	int error = 0;
+
+	node->upstreams = calloc(config->upstream_count + 1, sizeof(*node->upstreams));
+	if (!node->upstreams)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->upstream_count && !error; i++) {
+		const struct upstream_options options = {
+			.config = &config->upstreams[i],
+			.message_bytes_max = (uint32_t)config->grpc_max_message_bytes,
+			.dns = node->dns,
+			.metrics = node->shared->metrics,
+		};
+
+		error = upstream_create(&node->upstreams[i], node->worker, &options);
+	}
+	return error;
+}
+
+static int create_servers(struct node *node)
+{
+	struct node_shared *shared = node->shared;
+	struct server_options options = {
+		.name = "public",
+		.protocols = SERVER_HTTP1 | SERVER_HTTP2,
+		.router = shared->public_router,
+		.config = shared->config,
+		.service = node,
+		.limit = &shared->connections,
+		.metrics = shared->metrics,
+		.copied_bytes = &node->metrics.copied_bytes,
+	};
+	int error = server_create(&node->public_server, node->worker, &options);
+
+	if (error)
+		return error;
+	options.name = "grpc";
+	options.protocols = SERVER_HTTP2 | SERVER_GRPC;
+	options.router = shared->grpc_router;
+	return server_create(&node->grpc_server, node->worker, &options);
+}
+
+int node_create(struct node **created, struct worker *worker, struct node_shared *shared, struct bus_port *port)
+{
+	struct node *node = calloc(1, sizeof(*node));
+	int error;
+
+	if (!node)
+		return -ENOMEM;
+	node->shared = shared;
+	node->worker = worker;
+	node->port = port;
+	list_init(&node->streams);
+	feed_ready_init(&node->ready);
+	port->worker = worker;
+	port->updated = updated;
+	port->drain = drain;
+	worker->context = node;
+	worker->before_wait = before_wait;
+	*created = node;
+	error = wire_signing_init(&node->signing, shared->signer);
+	if (!error)
+		error = dns_create(&node->dns, worker);
+	if (!error)
+		error = create_redis(node);
+	if (error)
+		return error; /* start-up ends: the process gives it all back */
+	const struct sessions_options options = {
+		.worker = worker,
+		.redis = node->redis,
+		.config = shared->config,
+		.secret = shared->secret,
+		.metrics = shared->metrics,
+	};
+
+	sessions_init(&node->sessions, &options);
+	error = create_upstreams(node);
+	if (!error)
+		error = create_servers(node);
+	if (!error)
+		register_metrics(node);
+	return error;
+}
+
+void node_start(struct node *node)
+{
+	redis_client_start(node->redis, NULL, NULL);
+	for (size_t i = 0; i < node->shared->config->upstream_count; i++)
+		upstream_start(node->upstreams[i]);
+}
+
+static int listen_on(struct server *server, const struct listen_socket *socket, uint32_t index)
+{
+	return server_start(server, socket->fds[socket->shared ? 0 : index], socket->shared);
+}
+
+int node_listen(struct node *node, const struct listen_socket *public_socket,
+		const struct listen_socket *grpc_socket, uint32_t index)
+{
+	int error = listen_on(node->public_server, public_socket, index);
+
+	return error ? error : listen_on(node->grpc_server, grpc_socket, index);
+}
+
+static void dns_closed(void *context)
+{
+	struct node *node = context;
+
+	node->dns = NULL;
+	node->stopped(node);
+}
+
+static void part_stopped(void *context)
+{
+	struct node *node = context;
+
+	if (--node->parts_running == 0)
+		dns_destroy(node->dns, dns_closed, node);
+}
+
+void node_stop(struct node *node, void (*stopped)(struct node *node), void *context)
+{
+	size_t upstream_count = node->shared->config->upstream_count;
+
+	node->stopped = stopped;
+	node->context = context;
+	node->parts_running = 1 + (uint32_t)upstream_count;
+	for (size_t i = 0; i < upstream_count; i++)
+		upstream_stop(node->upstreams[i], part_stopped, node);
+	redis_client_stop(node->redis, part_stopped, node);
+}
+
+void node_destroy(struct node *node)
+{
+	CHECK(list_is_empty(&node->streams));
+	for (size_t i = 0; i < node->shared->config->upstream_count; i++)
+		upstream_destroy(node->upstreams[i]);
+	free(node->upstreams);
+	sessions_finish(&node->sessions);
+	redis_client_destroy(node->redis);
+	server_destroy(node->public_server);
+	server_destroy(node->grpc_server);
+	wire_signing_finish(&node->signing);
+	free(node);
+}

@@ -1,0 +1,72 @@
+/*
+ * node: the edge gateway's part of one worker: Redis, sessions, signing, upstreams, streams, and the two servers.
+ * Everything here lives on the worker's thread; what all nodes share is in struct node_shared, immutable or atomic.
+ */
+#ifndef GATEWAY_NODE_H
+#define GATEWAY_NODE_H
+
+#include "auth/bucket.h"
+#include "edge/server.h"
+#include "gateway/bus.h"
+#include "gateway/sessions.h"
+#include "gateway/wire.h"
+#include "upstream/grpc.h"
+
+/* Budgets of a call, in the order they are charged (edge.md §2.2). */
+enum budget { BUDGET_IP, BUDGET_SESSION, BUDGET_USER, BUDGET_MESSAGE_TYPE, BUDGET_COUNT };
+
+#define BUDGET_ENTRIES (1u << 18) /* buckets of the process: 4 MiB; 50,000 clients with five budgets each */
+
+struct node_shared {
+	const struct config *config;
+	const struct signer *signer;
+	struct bucket_table *buckets;
+	struct bucket_rule budget_rules[BUDGET_COUNT];
+	struct bus *bus;
+	struct feed_budget feed_budget;
+	struct connection_limit connections;
+	struct router *public_router, *grpc_router;
+	struct metric_registry *metrics;
+	struct hash_secret secret;
+	struct payload *heartbeat;
+	_Atomic bool draining; /* relaxed: /readyz and health answer by it; nothing else is ordered against it */
+};
+
+struct node {
+	struct node_shared *shared;
+	struct worker *worker;
+	struct bus_port *port; /* ours in the bus's table; port_of_node finds the way back */
+	struct dns *dns;
+	struct redis_client *redis;
+	struct sessions sessions;
+	struct wire_signing signing;
+	struct upstream **upstreams; /* by config index */
+	struct server *public_server, *grpc_server;
+	struct feed_ready ready;
+	struct list streams; /* open or on their way in or out */
+	uint32_t parts_running;
+	void (*stopped)(struct node *node);
+	void *context;
+	struct {
+		struct metric_counter refusals[ERR_COUNT];
+		struct metric_counter deliveries, delivered_bytes, copied_bytes, rechecks;
+		struct metric_counter ended[FEED_FAILED + 1], ended_by_client;
+	} metrics;
+};
+
+int node_create(struct node **node, struct worker *worker, struct node_shared *shared, struct bus_port *port);
+
+/* Dials Redis and the upstreams. */
+void node_start(struct node *node);
+
+/* Accepts from the two listening descriptors. */
+int node_listen(struct node *node, const struct listen_socket *public_socket, const struct listen_socket *grpc_socket,
+		uint32_t index);
+
+/* Redis, upstreams and resolver end; then `stopped`. Servers must have stopped before. */
+void node_stop(struct node *node, void (*stopped)(struct node *node), void *context);
+
+/* After the worker has ended. */
+void node_destroy(struct node *node);
+
+#endif

@@ -1,0 +1,364 @@
+#include "gateway/subscribe.h"
+
+#include "base/fsm.h"
+#include "gateway/admission.h"
+
+#include <stdlib.h>
+
+#define RECHECKS_MAX 5 /* session events that overtake one registration before it is given up */
+
+enum stream_state { STREAM_ADMISSION, STREAM_REGISTERING, STREAM_RECHECKING, STREAM_OPEN, STREAM_LEAVING };
+
+static const char *const state_names[] = { "admission", "registering", "rechecking", "open", "leaving" };
+static const uint32_t state_moves[] = {
+	[STREAM_ADMISSION] = FSM_TO(STREAM_REGISTERING),
+	[STREAM_REGISTERING] = FSM_TO(STREAM_RECHECKING) | FSM_TO(STREAM_OPEN) | FSM_TO(STREAM_LEAVING),
+	[STREAM_RECHECKING] = FSM_TO(STREAM_REGISTERING),
+	[STREAM_OPEN] = FSM_TO(STREAM_LEAVING),
+	[STREAM_LEAVING] = 0,
+};
+static const struct fsm stream_fsm = {
+	.name = "stream",
+	.state_count = ARRAY_LEN(state_names),
+	.state_names = state_names,
+	.moves = state_moves,
+};
+
+struct stream {
+	struct bus_member member;
+	struct admission admission;
+	struct request *request; /* NULL: ended or gone */
+	struct list link;        /* in node->streams */
+	struct session_waiter recheck;
+	struct deadline heartbeat;
+	uint64_t last_sent_ms;
+	uint8_t state, recheck_count;
+};
+
+static struct node *stream_node(const struct stream *stream)
+{
+	return stream->admission.node;
+}
+
+static void move(struct stream *stream, enum stream_state next)
+{
+	fsm_move(&stream_fsm, &stream->state, (uint8_t)next);
+}
+
+/* Only when the bus does not know the stream. */
+static void stream_free(struct stream *stream)
+{
+	deadline_disarm(stream_node(stream)->worker, &stream->heartbeat);
+	sessions_cancel(&stream->recheck);
+	payload_put(stream->member.bootstrap);
+	if (stream->state != STREAM_ADMISSION)
+		feed_finish(&stream->member.subscription.feed);
+	admission_finish(&stream->admission);
+	list_remove(&stream->link);
+	free(stream);
+}
+
+static void stream_refuse(struct stream *stream, enum err err)
+{
+	if (stream->request)
+		admission_refuse(stream_node(stream), stream->request, err);
+	stream_free(stream);
+}
+
+static void stream_leave(struct stream *stream)
+{
+	stream->request = NULL;
+	deadline_disarm(stream_node(stream)->worker, &stream->heartbeat);
+	move(stream, STREAM_LEAVING);
+	bus_unregister(&stream->member);
+}
+
+static enum err err_of_end(enum feed_end end)
+{
+	switch (end) {
+	case FEED_REVOKED:
+		return ERR_SESSION_REVOKED;
+	case FEED_OVERFLOWED:
+		return ERR_STREAM_OVERFLOWED;
+	case FEED_SHUTDOWN:
+		return ERR_SHUTTING_DOWN;
+	case FEED_FAILED:
+		return ERR_INTERNAL;
+	case FEED_OPEN:
+		break;
+	}
+	UNREACHABLE("an open feed has no end");
+}
+
+/* Sends while the stream takes it. Returns whether the feed was emptied. */
+static bool send_queued(struct stream *stream)
+{
+	struct node *node = stream_node(stream);
+	bool room = true;
+
+	while (room) {
+		struct payload *payload = feed_pop(&stream->member.subscription.feed);
+
+		if (!payload)
+			return true;
+		metric_add(&node->metrics.deliveries, 1);
+		metric_add(&node->metrics.delivered_bytes, payload->len);
+		room = rpc_send(stream->request, (struct payload_slice){ .payload = payload, .len = payload->len });
+		payload_put(payload);
+		stream->last_sent_ms = node->worker->now_ms;
+	}
+	return false;
+}
+
+/* The feed has a terminal cause: the client is told, the bus is asked to forget the stream. */
+static void stream_end(struct stream *stream, enum feed_end end)
+{
+	if (end == FEED_SHUTDOWN)
+		send_queued(stream);
+	metric_add(&stream_node(stream)->metrics.ended[end], 1);
+	rpc_cut(stream->request, err_of_end(end));
+	stream_leave(stream);
+}
+
+void subscribe_pull(struct request *request)
+{
+	struct stream *stream = request->context;
+
+	if (stream->state != STREAM_OPEN)
+		return;
+	if (send_queued(stream) && feed_get_end(&stream->member.subscription.feed) != FEED_OPEN)
+		stream_end(stream, feed_get_end(&stream->member.subscription.feed));
+}
+
+static void look_after(struct stream *stream)
+{
+	enum feed_end end = feed_get_end(&stream->member.subscription.feed);
+
+	if (end != FEED_OPEN)
+		stream_end(stream, end);
+	else
+		rpc_resume(stream->request);
+}
+
+void subscribe_drain(struct node *node)
+{
+	struct mpsc_node *queue = feed_ready_take(&node->ready);
+	struct feed *feed;
+
+	while ((feed = feed_ready_next(&queue))) {
+		struct stream *stream = CONTAINER_OF(feed, struct stream, member.subscription.feed);
+
+		if (stream->state == STREAM_OPEN)
+			look_after(stream);
+	}
+}
+
+static void heartbeat_expired(struct deadline *deadline)
+{
+	struct stream *stream = CONTAINER_OF(deadline, struct stream, heartbeat);
+	struct node *node = stream_node(stream);
+	struct payload *heartbeat = node->shared->heartbeat;
+	uint64_t interval_ms = node->shared->config->push_heartbeat_interval_ms;
+	uint64_t silent_ms = node->worker->now_ms - stream->last_sent_ms;
+
+	if (silent_ms >= interval_ms) {
+		/* a stream with events waiting is not silent but blocked: it needs no sign of life */
+		if (feed_depth(&stream->member.subscription.feed) == 0)
+			rpc_send(stream->request, (struct payload_slice){ .payload = heartbeat, .len = heartbeat->len });
+		stream->last_sent_ms = node->worker->now_ms;
+		silent_ms = 0;
+	}
+	deadline_arm(node->worker, deadline, interval_ms - silent_ms);
+}
+
+/* ---- registration ---- */
+
+static void stream_register(struct stream *stream)
+{
+	stream->member.session = stream->admission.session;
+	stream->member.checked_sequence = stream->admission.checked_sequence;
+	move(stream, STREAM_REGISTERING);
+	bus_register(&stream->member);
+}
+
+static void rechecked(struct stream *stream, enum sessions_answer answer, struct session *session)
+{
+	struct admission *admission = &stream->admission;
+
+	if (answer == SESSIONS_UNAVAILABLE) {
+		stream_refuse(stream, ERR_SESSION_UNAVAILABLE);
+		return;
+	}
+	if (answer == SESSIONS_UNKNOWN) {
+		stream_refuse(stream, ERR_SESSION_UNKNOWN);
+		return;
+	}
+	/* what was verified was another user's, or another key's */
+	bool same = span_equal(session_user(session), session_user(admission->session)) &&
+		    memcmp(session->public_key, admission->session->public_key, sizeof(session->public_key)) == 0;
+
+	if (session->status == SESSION_REVOKED || !same) {
+		stream_refuse(stream, ERR_SESSION_REVOKED);
+		return;
+	}
+	session_get(session);
+	session_put(admission->session);
+	admission->session = session;
+	admission->checked_sequence = stream_node(stream)->sessions.sequence;
+	stream_register(stream);
+}
+
+static void recheck_told(struct session_waiter *waiter, enum sessions_answer answer, struct session *session)
+{
+	rechecked(CONTAINER_OF(waiter, struct stream, recheck), answer, session);
+}
+
+static void stream_recheck(struct stream *stream)
+{
+	struct node *node = stream_node(stream);
+	struct span id = session_id(stream->admission.session);
+	struct session *session = NULL;
+
+	metric_add(&node->metrics.rechecks, 1);
+	if (++stream->recheck_count > RECHECKS_MAX) {
+		stream_refuse(stream, ERR_SESSION_UNAVAILABLE);
+		return;
+	}
+	move(stream, STREAM_RECHECKING);
+	sessions_recheck(&node->sessions, id);
+	enum sessions_answer answer = sessions_find(&node->sessions, id, &stream->recheck, &session);
+
+	if (answer != SESSIONS_PENDING)
+		rechecked(stream, answer, session);
+}
+
+static void stream_opened(struct stream *stream)
+{
+	struct node *node = stream_node(stream);
+
+	move(stream, STREAM_OPEN);
+	if (!stream->request) {
+		stream_leave(stream);
+		return;
+	}
+	stream->last_sent_ms = node->worker->now_ms;
+	if (node->shared->heartbeat)
+		deadline_arm(node->worker, &stream->heartbeat, node->shared->config->push_heartbeat_interval_ms);
+	/* its place in the ready queue may have come before this letter */
+	look_after(stream);
+}
+
+static void stream_replied(struct bus_member *member)
+{
+	struct stream *stream = CONTAINER_OF(member, struct stream, member);
+
+	if (member->verdict != BUS_ADMITTED && !stream->request) {
+		stream_free(stream);
+		return;
+	}
+	switch (member->verdict) {
+	case BUS_ADMITTED:
+		stream_opened(stream);
+		return;
+	case BUS_RECHECK:
+		stream_recheck(stream);
+		return;
+	case BUS_REVOKED:
+		stream_refuse(stream, ERR_SESSION_REVOKED);
+		return;
+	case BUS_TOO_MANY:
+		stream_refuse(stream, ERR_TOO_MANY_STREAMS);
+		return;
+	case BUS_CLOSING:
+		stream_refuse(stream, ERR_SHUTTING_DOWN);
+		return;
+	case BUS_NO_MEMORY:
+		stream_refuse(stream, ERR_OUT_OF_MEMORY);
+		return;
+	case BUS_VERDICT_COUNT:
+		break;
+	}
+	UNREACHABLE("every verdict has its case");
+}
+
+static void stream_released(struct bus_member *member)
+{
+	struct stream *stream = CONTAINER_OF(member, struct stream, member);
+
+	/* the last push may still hold a place in the ready queue */
+	subscribe_drain(stream_node(stream));
+	stream_free(stream);
+}
+
+/* ---- the call ---- */
+
+static void subscribe_admitted(struct admission *admission)
+{
+	struct stream *stream = CONTAINER_OF(admission, struct stream, admission);
+	struct node *node = admission->node;
+
+	stream->member.bootstrap = wire_write_server_time(&node->signing, admission->envelope.request_id,
+							  admission->envelope.trace_id, node->worker->wall_ms);
+	if (!stream->member.bootstrap) {
+		stream_refuse(stream, ERR_OUT_OF_MEMORY);
+		return;
+	}
+	feed_init(&stream->member.subscription.feed, (uint32_t)node->shared->config->push_queue_capacity,
+		  &node->ready, &node->shared->feed_budget);
+	stream_register(stream);
+}
+
+static void subscribe_refused(struct admission *admission)
+{
+	stream_free(CONTAINER_OF(admission, struct stream, admission));
+}
+
+static const struct admission_handler subscribe_handler = {
+	.admitted = subscribe_admitted,
+	.refused = subscribe_refused,
+};
+
+void subscribe_start(struct request *request)
+{
+	struct node *node = request->service;
+	struct stream *stream;
+
+	/* the feed's lines are cache lines */
+	if (posix_memalign((void **)&stream, _Alignof(struct stream), sizeof(*stream))) {
+		admission_refuse(node, request, ERR_OUT_OF_MEMORY);
+		return;
+	}
+	memset(stream, 0, sizeof(*stream));
+	stream->request = request;
+	stream->state = STREAM_ADMISSION;
+	stream->member.bus = node->shared->bus;
+	stream->member.worker = node->worker;
+	stream->member.replied = stream_replied;
+	stream->member.released = stream_released;
+	list_init(&stream->recheck.link);
+	stream->recheck.told = recheck_told;
+	deadline_init(&stream->heartbeat, heartbeat_expired);
+	list_init(&stream->link);
+	list_push_back(&node->streams, &stream->link);
+	request->context = stream;
+	admission_start(&stream->admission, request, &subscribe_handler);
+}
+
+void subscribe_cancelled(struct request *request)
+{
+	struct stream *stream = request->context;
+
+	stream->request = NULL;
+	switch (stream->state) {
+	case STREAM_ADMISSION:
+	case STREAM_RECHECKING:
+		stream_free(stream);
+		return;
+	case STREAM_OPEN:
+		metric_add(&stream_node(stream)->metrics.ended_by_client, 1);
+		stream_leave(stream);
+		return;
+	default:
+		return; /* the bus has it: its letter finds the request gone */
+	}
+}

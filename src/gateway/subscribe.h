@@ -1,0 +1,25 @@
+/*
+ * subscribe: SubscribeEvents: admission, registration with the bus, then the feed into the HTTP/2 stream until one of them ends.
+ * Thread: the worker's. Source: edge.md §4, DESIGN §4.
+ *
+ *   ADMISSION ─► REGISTERING ─┬─► OPEN ─► LEAVING ─► (freed)
+ *      ▲ recheck ◄───────────┘ refused: freed
+ *
+ * The request may go in any state; the stream stays until the bus has let go of it.
+ */
+#ifndef GATEWAY_SUBSCRIBE_H
+#define GATEWAY_SUBSCRIBE_H
+
+#include "edge/request.h"
+
+struct node;
+
+/* Handlers of the route; request->service is the node. */
+void subscribe_start(struct request *request);
+void subscribe_cancelled(struct request *request);
+void subscribe_pull(struct request *request);
+
+/* Looks after every feed that the bus has queued for this worker. */
+void subscribe_drain(struct node *node);
+
+#endif

@@ -1,0 +1,426 @@
+/* main: arguments, configuration, signals; builds the parts, starts the threads, waits. Source: edge.md §6, §7. */
+#include "admin/admin.h"
+#include "auth/signer.h"
+#include "config/config.h"
+#include "gateway/gateway.h"
+#include "os/limits.h"
+#include "os/service.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define REPORT_BYTES_MAX (1u << 20)
+#define WHY_BYTES 512
+
+enum exit_code { EXIT_CLEAN = 0, EXIT_FAILED = 1, EXIT_CONFIG = 2 };
+
+/* Listeners by their FileDescriptorName in systemd's socket units. */
+enum listener_kind { LISTENER_PUBLIC, LISTENER_GRPC, LISTENER_ADMIN, LISTENER_COUNT };
+static const char *const listener_names[] = { "public", "grpc", "admin" };
+
+struct program {
+	const struct config *config;
+	struct signer *signer;
+	struct metric_registry *metrics;
+	struct worker control;
+	struct listen_socket sockets[LISTENER_COUNT];
+	bool bound[LISTENER_COUNT];
+	struct gateway *gateway;
+	struct admin *admin; /* NULL: off */
+	uint32_t worker_count;
+	uint64_t nofile;
+	int signal_fd;
+	struct op signal_op, cancel_op;
+	struct signalfd_siginfo signal;
+	bool ready, stopping, clean;
+};
+
+/* ---- arguments that only print ---- */
+
+static int print(struct buf *out)
+{
+	bool written = !out->failed && fwrite(out->data, 1, out->len, stdout) == out->len && fflush(stdout) == 0;
+
+	buf_finish(out);
+	return written ? EXIT_CLEAN : EXIT_FAILED;
+}
+
+static int print_version(void)
+{
+	return printf("ringway %s (%s)\n", RINGWAY_VERSION, RINGWAY_COMMIT) > 0 ? EXIT_CLEAN : EXIT_FAILED;
+}
+
+/* Prints the report; NULL means that the process must end with EXIT_CONFIG. */
+static struct config *load_config(void)
+{
+	struct buf report;
+
+	buf_init(&report, REPORT_BYTES_MAX);
+	struct config *config = config_load(environ, &report);
+
+	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
+	if (!config)
+		fprintf(stderr, "ringway: the configuration has mistakes; nothing was started (ringway --help lists all settings)\n");
+	buf_finish(&report);
+	return config;
+}
+
+static int load_signer(struct signer **signer, const struct config *config)
+{
+	char why[WHY_BYTES];
+
+	if (signer_load(signer, config->signer_pem_path, why, sizeof(why)) == 0)
+		return 0;
+	fprintf(stderr, "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH: %s\n", why);
+	return -EINVAL;
+}
+
+static int print_public_key(const struct config *config)
+{
+	struct signer *signer;
+	struct buf out;
+
+	if (load_signer(&signer, config))
+		return EXIT_FAILED;
+	buf_init(&out, REPORT_BYTES_MAX);
+	signer_public_pem(signer, &out);
+	signer_destroy(signer);
+	return print(&out);
+}
+
+/* All of start-up but network and bind. */
+static int check_config(const struct config *config)
+{
+	struct signer *signer;
+
+	if (load_signer(&signer, config))
+		return EXIT_CONFIG;
+	signer_destroy(signer);
+	printf("configuration is valid\n");
+	return EXIT_CLEAN;
+}
+
+static int print_values(const struct config *config)
+{
+	struct buf out;
+
+	buf_init(&out, REPORT_BYTES_MAX);
+	config_write_values(config, environ, &out);
+	return print(&out);
+}
+
+static int print_help(void)
+{
+	struct buf out;
+
+	buf_init(&out, REPORT_BYTES_MAX);
+	config_write_help(&out, "ringway");
+	return print(&out);
+}
+
+/* ---- start-up ---- */
+
+static int fail(const char *what, const char *why)
+{
+	LOG(LOG_ERROR, "main", what, LOG_TEXT("error", why));
+	return -EIO;
+}
+
+static int open_listener(struct program *program, enum listener_kind kind, const struct config_endpoint *address,
+			 const char *variable)
+{
+	const char *name = listener_names[kind];
+	struct listen_socket *sockets = &program->sockets[kind];
+	char why[WHY_BYTES] = "passed twice by systemd";
+	int error = 0;
+	int fd = service_take_socket(name, &error);
+
+	if (fd >= 0) {
+		error = listen_socket_inherit(sockets, fd, why, sizeof(why));
+		if (!error)
+			LOG(LOG_INFO, "main", "listener comes from systemd; its variable is ignored",
+			    LOG_TEXT("listener", name), LOG_TEXT("variable", variable));
+	} else if (!error && address->set) {
+		uint32_t count = kind == LISTENER_ADMIN ? 1 : program->worker_count;
+
+		error = listen_socket_open(sockets, &address->endpoint, count, why, sizeof(why));
+	} else if (!error) {
+		return 0;
+	}
+	program->bound[kind] = !error;
+	if (error) {
+		LOG(LOG_ERROR, "main", "cannot listen", LOG_TEXT("listener", name), LOG_TEXT("error", why));
+		return error;
+	}
+	return 0;
+}
+
+static int open_listeners(struct program *program)
+{
+	const struct config *config = program->config;
+	int error = open_listener(program, LISTENER_PUBLIC, &config->public_http_addr, "GATEWAY_PUBLIC_HTTP_ADDR");
+
+	if (!error)
+		error = open_listener(program, LISTENER_GRPC, &config->authenticated_grpc_addr,
+				      "GATEWAY_AUTHENTICATED_GRPC_ADDR");
+	if (!error)
+		error = open_listener(program, LISTENER_ADMIN, &config->admin_http_addr, "GATEWAY_ADMIN_HTTP_ADDR");
+	return error;
+}
+
+static void close_listeners(struct program *program)
+{
+	for (int kind = 0; kind < LISTENER_COUNT; kind++)
+		if (program->bound[kind])
+			listen_socket_close(&program->sockets[kind]);
+}
+
+static void started(void *context)
+{
+	struct program *program = context;
+	char fingerprint[SIGNER_FINGERPRINT_MAX];
+
+	if (program->admin && admin_listen(program->admin, program->sockets[LISTENER_ADMIN].fds[0]))
+		LOG(LOG_ERROR, "main", "admin listener cannot accept");
+	signer_fingerprint(program->signer, fingerprint);
+	for (int kind = 0; kind < LISTENER_COUNT; kind++) {
+		if (!program->bound[kind])
+			continue;
+		if (kind == LISTENER_GRPC)
+			LOG(LOG_INFO, "main", "listening", LOG_TEXT("listener", listener_names[kind]),
+			    LOG_TEXT("address", program->sockets[kind].text), LOG_TEXT("response_key", fingerprint));
+		else
+			LOG(LOG_INFO, "main", "listening", LOG_TEXT("listener", listener_names[kind]),
+			    LOG_TEXT("address", program->sockets[kind].text));
+	}
+	program->ready = true;
+	service_notify_ready("serving");
+}
+
+static bool is_ready(const void *context)
+{
+	const struct program *program = context;
+
+	return program->ready && !program->stopping;
+}
+
+/* ---- the end ---- */
+
+static void signal_cancelled(struct op *op, const struct completion *completion)
+{
+	(void)op;
+	(void)completion;
+}
+
+static void admin_stopped(void *context)
+{
+	struct program *program = context;
+
+	if (program->admin)
+		LOG(LOG_INFO, "main", "component stopped", LOG_TEXT("stopped", "admin"));
+	program->cancel_op.done = signal_cancelled;
+	if (program->signal_op.armed)
+		op_cancel(&program->control, &program->cancel_op, &program->signal_op);
+	worker_stop(&program->control);
+}
+
+static void gateway_stopped(void *context, bool clean)
+{
+	struct program *program = context;
+
+	program->clean = clean;
+	if (program->admin)
+		admin_stop(program->admin, program->config->shutdown_timeout_ms, admin_stopped, program);
+	else
+		admin_stopped(program);
+}
+
+static void signal_read(struct op *op, const struct completion *completion)
+{
+	struct program *program = CONTAINER_OF(op, struct program, signal_op);
+
+	if (completion->result != (int32_t)sizeof(program->signal))
+		return; /* cancelled: the end */
+	LOG(LOG_INFO, "main", "signal", LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
+	if (program->stopping)
+		_exit(EXIT_FAILED); /* a second one ends the process at once */
+	program->stopping = true;
+	service_notify_stopping("draining");
+	gateway_stop(program->gateway);
+	op_read(&program->control, op, file_from_fd(program->signal_fd),
+		(struct iovec){ &program->signal, sizeof(program->signal) });
+}
+
+static int watch_signals(struct program *program)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	if (pthread_sigmask(SIG_BLOCK, &signals, NULL))
+		return -errno;
+	program->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	if (program->signal_fd < 0)
+		return -errno;
+	program->signal_op.done = signal_read;
+	return op_read(&program->control, &program->signal_op, file_from_fd(program->signal_fd),
+		       (struct iovec){ &program->signal, sizeof(program->signal) });
+}
+
+/* ---- the parts ---- */
+
+static int create_control(struct program *program)
+{
+	struct ring_features features;
+	char why[WHY_BYTES], text[WHY_BYTES];
+
+	if (ring_probe(&features, why, sizeof(why)))
+		return fail("io_uring cannot be used", why);
+	ring_features_describe(&features, text, sizeof(text));
+	LOG(LOG_INFO, "main", "io_uring", LOG_TEXT("features", text), LOG_UINT("workers", program->worker_count));
+	const struct worker_options options = {
+		.name = "main",
+		.index = program->worker_count + 1,
+		.ring = { .sq_entries = 64, .cq_entries = 16384, .file_slots = 64, .buffer_count = 64,
+			  .buffer_bytes = 4096 },
+		.clock = worker_clock_system,
+		.metrics = program->metrics,
+	};
+
+	if (worker_init(&program->control, &options, why, sizeof(why)))
+		return fail("io_uring cannot be used", why);
+	return 0;
+}
+
+static int create_parts(struct program *program)
+{
+	char why[WHY_BYTES];
+	const struct gateway_options options = {
+		.config = program->config,
+		.signer = program->signer,
+		.control = &program->control,
+		.worker_count = program->worker_count,
+		.nofile = program->nofile,
+		.metrics = program->metrics,
+		.public_socket = &program->sockets[LISTENER_PUBLIC],
+		.grpc_socket = &program->sockets[LISTENER_GRPC],
+		.started = started,
+		.stopped = gateway_stopped,
+		.context = program,
+	};
+
+	if (gateway_create(&program->gateway, &options, why, sizeof(why)))
+		return fail("cannot build the gateway", why);
+	if (program->bound[LISTENER_ADMIN]) {
+		struct admin_options admin = {
+			.worker = &program->control,
+			.config = program->config,
+			.metrics = program->metrics,
+			.is_ready = is_ready,
+			.context = program,
+		};
+
+		limits_random(&admin.secret, sizeof(admin.secret));
+		if (admin_create(&program->admin, &admin))
+			return fail("cannot build the admin listener", "out of memory");
+	}
+	int error = watch_signals(program);
+
+	if (error)
+		return fail("cannot watch signals", strerror(-error));
+	if (gateway_start(program->gateway, why, sizeof(why)))
+		return fail("cannot start", why);
+	return 0;
+}
+
+static int serve(struct program *program)
+{
+	char why[WHY_BYTES];
+
+	program->metrics = metric_registry_create();
+	if (!program->metrics || create_control(program))
+		return EXIT_FAILED;
+	if (gateway_ping(&program->control, program->config, why, sizeof(why))) {
+		fail("start-up check failed", why);
+		return EXIT_FAILED;
+	}
+	if (open_listeners(program) || create_parts(program)) {
+		close_listeners(program);
+		return EXIT_FAILED;
+	}
+	int error = worker_run(&program->control);
+
+	if (error) {
+		fail("ring failed", strerror(-error));
+		return EXIT_FAILED;
+	}
+	close_listeners(program);
+	if (program->admin)
+		admin_destroy(program->admin);
+	gateway_destroy(program->gateway);
+	worker_finish(&program->control);
+	close(program->signal_fd);
+	metric_registry_destroy(program->metrics);
+	LOG(LOG_INFO, "main", "stopped", LOG_FLAG("clean", program->clean));
+	return program->clean ? EXIT_CLEAN : EXIT_FAILED;
+}
+
+static int run(const struct config *config)
+{
+	static struct program program; /* large: a socket per worker and listener */
+	const struct log_options log = { .level = config->log_level, .format = config->log_format,
+					 .fd = STDERR_FILENO };
+
+	log_setup(&log);
+	program.config = config;
+	if (load_signer(&program.signer, config))
+		return EXIT_FAILED;
+	program.nofile = limits_raise_nofile();
+	program.worker_count = config->workers ? (uint32_t)config->workers : limits_cpu_count();
+	if (program.worker_count > WORKERS_MAX - 2)
+		program.worker_count = WORKERS_MAX - 2; /* room for the bus and main */
+	int code = serve(&program);
+
+	signer_destroy(program.signer);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	const char *argument = argc > 1 ? argv[1] : "";
+	const struct {
+		const char *name;
+		int (*run)(const struct config *config);
+	} commands[] = {
+		{ "", run },
+		{ "--check-config", check_config },
+		{ "--print-config", print_values },
+		{ "--print-public-key", print_public_key },
+	};
+
+	if (argc <= 2 && strcmp(argument, "--help") == 0)
+		return print_help();
+	if (argc <= 2 && strcmp(argument, "--version") == 0)
+		return print_version();
+	if (auth_init())
+		return EXIT_FAILED;
+	for (size_t i = 0; argc <= 2 && i < ARRAY_LEN(commands); i++) {
+		if (strcmp(argument, commands[i].name) != 0)
+			continue;
+		struct config *config = load_config();
+
+		if (!config)
+			return EXIT_CONFIG;
+		int code = commands[i].run(config);
+
+		config_destroy(config);
+		return code;
+	}
+	fprintf(stderr, "ringway: unknown argument '%s'; try --help\n", argc > 2 ? argv[2] : argument);
+	return EXIT_CONFIG;
+}
