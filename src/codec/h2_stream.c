@@ -118,6 +118,8 @@ static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *head
 static nghttp2_nv *fields_make(nghttp2_nv inline_fields[FIELDS_INLINE], const struct h2_header *headers,
 			       size_t count)
 {
+	CHECK(count > 0); /* at least the pseudo-headers */
+
 	nghttp2_nv *fields = count <= FIELDS_INLINE ? inline_fields : calloc(count, sizeof(*fields));
 
 	if (fields)

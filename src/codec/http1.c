@@ -1,0 +1,573 @@
+#include "codec/http1_internal.h"
+
+#include "base/check.h"
+
+#define VERSION_BYTES 8     /* "HTTP/1.1" */
+#define LENGTH_MAX INT64_MAX /* so that no sum of a length and a few bytes overflows */
+
+/* ---- the end of the head ---- */
+
+/*
+ * Finds the empty line. Returns the head's bytes with it, 0 when it has not come, or -ERR_BAD_REQUEST for a line
+ * that ends without CR: another parser may take that for the end.
+ */
+static ptrdiff_t find_head_end(struct span bytes)
+{
+	size_t line = 0;
+
+	for (;;) {
+		ptrdiff_t lf = span_find_byte(span_from(bytes, line), '\n');
+
+		if (lf < 0)
+			return 0;
+		if (lf == 0 || bytes.data[line + (size_t)lf - 1] != '\r')
+			return -ERR_BAD_REQUEST;
+		line += (size_t)lf + 1;
+		if (lf == 1)
+			return (ptrdiff_t)line;
+	}
+}
+
+/* What can be said of a head that is not whole: 0 to wait, or what is wrong already. */
+static ptrdiff_t judge_part(struct span bytes, const struct http1_limits *limits)
+{
+	ptrdiff_t line = span_find_byte(bytes, '\n');
+
+	if (bytes.len > limits->head_bytes_max || (line < 0 && bytes.len > limits->line_bytes_max))
+		return -ERR_HEADERS_TOO_LARGE;
+
+	/* who speaks another protocol would wait for an answer, and we for an empty line */
+	size_t i = 0;
+
+	while (i < bytes.len && (is_token_byte(bytes.data[i]) || bytes.data[i] == '/'))
+		i++;
+	return i < bytes.len && (bytes.data[i] != ' ' || i == 0) ? -ERR_BAD_REQUEST : 0;
+}
+
+/* Cuts the head out of `bytes`, one empty line before it skipped (RFC 9112 §2.2). Returns as http1_parse_request. */
+static ptrdiff_t cut_head(struct span bytes, const struct http1_limits *limits, struct span *text)
+{
+	size_t skipped = 0;
+
+	if (bytes.len > 0 && bytes.data[0] == '\r') {
+		if (bytes.len > 1 && bytes.data[1] != '\n')
+			return -ERR_BAD_REQUEST;
+		skipped = bytes.len > 1 ? 2 : 1;
+	}
+	bytes = span_from(bytes, skipped);
+
+	ptrdiff_t len = find_head_end(bytes);
+
+	if (len == 0)
+		return judge_part(bytes, limits);
+	if (len < 0)
+		return len;
+	/* a second empty line is no head */
+	if (len == 2)
+		return -ERR_BAD_REQUEST;
+	if ((size_t)len > limits->head_bytes_max)
+		return -ERR_HEADERS_TOO_LARGE;
+	*text = span_first(bytes, (size_t)len);
+	return len + (ptrdiff_t)skipped;
+}
+
+/* Takes the line at the start of `text`, without its CRLF. There is one. */
+static struct span take_line(struct span *text)
+{
+	ptrdiff_t lf = span_find_byte(*text, '\n');
+
+	CHECK(lf > 0);
+
+	struct span line = span_first(*text, (size_t)lf - 1);
+
+	*text = span_from(*text, (size_t)lf + 1);
+	return line;
+}
+
+/* ---- parts of lines ---- */
+
+static bool all_bytes(struct span text, bool (*is_allowed)(uint8_t byte))
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!is_allowed(text.data[i]))
+			return false;
+	return true;
+}
+
+static bool is_token(struct span text)
+{
+	return text.len > 0 && all_bytes(text, is_token_byte);
+}
+
+static bool is_digit(uint8_t byte)
+{
+	return byte >= '0' && byte <= '9';
+}
+
+static bool is_hex_digit(uint8_t byte)
+{
+	return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
+}
+
+/* RFC 3986 says less; these are left out by browsers as well, or read as another byte by somebody. */
+static bool is_path_byte(uint8_t byte)
+{
+	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>\\`{}", byte, 8);
+}
+
+static bool is_query_byte(uint8_t byte)
+{
+	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>", byte, 4);
+}
+
+/* A name or an address without brackets; with ':' and the rest for what stands in brackets. RFC 3986 §3.2.2 */
+static bool is_host_byte(uint8_t byte)
+{
+	return is_digit(byte) || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+	       (byte != 0 && memchr("-._~%!$&'()*+,;=", byte, 16));
+}
+
+static bool is_address_byte(uint8_t byte)
+{
+	return is_hex_digit(byte) || byte == ':' || byte == '.';
+}
+
+static bool has_whole_escapes(struct span text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.data[i] != '%')
+			continue;
+		if (text.len - i < 3 || !is_hex_digit(text.data[i + 1]) || !is_hex_digit(text.data[i + 2]))
+			return false;
+	}
+	return true;
+}
+
+/* host [":" port], without user information. */
+static bool is_authority(struct span text, bool port_required)
+{
+	struct span host = text, port = SPAN_EMPTY;
+	bool has_port = false;
+
+	if (text.len > 0 && text.data[0] == '[') {
+		ptrdiff_t end = span_find_byte(text, ']');
+
+		if (end < 3 || !all_bytes(span_make(text.data + 1, (size_t)end - 1), is_address_byte))
+			return false;
+		port = span_from(text, (size_t)end + 1);
+		has_port = port.len > 0;
+		if (has_port && port.data[0] != ':')
+			return false;
+	} else {
+		ptrdiff_t colon = span_find_byte(text, ':');
+
+		has_port = colon >= 0;
+		if (has_port) {
+			host = span_first(text, (size_t)colon);
+			port = span_from(text, (size_t)colon);
+		}
+		if (host.len == 0 || !all_bytes(host, is_host_byte) || !has_whole_escapes(host))
+			return false;
+	}
+	if (!has_port)
+		return !port_required;
+
+	uint64_t number;
+
+	return span_to_uint64(span_from(port, 1), &number) && number <= UINT16_MAX;
+}
+
+/* Returns 0 and the minor version, or a negative enum err. */
+static int parse_version(struct span text, uint8_t *minor)
+{
+	if (text.len != VERSION_BYTES || !span_starts_with(text, SPAN("HTTP/")) || !is_digit(text.data[5]) ||
+	    text.data[6] != '.' || !is_digit(text.data[7]))
+		return -ERR_BAD_REQUEST;
+	if (text.data[5] != '1')
+		return -ERR_HTTP_VERSION;
+	/* a later minor version is spoken to as 1.1: RFC 9110 §2.5 */
+	*minor = text.data[7] > '0';
+	return 0;
+}
+
+/* ---- the request line ---- */
+
+/* Path and query of origin-form. */
+static int parse_origin(struct span target, struct http1_head *head)
+{
+	ptrdiff_t mark = span_find_byte(target, '?');
+
+	head->path = mark < 0 ? target : span_first(target, (size_t)mark);
+	head->query = mark < 0 ? SPAN_EMPTY : span_from(target, (size_t)mark + 1);
+	if (head->path.len == 0)
+		head->path = SPAN("/");
+	if (head->path.data[0] != '/' || !all_bytes(head->path, is_path_byte) ||
+	    !has_whole_escapes(head->path) || !all_bytes(head->query, is_query_byte))
+		return -ERR_BAD_REQUEST;
+	return 0;
+}
+
+/* absolute-form; `authority` is checked against Host later. RFC 9112 §3.2.2 */
+static int parse_absolute(struct span target, struct http1_head *head, struct span *authority)
+{
+	ptrdiff_t colon = span_find_byte(target, ':');
+
+	if (colon < 0 || !span_starts_with(span_from(target, (size_t)colon), SPAN("://")))
+		return -ERR_BAD_REQUEST;
+
+	struct span scheme = span_first(target, (size_t)colon), rest = span_from(target, (size_t)colon + 3);
+	size_t end = 0;
+
+	if (!span_equal_nocase(scheme, SPAN("http")) && !span_equal_nocase(scheme, SPAN("https")))
+		return -ERR_BAD_REQUEST;
+	while (end < rest.len && rest.data[end] != '/' && rest.data[end] != '?')
+		end++;
+	*authority = span_first(rest, end);
+	return is_authority(*authority, false) ? parse_origin(span_from(rest, end), head) : -ERR_BAD_REQUEST;
+}
+
+static int parse_target(struct http1_head *head, struct span *authority)
+{
+	struct span target = head->target;
+
+	if (span_equal(head->method, SPAN("CONNECT"))) {
+		*authority = target;
+		return is_authority(target, true) ? 0 : -ERR_BAD_REQUEST;
+	}
+	if (span_equal(target, SPAN("*"))) {
+		head->path = target;
+		return span_equal(head->method, SPAN("OPTIONS")) ? 0 : -ERR_BAD_REQUEST;
+	}
+	if (target.len == 0)
+		return -ERR_BAD_REQUEST;
+	return target.data[0] == '/' ? parse_origin(target, head) : parse_absolute(target, head, authority);
+}
+
+static int parse_request_line(struct span line, struct http1_head *head, struct span *authority)
+{
+	ptrdiff_t first = span_find_byte(line, ' ');
+
+	if (first <= 0)
+		return -ERR_BAD_REQUEST;
+	head->method = span_first(line, (size_t)first);
+
+	struct span rest = span_from(line, (size_t)first + 1);
+	ptrdiff_t second = span_find_byte(rest, ' ');
+
+	if (second <= 0 || !is_token(head->method))
+		return -ERR_BAD_REQUEST;
+	head->target = span_first(rest, (size_t)second);
+
+	int error = parse_version(span_from(rest, (size_t)second + 1), &head->minor_version);
+
+	return error ? error : parse_target(head, authority);
+}
+
+static int parse_status_line(struct span line, struct http1_head *head)
+{
+	if (line.len < VERSION_BYTES + 4)
+		return -ERR_BAD_REQUEST;
+
+	int error = parse_version(span_first(line, VERSION_BYTES), &head->minor_version);
+	const uint8_t *at = line.data + VERSION_BYTES;
+
+	if (error)
+		return error;
+	/* the blank behind the status may be missing with the reason: it hides nothing */
+	if (at[0] != ' ' || at[1] < '1' || at[1] > '5' || !is_digit(at[2]) || !is_digit(at[3]) ||
+	    (line.len > VERSION_BYTES + 4 && at[4] != ' ') || !all_bytes(line, is_value_byte))
+		return -ERR_BAD_REQUEST;
+	head->status = (at[1] - '0') * 100 + (at[2] - '0') * 10 + (at[3] - '0');
+	return 0;
+}
+
+/* ---- header fields ---- */
+
+static int parse_headers(struct span text, struct http1_head *head)
+{
+	for (;;) {
+		struct span line = take_line(&text);
+		ptrdiff_t colon = span_find_byte(line, ':');
+
+		if (line.len == 0)
+			return 0;
+		if (head->header_count == HTTP1_HEADERS_MAX)
+			return -ERR_HEADERS_TOO_LARGE;
+		if (colon < 0)
+			return -ERR_BAD_REQUEST;
+
+		/* a folded line begins with a blank, a blank before the colon ends the name: neither is a token */
+		struct span name = span_first(line, (size_t)colon);
+		struct span value = span_trim(span_from(line, (size_t)colon + 1));
+
+		if (!is_token(name) || !all_bytes(value, is_value_byte))
+			return -ERR_BAD_REQUEST;
+		head->headers[head->header_count++] = (struct http1_header){ name, value };
+	}
+}
+
+/* What the head says about the message, gathered field by field. */
+struct framing {
+	struct span host, transfer_coding, expectation;
+	uint64_t content_length;
+	bool has_host, has_length, has_transfer_coding, has_expectation;
+	bool says_close, says_keep_alive;
+};
+
+/* Takes the next element of a comma-separated list. RFC 9110 §5.6.1 */
+static struct span take_element(struct span *list)
+{
+	ptrdiff_t comma = span_find_byte(*list, ',');
+	struct span element = comma < 0 ? *list : span_first(*list, (size_t)comma);
+
+	*list = comma < 0 ? SPAN_EMPTY : span_from(*list, (size_t)comma + 1);
+	return span_trim(element);
+}
+
+static void read_connection(struct framing *framing, struct span list)
+{
+	while (list.len > 0) {
+		struct span element = take_element(&list);
+
+		framing->says_close |= span_equal_nocase(element, SPAN("close"));
+		framing->says_keep_alive |= span_equal_nocase(element, SPAN("keep-alive"));
+	}
+}
+
+/* A field that may come once; a second one, even the same, is where two parsers part. */
+static int read_once(bool *has, struct span *kept, struct span value)
+{
+	if (*has)
+		return -ERR_BAD_REQUEST;
+	*has = true;
+	*kept = value;
+	return 0;
+}
+
+static int read_length(struct framing *framing, struct span value)
+{
+	if (framing->has_length || !span_to_uint64(value, &framing->content_length) ||
+	    framing->content_length > LENGTH_MAX)
+		return -ERR_BAD_REQUEST;
+	framing->has_length = true;
+	return 0;
+}
+
+static int read_framing(const struct http1_head *head, struct framing *framing)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < head->header_count && !error; i++) {
+		struct span name = head->headers[i].name, value = head->headers[i].value;
+
+		if (span_equal_nocase(name, SPAN("host")))
+			error = read_once(&framing->has_host, &framing->host, value);
+		else if (span_equal_nocase(name, SPAN("content-length")))
+			error = read_length(framing, value);
+		else if (span_equal_nocase(name, SPAN("transfer-encoding")))
+			error = read_once(&framing->has_transfer_coding, &framing->transfer_coding, value);
+		else if (span_equal_nocase(name, SPAN("connection")))
+			read_connection(framing, value);
+		else if (span_equal_nocase(name, SPAN("expect")))
+			error = read_once(&framing->has_expectation, &framing->expectation, value);
+	}
+	return error;
+}
+
+/*
+ * Only "chunked" is understood. With other codings before it the length would be known, the content not: 501;
+ * without it at the end the length is not known either: 400 (RFC 9112 §6.3).
+ */
+static int judge_transfer_coding(struct span list)
+{
+	size_t chunked_count = 0;
+	bool chunked_last = false;
+
+	if (span_equal_nocase(list, SPAN("chunked")))
+		return 0;
+	while (list.len > 0) {
+		chunked_last = span_equal_nocase(take_element(&list), SPAN("chunked"));
+		chunked_count += chunked_last;
+	}
+	return chunked_last && chunked_count == 1 ? -ERR_TRANSFER_CODING : -ERR_BAD_REQUEST;
+}
+
+/* The body by its fields alone. */
+static int apply_framing(struct http1_head *head, const struct framing *framing, enum http1_body otherwise)
+{
+	head->keep_alive = !framing->says_close && (head->minor_version > 0 || framing->says_keep_alive);
+	head->content_length = framing->content_length;
+	head->body = framing->has_length ? HTTP1_BODY_LENGTH : otherwise;
+	if (!framing->has_transfer_coding)
+		return 0;
+	/* 1.0 does not know the field: what stands before us may have passed it on unread */
+	if (framing->has_length || head->minor_version == 0)
+		return -ERR_BAD_REQUEST;
+	head->body = HTTP1_BODY_CHUNKED;
+	return judge_transfer_coding(framing->transfer_coding);
+}
+
+/* RFC 9112 §3.2 */
+static int judge_host(const struct http1_head *head, const struct framing *framing, struct span authority)
+{
+	if (!framing->has_host)
+		return head->minor_version > 0 ? -ERR_BAD_REQUEST : 0;
+	if (!is_authority(framing->host, false))
+		return -ERR_BAD_REQUEST;
+	return authority.len == 0 || span_equal_nocase(authority, framing->host) ? 0 : -ERR_BAD_REQUEST;
+}
+
+static int judge_expectation(struct http1_head *head, const struct framing *framing)
+{
+	if (!framing->has_expectation)
+		return 0;
+	if (!span_equal_nocase(framing->expectation, SPAN("100-continue")))
+		return -ERR_EXPECTATION;
+	/* 1.0 cannot take a 100: RFC 9110 §10.1.1 */
+	head->expect_continue = head->minor_version > 0;
+	return 0;
+}
+
+/* ---- whole heads ---- */
+
+static int parse_request(struct span text, const struct http1_limits *limits, struct http1_head *head)
+{
+	struct span authority = SPAN_EMPTY, line = take_line(&text);
+	struct framing framing = { .has_host = false };
+
+	if (line.len > limits->line_bytes_max)
+		return -ERR_HEADERS_TOO_LARGE;
+
+	int error = parse_request_line(line, head, &authority);
+
+	if (!error)
+		error = parse_headers(text, head);
+	if (!error)
+		error = read_framing(head, &framing);
+	if (!error)
+		error = judge_host(head, &framing, authority);
+	if (!error)
+		error = apply_framing(head, &framing, HTTP1_BODY_NONE);
+	return error ? error : judge_expectation(head, &framing);
+}
+
+ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limits, struct http1_head *head)
+{
+	struct span text;
+	ptrdiff_t taken = cut_head(bytes, limits, &text);
+
+	if (taken <= 0)
+		return taken;
+	*head = (struct http1_head){ .status = 0 };
+
+	int error = parse_request(text, limits, head);
+
+	return error ? error : taken;
+}
+
+/* Whether a response with this status, to this method, has no body whatever its fields say. RFC 9112 §6.3 */
+static bool has_no_body(int status, struct span method)
+{
+	return status < 200 || status == 204 || status == 304 || span_equal(method, SPAN("HEAD")) ||
+	       (status < 300 && span_equal(method, SPAN("CONNECT")));
+}
+
+static int parse_response(struct span text, struct span method, struct http1_head *head)
+{
+	struct framing framing = { .has_host = false };
+	int error = parse_status_line(take_line(&text), head);
+
+	if (!error)
+		error = parse_headers(text, head);
+	if (!error)
+		error = read_framing(head, &framing);
+	if (!error)
+		error = apply_framing(head, &framing, HTTP1_BODY_UNTIL_CLOSE);
+	if (error)
+		return error;
+	if (has_no_body(head->status, method))
+		head->body = HTTP1_BODY_NONE;
+	head->keep_alive &= head->body != HTTP1_BODY_UNTIL_CLOSE;
+	return 0;
+}
+
+ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *limits, struct span request_method,
+			       struct http1_head *head)
+{
+	struct span text;
+	ptrdiff_t taken = cut_head(bytes, limits, &text);
+
+	if (taken <= 0)
+		return taken;
+	*head = (struct http1_head){ .status = 0 };
+
+	int error = parse_response(text, request_method, head);
+
+	return error ? error : taken;
+}
+
+const struct http1_header *http1_find_header(const struct http1_head *head, struct span name)
+{
+	for (size_t i = 0; i < head->header_count; i++)
+		if (span_equal_nocase(head->headers[i].name, name))
+			return &head->headers[i];
+	return NULL;
+}
+
+const char *http1_reason(int status)
+{
+	static const struct {
+		int status;
+		const char *reason;
+	} rows[] = {
+		{ 100, "Continue" },
+		{ 101, "Switching Protocols" },
+		{ 200, "OK" },
+		{ 201, "Created" },
+		{ 202, "Accepted" },
+		{ 204, "No Content" },
+		{ 206, "Partial Content" },
+		{ 301, "Moved Permanently" },
+		{ 302, "Found" },
+		{ 303, "See Other" },
+		{ 304, "Not Modified" },
+		{ 307, "Temporary Redirect" },
+		{ 308, "Permanent Redirect" },
+		{ 400, "Bad Request" },
+		{ 401, "Unauthorized" },
+		{ 402, "Payment Required" },
+		{ 403, "Forbidden" },
+		{ 404, "Not Found" },
+		{ 405, "Method Not Allowed" },
+		{ 406, "Not Acceptable" },
+		{ 408, "Request Timeout" },
+		{ 409, "Conflict" },
+		{ 410, "Gone" },
+		{ 411, "Length Required" },
+		{ 412, "Precondition Failed" },
+		{ 413, "Content Too Large" },
+		{ 414, "URI Too Long" },
+		{ 415, "Unsupported Media Type" },
+		{ 416, "Range Not Satisfiable" },
+		{ 417, "Expectation Failed" },
+		{ 421, "Misdirected Request" },
+		{ 422, "Unprocessable Content" },
+		{ 425, "Too Early" },
+		{ 426, "Upgrade Required" },
+		{ 428, "Precondition Required" },
+		{ 429, "Too Many Requests" },
+		{ 431, "Request Header Fields Too Large" },
+		{ 499, "Client Closed Request" },
+		{ 500, "Internal Server Error" },
+		{ 501, "Not Implemented" },
+		{ 502, "Bad Gateway" },
+		{ 503, "Service Unavailable" },
+		{ 504, "Gateway Timeout" },
+		{ 505, "HTTP Version Not Supported" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].status == status)
+			return rows[i].reason;
+	return "Unknown";
+}
