@@ -92,7 +92,7 @@ struct ring_submission {
 	struct file_ref file;
 	uint64_t user_data;
 	bool link;  /* hard link to the next submission, which runs whatever becomes of this one */
-	bool quiet; /* completes only when it fails */
+	bool quiet; /* success makes no completion; of a shutdown nor may failure */
 	union {
 		struct {
 			struct sockaddr *address;
