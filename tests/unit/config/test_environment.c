@@ -270,6 +270,53 @@ static void secret_never_shows_in_a_report(void **state)
 	unload(&loaded);
 }
 
+/* The lines of systemd/ringway.env, with or without those that are commented out. */
+static size_t example_lines(char **lines, size_t max, bool commented)
+{
+	FILE *file = fopen("systemd/ringway.env", "r");
+	char *line = NULL;
+	size_t cap = 0, count = 0;
+
+	if (!file)
+		return 0;
+	while (getline(&line, &cap, file) > 0 && count < max) {
+		const char *start = line + (commented && line[0] == '#');
+
+		line[strcspn(line, "\n")] = '\0';
+		if (strncmp(start, "GATEWAY_", 8) == 0)
+			lines[count++] = strdup(start);
+	}
+	free(line);
+	fclose(file);
+	lines[count] = NULL;
+	return count;
+}
+
+static void example_of_the_unit_is_valid(void **state)
+{
+	(void)state;
+	char *lines[65];
+
+	for (int commented = 0; commented < 2; commented++) {
+		size_t count = example_lines(lines, 64, commented);
+
+		if (count == 0) {
+			printf("skip: not run from the top of the tree\n");
+			skip();
+		}
+
+		struct loaded loaded = load(lines);
+
+		/* The files that the commented ones name are not here; their names must be known. */
+		assert_null(strstr(loaded.report, "unknown"));
+		if (!commented)
+			assert_string_equal(loaded.report, "");
+		unload(&loaded);
+		while (count > 0)
+			free(lines[--count]);
+	}
+}
+
 static void report_without_room_still_refuses(void **state)
 {
 	(void)state;
@@ -293,6 +340,7 @@ int main(void)
 		cmocka_unit_test(secret_file_loses_one_newline_only),
 		cmocka_unit_test(secret_file_that_cannot_be_taken_is_a_mistake),
 		cmocka_unit_test(secret_never_shows_in_a_report),
+		cmocka_unit_test(example_of_the_unit_is_valid),
 		cmocka_unit_test(report_without_room_still_refuses),
 	};
 
