@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #define THREADS_MAX 4
-#define WINDOW 4 /* letters of one sender to one target on their way at once */
+#define WINDOW	    4 /* letters of one sender to one target on their way at once */
 
 /* ── rounds of letters between threads: each is checked for its order and sent back ── */
 
