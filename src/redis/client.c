@@ -304,6 +304,7 @@ static int open_connection(struct redis_client *client, struct file_ref file)
 		return error;
 	client->conn_is_live = true;
 	client->last_received_ms = client->worker->now_ms;
+	client->silence_suspected = false;
 	move(client, CLIENT_GREETING);
 
 	uint64_t due_ms = client->dial_started_ms + client->options.connect_timeout_ms;

@@ -31,22 +31,22 @@ static const struct resp_limits limits_default = {
 enum tail_state {
 	TAIL_OFF,
 	TAIL_CONNECTING,
-	TAIL_ASKING,  /* XINFO is out */
-	TAIL_READING, /* XREAD is out, or its entries are being handed over */
-	TAIL_HOLDING, /* paused */
+	TAIL_ASKING,
+	TAIL_READING,
+	TAIL_HOLDING,
 	TAIL_RETRYING,
 	TAIL_STOPPED,
 	TAIL_STATE_COUNT
 };
 
 static const char *const state_names[TAIL_STATE_COUNT] = {
-	[TAIL_OFF] = "OFF",
-	[TAIL_CONNECTING] = "CONNECTING",
-	[TAIL_ASKING] = "ASKING",
-	[TAIL_READING] = "READING",
-	[TAIL_HOLDING] = "HOLDING",
-	[TAIL_RETRYING] = "RETRYING",
-	[TAIL_STOPPED] = "STOPPED",
+	[TAIL_OFF] = "OFF",		  /* before the start */
+	[TAIL_CONNECTING] = "CONNECTING", /* the client dials */
+	[TAIL_ASKING] = "ASKING",	  /* XINFO is out */
+	[TAIL_READING] = "READING",	  /* XREAD is out, or its entries are being handed over */
+	[TAIL_HOLDING] = "HOLDING",	  /* paused */
+	[TAIL_RETRYING] = "RETRYING",	  /* an error was answered */
+	[TAIL_STOPPED] = "STOPPED",	  /* for good */
 };
 static const uint32_t state_moves[TAIL_STATE_COUNT] = {
 	[TAIL_OFF] = FSM_TO(TAIL_CONNECTING) | FSM_TO(TAIL_STOPPED),

@@ -41,7 +41,7 @@ struct redis_server {
 	int admin; /* blocking */
 	bool keeps_data;
 	struct resp_reader *reader; /* of admin */
-	char answer[256];	    /* text of the last answer, cut */
+	char answer[1024];	    /* text of the last answer, cut */
 };
 
 #define NEEDS_REDIS_SERVER()                                                                       \
