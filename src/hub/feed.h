@@ -13,8 +13,8 @@
  *
  *   node = feed_ready_take(ready);
  *   while ((feed = feed_ready_next(&node)))
- *           feed_pop until NULL, or until the stream is blocked (then it comes back by itself);
- *           feed_get_end: after the last pop
+ *           feed_get_end; then feed_pop until NULL, or until the stream is blocked (then the worker
+ *           comes back by itself when it no longer is)
  */
 #ifndef HUB_FEED_H
 #define HUB_FEED_H
