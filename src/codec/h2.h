@@ -58,6 +58,7 @@ struct h2_stream {
 	bool reset_when_ended;    /* h2_stream_reset(NO_ERROR) waits for our END_STREAM */
 	bool has_final_headers;   /* client: a response other than 1xx has come */
 	bool front_partial;       /* a part of the first queued slice has been handed out */
+	uint32_t reset_code;      /* with is_reset */
 	uint16_t status;          /* client: of the header block being read */
 	uint32_t header_bytes;    /* of the header block being read; name + value + 32 each */
 	size_t unconsumed_bytes;  /* received, not yet given to h2_consume */
@@ -86,7 +87,8 @@ struct h2_handler {
 	/* Space in windows and connection for this stream and its queue is empty: push slices, finish, or leave it (deferred). May be NULL. */
 	void (*pull)(struct h2_stream *stream);
 	/*
-	 * Last call for the stream: ended (code H2_NO_ERROR) or reset. Its queue has been given back.
+	 * Last call for the stream: ended (code H2_NO_ERROR) or reset (the code of h2_stream_reset, else the peer's).
+	 * Its queue has been given back.
 	 * A reset with NO_ERROR before our response (server) or the peer's (client) was whole is told as H2_CANCEL.
 	 */
 	void (*closed)(struct h2_stream *stream, uint32_t code);

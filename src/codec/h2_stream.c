@@ -180,6 +180,9 @@ void h2_stream_close(struct h2_stream *stream, uint32_t code)
 	struct h2_session *session = stream->session;
 	bool is_whole = session->options.role == H2_SERVER ? stream->local_closed : stream->remote_ended;
 
+	/* the peer's end may have overtaken our reset: the owner hears what it asked for all the same */
+	if (stream->is_reset)
+		code = stream->reset_code;
 	release_outgoing(stream);
 	/* what the owner has not dealt with would be missing from the connection's window for ever */
 	if (stream->unconsumed_bytes > 0)
@@ -342,6 +345,7 @@ void h2_stream_reset(struct h2_stream *stream, uint32_t code)
 		return;
 	}
 	stream->is_reset = true;
+	stream->reset_code = code;
 	release_outgoing(stream);
 
 	int result = nghttp2_submit_rst_stream(stream->session->framing, NGHTTP2_FLAG_NONE, stream->id, code);
