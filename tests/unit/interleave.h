@@ -37,6 +37,12 @@
 #define INTERLEAVE_TSAN 1
 #endif
 
+#ifdef INTERLEAVE_TSAN
+#define INTERLEAVE_WHY_NOT "ThreadSanitizer does not follow ucontext switches"
+#else
+#define INTERLEAVE_WHY_NOT NULL /* the tests can run */
+#endif
+
 #ifdef INTERLEAVE_ASAN
 #include <sanitizer/asan_interface.h>
 /* Variables must be on the stacks that are compared. */
