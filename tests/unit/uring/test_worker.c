@@ -281,6 +281,243 @@ static void echo_with_a_tiny_submission_queue(void **state)
 	echo_run(&options);
 }
 
+/* ── tasks ── */
+
+static struct worker tasked;
+
+struct counted_task {
+	struct task task;
+	unsigned runs;
+	unsigned reschedule; /* from within the step, so many times */
+	unsigned order;	     /* of its last run */
+	bool sweeps;
+};
+
+static unsigned task_order;
+
+static void counted_run(struct task *task)
+{
+	struct counted_task *counted = CONTAINER_OF(task, struct counted_task, task);
+
+	counted->runs++;
+	counted->order = ++task_order;
+	if (counted->reschedule > 0) {
+		counted->reschedule--;
+		if (counted->sweeps)
+			worker_sweep_later(&tasked, task);
+		else
+			worker_flush_later(&tasked, task);
+	}
+}
+
+static void a_task_runs_once_however_often_it_is_scheduled(void **state)
+{
+	(void)state;
+	struct counted_task flush = {0}, sweep = {.sweeps = true};
+
+	rig_worker_init(&tasked, 0, &rig_ring_options);
+	task_init(&flush.task, counted_run);
+	task_init(&sweep.task, counted_run);
+	worker_sweep_later(&tasked, &sweep.task);
+	for (int i = 0; i < 3; i++)
+		worker_flush_later(&tasked, &flush.task);
+	assert_int_equal(worker_turn(&tasked, 0), 0);
+	assert_int_equal(flush.runs, 1);
+	assert_int_equal(sweep.runs, 1);
+	assert_true(flush.order < sweep.order);
+	assert_int_equal(worker_turn(&tasked, 0), 0);
+	assert_int_equal(flush.runs, 1);
+	worker_finish(&tasked);
+}
+
+static void a_task_scheduled_within_its_step_runs_next_turn_without_a_wait(void **state)
+{
+	(void)state;
+	struct counted_task flush = {.reschedule = 2}, sweep = {.reschedule = 2, .sweeps = true};
+
+	rig_worker_init(&tasked, 0, &rig_ring_options);
+	task_init(&flush.task, counted_run);
+	task_init(&sweep.task, counted_run);
+	worker_flush_later(&tasked, &flush.task);
+	worker_sweep_later(&tasked, &sweep.task);
+	alarm(10);
+	for (unsigned turn = 1; turn <= 3; turn++) {
+		uint64_t wait = turn < 3 ? RING_WAIT_FOREVER : 0;
+
+		assert_int_equal(worker_turn(&tasked, wait), 0);
+		assert_int_equal(flush.runs, turn);
+		assert_int_equal(sweep.runs, turn);
+	}
+	alarm(0);
+	worker_finish(&tasked);
+}
+
+static void a_step_runs_a_batch_and_leaves_the_rest_in_order(void **state)
+{
+	(void)state;
+	static struct counted_task tasks[WORKER_BATCH * 2 + 10];
+
+	rig_worker_init(&tasked, 0, &rig_ring_options);
+	for (size_t i = 0; i < ARRAY_LEN(tasks); i++) {
+		task_init(&tasks[i].task, counted_run);
+		worker_flush_later(&tasked, &tasks[i].task);
+	}
+	/* Removed before its turn: not run. */
+	list_remove(&tasks[300].task.link);
+	alarm(10);
+	assert_int_equal(worker_turn(&tasked, RING_WAIT_FOREVER), 0);
+	assert_int_equal(tasks[WORKER_BATCH - 1].runs, 1);
+	assert_int_equal(tasks[WORKER_BATCH].runs, 0);
+	assert_int_equal(worker_turn(&tasked, RING_WAIT_FOREVER), 0);
+	assert_int_equal(worker_turn(&tasked, 0), 0);
+	alarm(0);
+	for (size_t i = 1; i < ARRAY_LEN(tasks); i++) {
+		assert_int_equal(tasks[i].runs, i != 300);
+		if (i != 300 && i != 301)
+			assert_true(tasks[i - 1].order < tasks[i].order);
+	}
+	worker_finish(&tasked);
+}
+
+/* ── stopping ── */
+
+struct stopper {
+	struct worker worker;
+	struct rig_op receive, poll, cancel_receive, cancel_poll;
+	struct deadline deadline;
+};
+
+static void stopper_expired(struct deadline *deadline)
+{
+	struct stopper *stopper = CONTAINER_OF(deadline, struct stopper, deadline);
+
+	worker_stop(&stopper->worker);
+	assert_int_equal(
+		op_cancel(&stopper->worker, &stopper->cancel_receive.op, &stopper->receive.op), 0);
+	assert_int_equal(op_cancel(&stopper->worker, &stopper->cancel_poll.op, &stopper->poll.op),
+			 0);
+}
+
+static void a_stopped_worker_returns_when_the_last_operation_has_ended(void **state)
+{
+	(void)state;
+	static struct stopper stopper;
+	unsigned before = rig_fd_count();
+	int pair[2];
+
+	rig_worker_init(&stopper.worker, 0, &rig_ring_options);
+	rig_tcp_pair(pair);
+	rig_op_init(&stopper.receive);
+	rig_op_init(&stopper.poll);
+	rig_op_init(&stopper.cancel_receive);
+	rig_op_init(&stopper.cancel_poll);
+	deadline_init(&stopper.deadline, stopper_expired);
+	deadline_arm(&stopper.worker, &stopper.deadline, 5);
+	assert_int_equal(op_receive(&stopper.worker, &stopper.receive.op, file_from_fd(pair[0])),
+			 0);
+	assert_int_equal(op_poll(&stopper.worker, &stopper.poll.op, file_from_fd(pair[0]), POLLIN),
+			 0);
+	alarm(10);
+	assert_int_equal(worker_run(&stopper.worker), 0);
+	alarm(0);
+	assert_int_equal(stopper.receive.result, -ECANCELED);
+	assert_int_equal(stopper.poll.result, -ECANCELED);
+	assert_true(stopper.cancel_receive.finished && stopper.cancel_poll.finished);
+	assert_int_equal(worker_ops_in_flight(&stopper.worker), 0);
+	worker_finish(&stopper.worker);
+	close(pair[0]);
+	close(pair[1]);
+	assert_int_equal(rig_fd_count(), before);
+}
+
+static void a_worker_stopped_before_it_runs_returns_at_once(void **state)
+{
+	(void)state;
+	static struct worker worker;
+
+	rig_worker_init(&worker, 0, &rig_ring_options);
+	worker_stop(&worker);
+	alarm(10);
+	assert_int_equal(worker_run(&worker), 0);
+	alarm(0);
+	worker_finish(&worker);
+}
+
+/* ── metrics ── */
+
+static void metrics_carry_the_worker_s_name_and_leave_with_it(void **state)
+{
+	(void)state;
+	static struct worker worker;
+	struct metric_registry *registry = metric_registry_create();
+	const struct worker_options options = {
+		.name = "worker-7",
+		.index = 7,
+		.ring = rig_ring_options,
+		.clock = worker_clock_system,
+		.metrics = registry,
+	};
+	static const char *const lines[] = {
+		"gateway_ring_submissions_total{worker=\"worker-7\"} 1\n",
+		"gateway_ring_completions_total{worker=\"worker-7\"} 1\n",
+		"gateway_ring_cq_overflows_total{worker=\"worker-7\"} 0\n",
+		"gateway_ring_buffer_starvations_total{worker=\"worker-7\"} 0\n",
+		"gateway_worker_loop_seconds_count{worker=\"worker-7\"} ",
+		"gateway_ring_operations_in_flight{worker=\"worker-7\"} 0\n",
+	};
+	char why[256];
+	struct rig_op poll_op;
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct buf text;
+
+	assert_int_equal(worker_init(&worker, &options, why, sizeof(why)), 0);
+	rig_op_init(&poll_op);
+	assert_int_equal(op_poll(&worker, &poll_op.op, file_from_fd(fd), POLLIN), 0);
+	rig_drain(&worker);
+	assert_int_equal(worker_turn(&worker, 0), 0);
+	buf_init(&text, 1 << 20);
+	metric_render(registry, &text);
+	assert_int_equal(buf_append_byte(&text, 0), 0);
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+		assert_non_null(strstr((const char *)text.data, lines[i]));
+	buf_finish(&text);
+	worker_finish(&worker);
+	metric_registry_destroy(registry);
+	close(fd);
+}
+
+/* ── a completion queue that is too small for what arrives ── */
+
+static void completions_that_overflow_the_queue_are_late_not_lost(void **state)
+{
+	(void)state;
+	static struct worker worker;
+	struct ring_options options = rig_ring_options;
+	static struct rig_op polls[300];
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	options.sq_entries = 16;
+	options.cq_entries = 32;
+	rig_worker_init(&worker, 0, &options);
+	assert_int_equal(worker_turn(&worker, 0), 0);
+	for (size_t i = 0; i < ARRAY_LEN(polls); i++) {
+		rig_op_init(&polls[i]);
+		assert_int_equal(op_poll(&worker, &polls[i].op, file_from_fd(fd), POLLIN), 0);
+	}
+	assert_int_equal(worker_turn(&worker, 0), 0);
+	assert_int_equal(eventfd_write(fd, 1), 0);
+	/* Fetch more than the queue holds, without reaping. */
+	for (unsigned i = 0; i < 30; i++)
+		assert_int_equal(ring_enter(worker.ring, 0), 0);
+	assert_true(ring_get_counts(worker.ring).cq_overflows > 0);
+	rig_drain(&worker);
+	assert_true(metric_value(&worker.metrics.cq_overflows) > 0);
+	for (size_t i = 0; i < ARRAY_LEN(polls); i++)
+		assert_int_equal(polls[i].calls, 1);
+	worker_finish(&worker);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +525,13 @@ int main(void)
 		cmocka_unit_test(echo_without_a_file_table),
 		cmocka_unit_test(starved_receives_resume_and_lose_nothing),
 		cmocka_unit_test(echo_with_a_tiny_submission_queue),
+		cmocka_unit_test(a_task_runs_once_however_often_it_is_scheduled),
+		cmocka_unit_test(a_task_scheduled_within_its_step_runs_next_turn_without_a_wait),
+		cmocka_unit_test(a_step_runs_a_batch_and_leaves_the_rest_in_order),
+		cmocka_unit_test(a_stopped_worker_returns_when_the_last_operation_has_ended),
+		cmocka_unit_test(a_worker_stopped_before_it_runs_returns_at_once),
+		cmocka_unit_test(metrics_carry_the_worker_s_name_and_leave_with_it),
+		cmocka_unit_test(completions_that_overflow_the_queue_are_late_not_lost),
 	};
 	return cmocka_run_group_tests_name("worker", tests, NULL, NULL);
 }
