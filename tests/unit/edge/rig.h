@@ -1,6 +1,6 @@
 /*
- * rig: a worker with one server on a loopback port, a small service behind it, and clients that are driven from the
- * same thread, turn by turn. Time stands still but for rig_advance.
+ * rig: a worker with one server on a loopback port, a small service behind it, and clients that are
+ * driven from the same thread, turn by turn. Time stands still but for rig_advance.
  */
 #ifndef UNIT_EDGE_RIG_H
 #define UNIT_EDGE_RIG_H
@@ -39,11 +39,11 @@ struct rig {
 	struct request *held[8]; /* of /later, Hold and Watch */
 	size_t held_count;
 	unsigned started, cancelled, pulls;
-	uint64_t stream_left;    /* messages that Stream still sends */
-	size_t stream_bytes;     /* of each, prefix included */
+	uint64_t stream_left; /* messages that Stream still sends */
+	size_t stream_bytes;  /* of each, prefix included */
 	struct request *stream;
 	bool stream_ends;
-	char seen[256];          /* what the last request was: "method path query id trace body-length" */
+	char seen[256]; /* what the last request was: "method path query id trace body-length" */
 };
 
 static inline uint64_t rig_monotonic_us(void *context)
@@ -66,6 +66,14 @@ static inline void rig_turn(struct rig *rig)
 	assert_int_equal(worker_turn(&rig->worker, 1000), 0);
 }
 
+/* Turns until it is so; a test waits for events, never for a number of turns. */
+#define RIG_UNTIL(rig, condition)                                                                  \
+	do {                                                                                       \
+		for (unsigned n_ = 0; n_ < RIG_TURNS_MAX && !(condition); n_++)                    \
+			rig_turn(rig);                                                             \
+		assert_true(condition);                                                            \
+	} while (0)
+
 static inline void rig_turns(struct rig *rig, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
@@ -86,30 +94,31 @@ static inline void note_request(struct request *request)
 	struct rig *rig = rig_of(request);
 
 	rig->started++;
-	snprintf(rig->seen, sizeof(rig->seen), "%.*s %.*s %.*s %.*s %.*s %zu", SPAN_ARGS(request->method),
-		 SPAN_ARGS(request->path), SPAN_ARGS(request->query), SPAN_ARGS(request->request_id),
-		 SPAN_ARGS(request->trace_id), request->body.len);
+	snprintf(rig->seen, sizeof(rig->seen), "%.*s %.*s %.*s %.*s %.*s %zu",
+		 SPAN_ARGS(request->method), SPAN_ARGS(request->path), SPAN_ARGS(request->query),
+		 SPAN_ARGS(request->request_id), SPAN_ARGS(request->trace_id), request->body.len);
 }
 
 static inline void answer_ok(struct request *request)
 {
 	note_request(request);
-	request_reply(request, &(struct reply){ .status = 200,
-						.content_type = "application/json",
-						.body = SPAN("{\"status\":\"ok\"}") });
+	request_reply(request, &(struct reply){.status = 200,
+					       .content_type = "application/json",
+					       .body = SPAN("{\"status\":\"ok\"}")});
 }
 
 static inline void answer_echo(struct request *request)
 {
 	note_request(request);
-	request_reply(request,
-		      &(struct reply){ .status = 200, .content_type = "text/plain", .body = request->body });
+	request_reply(request, &(struct reply){.status = 200,
+					       .content_type = "text/plain",
+					       .body = request->body});
 }
 
 static inline void answer_nothing(struct request *request)
 {
 	note_request(request);
-	request_reply(request, &(struct reply){ .status = 204 });
+	request_reply(request, &(struct reply){.status = 204});
 }
 
 static inline void answer_big(struct request *request)
@@ -120,9 +129,9 @@ static inline void answer_big(struct request *request)
 	assert_non_null(body);
 	for (size_t i = 0; i < RIG_BIG_BYTES; i++)
 		body[i] = (uint8_t)(i * 7 + i / 256);
-	request_reply(request, &(struct reply){ .status = 200,
-						.content_type = "application/octet-stream",
-						.body = span_make(body, RIG_BIG_BYTES) });
+	request_reply(request, &(struct reply){.status = 200,
+					       .content_type = "application/octet-stream",
+					       .body = span_make(body, RIG_BIG_BYTES)});
 	free(body);
 }
 
@@ -163,7 +172,8 @@ static inline struct payload *message_make(struct span body)
 static inline bool message_send(struct request *request, struct span body)
 {
 	struct payload *payload = message_make(body);
-	bool more = rpc_send(request, (struct payload_slice){ .payload = payload, .len = payload->len });
+	bool more =
+		rpc_send(request, (struct payload_slice){.payload = payload, .len = payload->len});
 
 	payload_put(payload);
 	return more;
@@ -220,21 +230,22 @@ static inline void stream_pull(struct request *request)
 }
 
 static const struct route rig_routes[] = {
-	{ ROUTE_HTTP, "GET", "/healthz", 0, answer_ok, NULL, NULL, false },
-	{ ROUTE_HTTP, "GET", "/none", 0, answer_nothing, NULL, NULL, false },
-	{ ROUTE_HTTP, "GET", "/big", 0, answer_big, NULL, NULL, false },
-	{ ROUTE_HTTP, "GET", "/later", 0, hold, count_cancelled, NULL, false },
-	{ ROUTE_HTTP, "POST", "/echo", 1024, answer_echo, NULL, NULL, false },
-	{ ROUTE_HTTP, "PUT", "/echo", 1024, answer_echo, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Echo", 65536, rpc_echo, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Large", 32u << 20, rpc_echo, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Hold", 65536, hold, count_cancelled, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/HoldLarge", 16u << 20, hold, count_cancelled, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Refuse", 65536, rpc_refuse, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/RefuseText", 65536, rpc_refuse_text, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/RefuseField", 65536, rpc_refuse_field, NULL, NULL, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Stream", 65536, stream_start, count_cancelled, stream_pull, false },
-	{ ROUTE_GRPC, "POST", "/t.S/Watch", 65536, hold, count_cancelled, NULL, true },
+	{ROUTE_HTTP, "GET", "/healthz", 0, answer_ok, NULL, NULL, false},
+	{ROUTE_HTTP, "GET", "/none", 0, answer_nothing, NULL, NULL, false},
+	{ROUTE_HTTP, "GET", "/big", 0, answer_big, NULL, NULL, false},
+	{ROUTE_HTTP, "GET", "/later", 0, hold, count_cancelled, NULL, false},
+	{ROUTE_HTTP, "POST", "/echo", 1024, answer_echo, NULL, NULL, false},
+	{ROUTE_HTTP, "PUT", "/echo", 1024, answer_echo, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/Echo", 65536, rpc_echo, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/Large", 32u << 20, rpc_echo, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/Hold", 65536, hold, count_cancelled, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/HoldLarge", 16u << 20, hold, count_cancelled, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/Refuse", 65536, rpc_refuse, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/RefuseText", 65536, rpc_refuse_text, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/RefuseField", 65536, rpc_refuse_field, NULL, NULL, false},
+	{ROUTE_GRPC, "POST", "/t.S/Stream", 65536, stream_start, count_cancelled, stream_pull,
+	 false},
+	{ROUTE_GRPC, "POST", "/t.S/Watch", 65536, hold, count_cancelled, NULL, true},
 };
 
 /* ---- life ---- */
@@ -244,9 +255,11 @@ static inline void rig_listen(struct rig *rig)
 	socklen_t len = sizeof(rig->address);
 	int small = 65536;
 
-	rig->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	rig->address = (struct sockaddr_in){.sin_family = AF_INET,
+					    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	rig->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(setsockopt(rig->listen_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	assert_int_equal(setsockopt(rig->listen_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
+			 0);
 	assert_int_equal(bind(rig->listen_fd, (struct sockaddr *)&rig->address, len), 0);
 	assert_int_equal(listen(rig->listen_fd, 64), 0);
 	assert_int_equal(getsockname(rig->listen_fd, (struct sockaddr *)&rig->address, &len), 0);
@@ -256,20 +269,23 @@ static inline void rig_open(struct rig *rig, unsigned protocols)
 {
 	struct worker_options options = {
 		.name = "rig",
-		.ring = { .sq_entries = 256, .cq_entries = 16384, .file_slots = 256, .buffer_count = 64,
-			  .buffer_bytes = 4096 },
-		.clock = { rig_monotonic_us, rig_wall_ms, rig },
+		.ring = {.sq_entries = 256,
+			 .cq_entries = 16384,
+			 .file_slots = 256,
+			 .buffer_count = 64,
+			 .buffer_bytes = 4096},
+		.clock = {rig_monotonic_us, rig_wall_ms, rig},
 	};
 	char why[256] = "";
 
-	*rig = (struct rig){ .now_us = 1000000, .stream_bytes = 1024 };
+	*rig = (struct rig){.now_us = 1000000, .stream_bytes = 1024};
 	rig->config.http_header_timeout_ms = 5000;
 	rig->config.http_body_timeout_ms = 10000;
 	rig->config.http_idle_timeout_ms = 75000;
 	rig->config.http_max_header_bytes = 16384;
 	rig->registry = metric_registry_create();
 	assert_int_equal(worker_init(&rig->worker, &options, why, sizeof(why)), 0);
-	rig->router = router_create((struct hash_secret){ { 1 } });
+	rig->router = router_create((struct hash_secret){{1}});
 	for (size_t i = 0; i < ARRAY_LEN(rig_routes); i++)
 		assert_int_equal(router_add(rig->router, &rig_routes[i]), 0);
 
@@ -339,6 +355,24 @@ static inline bool rig_has_metric(struct rig *rig, const char *line)
 	return found;
 }
 
+/* Connections that were ever accepted: open ones, and those that have ended. */
+static inline uint64_t metric_of_accepted(struct rig *rig)
+{
+	struct buf out;
+	uint64_t sum = 0;
+
+	buf_init(&out, 1u << 20);
+	metric_render(rig->registry, &out);
+	buf_append_byte(&out, 0);
+	for (const char *at = (const char *)out.data;
+	     (at = strstr(at, "\ngateway_connections_")) != NULL;) {
+		at = strstr(at, "} ") + 2;
+		sum += strtoull(at, NULL, 10);
+	}
+	buf_finish(&out);
+	return sum;
+}
+
 /* ---- a client that speaks bytes ---- */
 
 struct client {
@@ -348,14 +382,18 @@ struct client {
 	bool ended; /* end of file or reset */
 };
 
+/* The server has accepted it when this returns. */
 static inline void client_open(struct client *client, struct rig *rig)
 {
-	*client = (struct client){ .rig = rig };
+	uint64_t before = metric_of_accepted(rig);
+
+	*client = (struct client){.rig = rig};
 	buf_init(&client->in, 64u << 20);
 	client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(client->fd, (struct sockaddr *)&rig->address, sizeof(rig->address)), 0);
+	assert_int_equal(
+		connect(client->fd, (struct sockaddr *)&rig->address, sizeof(rig->address)), 0);
 	assert_int_equal(fcntl(client->fd, F_SETFL, O_NONBLOCK), 0);
-	rig_turns(rig, 2);
+	RIG_UNTIL(rig, metric_of_accepted(rig) > before);
 }
 
 static inline void client_close(struct client *client)
@@ -364,13 +402,12 @@ static inline void client_close(struct client *client)
 		close(client->fd);
 	client->fd = -1;
 	buf_finish(&client->in);
-	rig_turns(client->rig, 3);
 }
 
 /* Sends a RST instead of a FIN. */
 static inline void client_abort(struct client *client)
 {
-	struct linger linger = { .l_onoff = 1 };
+	struct linger linger = {.l_onoff = 1};
 
 	assert_int_equal(setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
 	client_close(client);
@@ -434,9 +471,10 @@ static inline void client_expect(struct client *client, const char *text)
 
 static inline void client_expect_not(struct client *client, const char *text)
 {
-	rig_turns(client->rig, 3);
+	rig_turns(client->rig, 10);
 	client_receive(client);
-	assert_null(client->in.len ? memmem(client->in.data, client->in.len, text, strlen(text)) : NULL);
+	assert_null(client->in.len ? memmem(client->in.data, client->in.len, text, strlen(text))
+				   : NULL);
 }
 
 /* Turns until the server has closed. */

@@ -10,17 +10,17 @@
 #include <cmocka.h>
 
 static const struct route routes[] = {
-	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/a" },
-	{ .kind = ROUTE_HTTP, .method = "POST", .path = "/a" },
-	{ .kind = ROUTE_HTTP, .method = "POST", .path = "/b" },
-	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/c" },
-	{ .kind = ROUTE_HTTP, .method = "HEAD", .path = "/c" },
-	{ .kind = ROUTE_GRPC, .method = "POST", .path = "/t.S/Do" },
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/a"},
+	{.kind = ROUTE_HTTP, .method = "POST", .path = "/a"},
+	{.kind = ROUTE_HTTP, .method = "POST", .path = "/b"},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/c"},
+	{.kind = ROUTE_HTTP, .method = "HEAD", .path = "/c"},
+	{.kind = ROUTE_GRPC, .method = "POST", .path = "/t.S/Do"},
 };
 
 static struct router *router_of_routes(void)
 {
-	struct router *router = router_create((struct hash_secret){ { 3 } });
+	struct router *router = router_create((struct hash_secret){{3}});
 
 	assert_non_null(router);
 	for (size_t i = 0; i < ARRAY_LEN(routes); i++)
@@ -36,20 +36,20 @@ static void router_finds_exact_path_and_method(void **state)
 		enum err err;
 		const char *allow;
 	} rows[] = {
-		{ "GET", "/a", 0, ERR_NONE, NULL },
-		{ "POST", "/a", 1, ERR_NONE, NULL },
-		{ "HEAD", "/a", 0, ERR_NONE, NULL },
-		{ "HEAD", "/c", 4, ERR_NONE, NULL },
-		{ "POST", "/t.S/Do", 5, ERR_NONE, NULL },
-		{ "PUT", "/a", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD, POST" },
-		{ "HEAD", "/b", -1, ERR_METHOD_NOT_ALLOWED, "POST" },
-		{ "POST", "/c", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD" },
-		{ "get", "/a", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD, POST" },
-		{ "GET", "/", -1, ERR_NOT_FOUND, NULL },
-		{ "GET", "", -1, ERR_NOT_FOUND, NULL },
-		{ "GET", "/a/", -1, ERR_NOT_FOUND, NULL },
-		{ "GET", "/A", -1, ERR_NOT_FOUND, NULL },
-		{ "GET", "/aa", -1, ERR_NOT_FOUND, NULL },
+		{"GET", "/a", 0, ERR_NONE, NULL},
+		{"POST", "/a", 1, ERR_NONE, NULL},
+		{"HEAD", "/a", 0, ERR_NONE, NULL},
+		{"HEAD", "/c", 4, ERR_NONE, NULL},
+		{"POST", "/t.S/Do", 5, ERR_NONE, NULL},
+		{"PUT", "/a", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD, POST"},
+		{"HEAD", "/b", -1, ERR_METHOD_NOT_ALLOWED, "POST"},
+		{"POST", "/c", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD"},
+		{"get", "/a", -1, ERR_METHOD_NOT_ALLOWED, "GET, HEAD, POST"},
+		{"GET", "/", -1, ERR_NOT_FOUND, NULL},
+		{"GET", "", -1, ERR_NOT_FOUND, NULL},
+		{"GET", "/a/", -1, ERR_NOT_FOUND, NULL},
+		{"GET", "/A", -1, ERR_NOT_FOUND, NULL},
+		{"GET", "/aa", -1, ERR_NOT_FOUND, NULL},
 	};
 	struct router *router = router_of_routes();
 
@@ -79,16 +79,17 @@ static void router_refuses_a_second_route_of_one_name(void **state)
 
 static void router_cuts_allow_at_whole_names(void **state)
 {
-	static const char *const methods[] = { "GET",	"POST",	  "PUT",     "PATCH",	"DELETE",
-					       "TRACE", "OPTIONS", "CONNECT", "PROPFIND", "MKCALENDAR" };
+	static const char *const methods[] = {"GET",	  "POST",      "PUT",	  "PATCH",
+					      "DELETE",	  "TRACE",     "OPTIONS", "CONNECT",
+					      "PROPFIND", "MKCALENDAR"};
 	struct route many[ARRAY_LEN(methods)];
-	struct router *router = router_create((struct hash_secret){ { 3 } });
+	struct router *router = router_create((struct hash_secret){{3}});
 	char allow[ROUTER_ALLOW_MAX];
 	enum err err = ERR_NONE;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
-		many[i] = (struct route){ .method = methods[i], .path = "/x" };
+		many[i] = (struct route){.method = methods[i], .path = "/x"};
 		assert_int_equal(router_add(router, &many[i]), 0);
 	}
 	assert_null(router_find(router, SPAN("LOCK"), SPAN("/x"), &err, allow));
@@ -111,7 +112,7 @@ static void note_visit(const struct route *route, void *context)
 static void router_visits_in_the_order_added(void **state)
 {
 	struct router *router = router_of_routes();
-	struct visits visits = { .count = 0 };
+	struct visits visits = {.count = 0};
 
 	(void)state;
 	router_each(router, note_visit, &visits);
@@ -125,19 +126,20 @@ static void router_holds_a_thousand_paths(void **state)
 {
 	static struct route many[1000];
 	static char paths[1000][16];
-	struct router *router = router_create((struct hash_secret){ { 3 } });
+	struct router *router = router_create((struct hash_secret){{3}});
 	char allow[ROUTER_ALLOW_MAX];
 	enum err err;
 
 	(void)state;
 	for (size_t i = 0; i < 1000; i++) {
 		snprintf(paths[i], sizeof(paths[i]), "/p/%zu", i);
-		many[i] = (struct route){ .method = "GET", .path = paths[i] };
+		many[i] = (struct route){.method = "GET", .path = paths[i]};
 		assert_int_equal(router_add(router, &many[i]), 0);
 	}
 	for (size_t i = 0; i < 1000; i++)
-		assert_ptr_equal(router_find(router, SPAN("GET"), span_from_cstr(paths[i]), &err, allow),
-				 &many[i]);
+		assert_ptr_equal(
+			router_find(router, SPAN("GET"), span_from_cstr(paths[i]), &err, allow),
+			&many[i]);
 	router_destroy(router);
 	router_destroy(NULL);
 }

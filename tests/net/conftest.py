@@ -1,0 +1,63 @@
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+import harness
+
+
+@pytest.fixture
+def folder():
+    """A short path: unix socket names are bounded."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="rw-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def redis_server(folder):
+    server = harness.Redis(folder)
+    yield server
+    server.stop()
+
+
+ECHO_CONFIG = """
+upstreams:
+  echo:
+    addresses: ["{address}"]
+    deadline: 2s
+commands:
+  - {{ message_type: "test.*", upstream: echo }}
+  - {{ message_type: "echo.*", upstream: echo }}
+"""
+
+
+@pytest.fixture
+def echo():
+    """The command handler of bench/, on a free port."""
+    process = harness.Process([harness.ECHO, "--listen", "127.0.0.1:0"])
+    line = process.out.wait(lambda text: text.startswith("listening "))
+    process.address = line.split()[1]
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.fixture
+def gateway(folder, redis_server, echo):
+    """With an echo upstream, admin listener and 2 workers; its end must be clean."""
+    process = harness.Gateway(folder, redis_server, config=ECHO_CONFIG.format(address=echo.address))
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def channel(gateway):
+    channel = harness.Channel(gateway.grpc)
+    yield channel
+    channel.close()
+
+
+@pytest.fixture
+def device(gateway):
+    return harness.Device(gateway)

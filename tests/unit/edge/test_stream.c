@@ -1,0 +1,245 @@
+/* gRPC streams: pulled, held back, cut. */
+#include "unit/edge/h2_client.h"
+
+#define GRPC (SERVER_HTTP2 | SERVER_GRPC)
+
+static void stream_sends_as_it_is_pulled(void **state)
+{
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	pair.rig.stream_left = 1000;
+	call_unary(&pair.client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&pair.client, call.body.len == 1000 * 1024);
+	assert_false(call.closed);
+	pair.rig.stream_left = 3;
+	pair.rig.stream_ends = true;
+	rpc_resume(pair.rig.stream);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.body.len, 1003 * 1024);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
+static void stream_that_ends_in_its_first_pull_is_trailers_only(void **state)
+{
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	pair.rig.stream_ends = true;
+	call_unary(&pair.client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_true(call.trailers_only);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
+static void stream_is_not_pulled_without_window(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 65535);
+	client.reads = false;
+	rig.stream_left = 1u << 30;
+	call_unary(&client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, call.body.len == 65535);
+
+	unsigned pulls = rig.pulls;
+	uint64_t left = rig.stream_left;
+
+	for (unsigned i = 0; i < 20; i++) {
+		rpc_resume(rig.stream);
+		h2_client_pump(&client);
+	}
+	assert_true(rig.pulls - pulls <= 1);
+	assert_true(left - rig.stream_left <= 64);
+	assert_true(rig.stream->sent_bytes < 65535 + 2 * 65536 + 1024);
+	h2_client_close(&client);
+	RIG_UNTIL(&rig, rig.cancelled == 1);
+	call_finish(&call);
+	rig_close(&rig);
+}
+
+static void stream_is_not_pulled_while_the_peer_does_not_read(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+	int small = 8192;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 1u << 30);
+	assert_int_equal(setsockopt(client.client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)),
+			 0);
+	call_unary(&client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, rig.stream);
+	rig.stream_left = 1u << 30;
+	rpc_resume(rig.stream);
+	rig_turns(&rig, 50);
+
+	uint64_t sent = rig.stream->sent_bytes;
+
+	/* what the kernel took, the send queue's room and one stream's queue */
+	assert_true(sent < 8u << 20);
+	for (unsigned i = 0; i < 50; i++) {
+		rpc_resume(rig.stream);
+		rig_turn(&rig);
+	}
+	assert_int_equal(rig.stream->sent_bytes, sent);
+	for (unsigned i = 0; i < RIG_TURNS_MAX && rig.stream->sent_bytes < sent * 2; i++)
+		h2_client_pump(&client);
+	assert_true(rig.stream->sent_bytes >= sent * 2);
+	rig.stream_left = 0;
+	h2_client_close(&client);
+	call_finish(&call);
+	rig_close(&rig);
+}
+
+/* Whether the bytes are whole messages of this size. */
+static void check_messages(struct span bytes, size_t each)
+{
+	assert_int_equal(bytes.len % each, 0);
+	for (size_t at = 0; at < bytes.len; at += each)
+		assert_int_equal(bytes.data[at + 3] << 8 | bytes.data[at + 4], each - 5);
+}
+
+static void stream_cut_drops_what_has_not_begun_and_keeps_a_message_whole(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 10000);
+	client.reads = false;
+	rig.stream_bytes = 3000;
+	rig.stream_left = 1000;
+	call_unary(&client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, call.body.len == 10000);
+	rpc_cut(rig.stream, ERR_STREAM_OVERFLOWED);
+	rig.stream = NULL;
+	h2_client_pumps(&client, 10);
+	assert_false(call.closed);
+	h2_consume(&call.stream, 10000);
+	call_wait(&client, &call);
+	assert_int_equal(call.body.len, 12000);
+	check_messages(buf_span(&call.body), 3000);
+	assert_int_equal(call.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+	assert_string_equal(call.message, "push stream overflowed");
+	assert_int_equal(rig.cancelled, 0);
+	call_finish(&call);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
+static void stream_cut_between_messages_ends_without_window(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 9000);
+	client.reads = false;
+	rig.stream_bytes = 3000;
+	rig.stream_left = 1000;
+	call_unary(&client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, call.body.len == 9000);
+	rpc_cut(rig.stream, ERR_STREAM_OVERFLOWED);
+	call_wait(&client, &call);
+	assert_int_equal(call.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+	assert_int_equal(call.body.len, 9000);
+	call_finish(&call);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
+static void stream_cut_is_reset_after_30_s_without_window(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 10000);
+	client.reads = false;
+	rig.stream_bytes = 16389;
+	rig.stream_left = 1000;
+	call_unary(&client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, call.body.len == 10000);
+	rpc_cut(rig.stream, ERR_STREAM_OVERFLOWED);
+	rig_advance(&rig, 29900);
+	/* a little window, then none: the time begins anew */
+	h2_consume(&call.stream, 6000);
+	PUMP_UNTIL(&client, call.body.len == 16000);
+	rig_advance(&rig, 200);
+	h2_client_pumps(&client, 10);
+	rig_advance(&rig, 29700);
+	h2_client_pumps(&client, 10);
+	assert_false(call.closed);
+	rig_advance(&rig, 300);
+	call_wait(&client, &call);
+	assert_int_equal(call.closed_code, H2_CANCEL);
+	assert_int_equal(call.grpc_status, -1);
+	assert_true(rig_has_metric(&rig, "gateway_glitches_total{kind=\"stream_stalled\"} 1"));
+	call_finish(&call);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
+static void stream_refuses_more_than_its_queue_holds(void **state)
+{
+	struct pair pair;
+	struct test_call call;
+	bool more = true;
+	unsigned sent = 0;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Hold", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+	while (more && sent < 1000) {
+		more = message_send(pair.rig.held[0], SPAN("x"));
+		sent++;
+	}
+	assert_int_equal(sent, 64);
+	/* a service that goes on all the same loses its call, not the process its memory */
+	for (unsigned i = 0; i < 2000; i++)
+		assert_false(message_send(pair.rig.held[0], SPAN("x")));
+	assert_int_equal(pair.rig.cancelled, 0);
+	call_wait(&pair.client, &call);
+	assert_int_equal(pair.rig.cancelled, 1);
+	assert_int_equal(call.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(stream_sends_as_it_is_pulled),
+		cmocka_unit_test(stream_that_ends_in_its_first_pull_is_trailers_only),
+		cmocka_unit_test(stream_is_not_pulled_without_window),
+		cmocka_unit_test(stream_is_not_pulled_while_the_peer_does_not_read),
+		cmocka_unit_test(stream_cut_drops_what_has_not_begun_and_keeps_a_message_whole),
+		cmocka_unit_test(stream_cut_between_messages_ends_without_window),
+		cmocka_unit_test(stream_cut_is_reset_after_30_s_without_window),
+		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
+	};
+
+	return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
+}
