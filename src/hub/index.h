@@ -80,8 +80,9 @@ void index_each_session(struct index *index, index_session_fn *visit, void *cont
 struct subscription *index_heaviest(struct index *index);
 
 /*
- * Visits open streams, the heaviest first to a factor of two, until they hold at least `bytes`.
- * The visit ends the feed; it removes nothing. Returns the bytes that they hold.
+ * Visits the heaviest open streams, in no order, until they hold at least `bytes`: none that is
+ * spared holds twice as much as one that is visited. The visit ends the feed; it removes nothing.
+ * Returns the bytes that the visited hold.
  */
 uint64_t index_shed(struct index *index, uint64_t bytes, index_visit_fn *visit, void *context);
 

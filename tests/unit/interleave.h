@@ -40,7 +40,7 @@
 #ifdef INTERLEAVE_TSAN
 #define INTERLEAVE_WHY_NOT "ThreadSanitizer does not follow ucontext switches"
 #else
-#define INTERLEAVE_WHY_NOT NULL /* the tests can run */
+#define INTERLEAVE_WHY_NOT "" /* the tests can run */
 #endif
 
 #ifdef INTERLEAVE_ASAN

@@ -286,7 +286,7 @@ struct play {
 
 static void run_plays(struct play *plays, size_t count)
 {
-	if (INTERLEAVE_WHY_NOT) {
+	if (INTERLEAVE_WHY_NOT[0]) {
 		printf("skip: %s\n", INTERLEAVE_WHY_NOT);
 		skip();
 	}
