@@ -109,6 +109,8 @@ static void http1_clear_request(struct http1 *http1)
 static void http1_finish(struct http1 *http1)
 {
 	http1->state = HTTP1_OVER;
+	if (http1->peer_finished)
+		connection_set_outcome(http1->connection, OUTCOME_PEER);
 	buf_finish(&http1->ahead);
 	conn_finish_sending(&http1->connection->conn);
 }

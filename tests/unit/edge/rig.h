@@ -386,6 +386,7 @@ struct client {
 static inline void client_open(struct client *client, struct rig *rig)
 {
 	uint64_t before = metric_of_accepted(rig);
+	int on = 1;
 
 	*client = (struct client){.rig = rig};
 	buf_init(&client->in, 64u << 20);
@@ -393,6 +394,7 @@ static inline void client_open(struct client *client, struct rig *rig)
 	assert_int_equal(
 		connect(client->fd, (struct sockaddr *)&rig->address, sizeof(rig->address)), 0);
 	assert_int_equal(fcntl(client->fd, F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
 	RIG_UNTIL(rig, metric_of_accepted(rig) > before);
 }
 
