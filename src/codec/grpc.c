@@ -6,15 +6,16 @@
 #include <stdio.h>
 #include <zlib.h>
 
-#define GZIP_WINDOW_BITS (15 + 16) /* largest window, gzip wrapper only: zlib.h, inflateInit2 */
-#define INFLATE_STEP_BYTES 4096    /* first guess of a message's size; doubled from there */
-#define KEEP_BYTES 4096            /* memory kept between two messages; a larger one is given back */
-#define TIMEOUT_DIGITS_MAX 8       /* PROTOCOL-HTTP2.md: TimeoutValue */
-#define TIMEOUT_VALUE_MAX 99999999u
+#define GZIP_WINDOW_BITS   (15 + 16) /* largest window, gzip wrapper only: zlib.h, inflateInit2 */
+#define INFLATE_STEP_BYTES 4096	     /* first guess of a message's size; doubled from there */
+#define KEEP_BYTES	   4096 /* memory kept between two messages; a larger one is given back */
+#define TIMEOUT_DIGITS_MAX 8	/* PROTOCOL-HTTP2.md: TimeoutValue */
+#define TIMEOUT_VALUE_MAX  99999999u
 
-void grpc_deframer_init(struct grpc_deframer *deframer, enum grpc_encoding encoding, uint32_t message_max)
+void grpc_deframer_init(struct grpc_deframer *deframer, enum grpc_encoding encoding,
+			uint32_t message_max)
 {
-	*deframer = (struct grpc_deframer){ .encoding = encoding, .message_max = message_max };
+	*deframer = (struct grpc_deframer){.encoding = encoding, .message_max = message_max};
 	buf_init(&deframer->message, message_max);
 }
 
@@ -76,13 +77,15 @@ static int inflate_all(z_stream *zlib, struct buf *out, uint32_t message_max)
 /* Replaces deframer->message by `compressed`, inflated; `compressed` may lie in it. */
 static int inflate_message(struct grpc_deframer *deframer, struct span compressed)
 {
-	z_stream zlib = { .next_in = (z_const Bytef *)compressed.data, .avail_in = (uInt)compressed.len };
+	z_stream zlib = {.next_in = (z_const Bytef *)compressed.data,
+			 .avail_in = (uInt)compressed.len};
 	struct buf out;
 	int result = inflateInit2(&zlib, GZIP_WINDOW_BITS);
 
 	if (result != Z_OK)
 		return -ENOMEM;
-	/* one byte more than allowed, so that a message of just the limit still ends by its trailer */
+	/* one byte more than allowed, so that a message of just the limit still ends by its trailer
+	 */
 	buf_init(&out, (size_t)deframer->message_max + 1);
 
 	int error = inflate_all(&zlib, &out, deframer->message_max);
@@ -113,7 +116,8 @@ static int close_message(struct grpc_deframer *deframer, struct span raw, struct
 	return 0;
 }
 
-ptrdiff_t grpc_deframer_take(struct grpc_deframer *deframer, struct span bytes, struct span *message)
+ptrdiff_t grpc_deframer_take(struct grpc_deframer *deframer, struct span bytes,
+			     struct span *message)
 {
 	size_t taken = 0;
 	int error;
@@ -187,8 +191,7 @@ size_t grpc_format_timeout(uint64_t us, char text[16])
 		uint64_t us;
 		char unit;
 	} units[] = {
-		{ 1, 'u' },	   { 1000, 'm' },	{ 1000000, 'S' },
-		{ 60000000, 'M' }, { 3600000000, 'H' },
+		{1, 'u'}, {1000, 'm'}, {1000000, 'S'}, {60000000, 'M'}, {3600000000, 'H'},
 	};
 
 	/* the value must be positive: PROTOCOL-HTTP2.md, TimeoutValue */
@@ -214,7 +217,7 @@ int grpc_encode_message(struct buf *out, struct span text)
 		if (byte >= 0x20 && byte <= 0x7e && byte != '%') {
 			error = buf_append_byte(out, byte);
 		} else {
-			uint8_t escape[3] = { '%', (uint8_t)hex[byte >> 4], (uint8_t)hex[byte & 15] };
+			uint8_t escape[3] = {'%', (uint8_t)hex[byte >> 4], (uint8_t)hex[byte & 15]};
 
 			error = buf_append(out, span_make(escape, sizeof(escape)));
 		}

@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 
-#define MAX_SETTINGS 32          /* entries of one SETTINGS frame; nghttp2's default */
-#define MAX_OUTBOUND_ACK 256     /* PING and SETTINGS answers that a peer may leave unread */
-#define MAX_CONTINUATIONS 8      /* frames of one header block; with 16 KiB each beyond any header limit of ours */
-#define RESETS_BURST 1000        /* RST_STREAM from a client: CVE-2023-44487; nghttp2's defaults */
+#define MAX_SETTINGS	 32  /* entries of one SETTINGS frame; nghttp2's default */
+#define MAX_OUTBOUND_ACK 256 /* PING and SETTINGS answers that a peer may leave unread */
+#define MAX_CONTINUATIONS                                                                          \
+	8 /* frames of one header block; with 16 KiB each beyond any header limit of ours */
+#define RESETS_BURST 1000 /* RST_STREAM from a client: CVE-2023-44487; nghttp2's defaults */
 #define RESETS_PER_S 33
-#define FIELD_OVERHEAD_BYTES 32  /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
+#define FIELD_OVERHEAD_BYTES                                                                       \
+	32 /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
 #define STREAM_ID_MAX INT32_MAX
 
 int h2_code_from_framing(int result)
@@ -53,7 +55,8 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 		nghttp2_session_set_stream_user_data(framing, id, stream);
 		return 0;
 	}
-	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that HPACK stays in step */
+	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that
+	 * HPACK stays in step */
 	if (nghttp2_submit_rst_stream(framing, NGHTTP2_FLAG_NONE, id, H2_REFUSED_STREAM) != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -91,10 +94,11 @@ static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-/* nghttp2 would drop the field and go on; a malformed message is an error of its stream (RFC 9113 §8.1.1). */
-static int on_invalid_header(nghttp2_session *framing, const nghttp2_frame *frame, const uint8_t *name,
-			     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
-			     void *user_data)
+/* nghttp2 would drop the field and go on; a malformed message is an error of its stream (RFC 9113
+ * §8.1.1). */
+static int on_invalid_header(nghttp2_session *framing, const nghttp2_frame *frame,
+			     const uint8_t *name, size_t name_len, const uint8_t *value,
+			     size_t value_len, uint8_t flags, void *user_data)
 {
 	(void)framing, (void)frame, (void)name, (void)name_len;
 	(void)value, (void)value_len, (void)flags, (void)user_data;
@@ -104,7 +108,8 @@ static int on_invalid_header(nghttp2_session *framing, const nghttp2_frame *fram
 static enum h2_headers_kind headers_kind(struct h2_stream *stream, const nghttp2_frame *frame)
 {
 	if (stream->session->options.role == H2_SERVER)
-		return frame->headers.cat == NGHTTP2_HCAT_REQUEST ? H2_HEADERS_REQUEST : H2_HEADERS_TRAILERS;
+		return frame->headers.cat == NGHTTP2_HCAT_REQUEST ? H2_HEADERS_REQUEST
+								  : H2_HEADERS_TRAILERS;
 	if (stream->has_final_headers)
 		return H2_HEADERS_TRAILERS;
 	if (stream->status / 100 == 1)
@@ -168,27 +173,31 @@ static int on_frame_recv(nghttp2_session *framing, const nghttp2_frame *frame, v
 	case NGHTTP2_GOAWAY:
 		session->is_leaving = true;
 		if (handler->goaway)
-			handler->goaway(session, frame->goaway.last_stream_id, frame->goaway.error_code);
+			handler->goaway(session, frame->goaway.last_stream_id,
+					frame->goaway.error_code);
 		break;
 	}
 	return 0;
 }
 
-static int on_data_chunk(nghttp2_session *framing, uint8_t flags, int32_t stream_id, const uint8_t *data,
-			 size_t len, void *user_data)
+static int on_data_chunk(nghttp2_session *framing, uint8_t flags, int32_t stream_id,
+			 const uint8_t *data, size_t len, void *user_data)
 {
 	struct h2_session *session = user_data;
 	struct h2_stream *stream = live_stream_of(framing, stream_id);
 
 	(void)flags;
 	if (!stream)
-		return nghttp2_session_consume(framing, stream_id, len) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+		return nghttp2_session_consume(framing, stream_id, len)
+			       ? NGHTTP2_ERR_CALLBACK_FAILURE
+			       : 0;
 	stream->unconsumed_bytes += len;
 	session->handler->data(stream, span_make(data, len));
 	return 0;
 }
 
-static int on_stream_close(nghttp2_session *framing, int32_t stream_id, uint32_t code, void *user_data)
+static int on_stream_close(nghttp2_session *framing, int32_t stream_id, uint32_t code,
+			   void *user_data)
 {
 	struct h2_stream *stream = stream_of(framing, stream_id);
 
@@ -283,8 +292,10 @@ static int create_framing(struct h2_session *session)
 
 	if (callbacks && option)
 		result = session->options.role == H2_SERVER
-				 ? nghttp2_session_server_new2(&session->framing, callbacks, session, option)
-				 : nghttp2_session_client_new2(&session->framing, callbacks, session, option);
+				 ? nghttp2_session_server_new2(&session->framing, callbacks,
+							       session, option)
+				 : nghttp2_session_client_new2(&session->framing, callbacks,
+							       session, option);
 	if (callbacks)
 		nghttp2_session_callbacks_del(callbacks);
 	if (option)
@@ -299,16 +310,16 @@ static int submit_first_frames(struct h2_session *session)
 	size_t count = 0;
 
 	if (options->role == H2_CLIENT)
-		entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
+		entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
 	else
-		entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-							     options->max_concurrent_streams };
-	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
-						     options->stream_window_bytes };
-	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_FRAME_SIZE,
-						     options->max_frame_bytes };
-	entries[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
-						     options->max_header_list_bytes };
+		entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+							    options->max_concurrent_streams};
+	entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+						    options->stream_window_bytes};
+	entries[count++] =
+		(nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_FRAME_SIZE, options->max_frame_bytes};
+	entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
+						    options->max_header_list_bytes};
 
 	int result = nghttp2_submit_settings(session->framing, NGHTTP2_FLAG_NONE, entries, count);
 
@@ -322,7 +333,8 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 		      const struct h2_handler *handler, void *owner)
 {
 	/* RFC 9113 §6.5.2: what a peer would refuse is a fault of our configuration */
-	CHECK(options->stream_window_bytes <= INT32_MAX && options->connection_window_bytes <= INT32_MAX);
+	CHECK(options->stream_window_bytes <= INT32_MAX &&
+	      options->connection_window_bytes <= INT32_MAX);
 	CHECK(options->max_frame_bytes >= 16384 && options->max_frame_bytes <= 16777215);
 
 	struct h2_session *made = calloc(1, sizeof(*made));
@@ -352,7 +364,8 @@ void h2_session_destroy(struct h2_session *session)
 	CHECK(!session->is_busy);
 	session->is_leaving = true; /* so that a `closed` cannot open another one */
 	while (!list_is_empty(&session->streams)) {
-		struct h2_stream *stream = CONTAINER_OF(session->streams.next, struct h2_stream, link);
+		struct h2_stream *stream =
+			CONTAINER_OF(session->streams.next, struct h2_stream, link);
 
 		nghttp2_session_set_stream_user_data(session->framing, stream->id, NULL);
 		h2_stream_close(stream, H2_CANCEL);
@@ -369,15 +382,16 @@ void *h2_session_owner(const struct h2_session *session)
 /* ---- bytes in and out ---- */
 
 /*
- * Whether nghttp2 has queued a GOAWAY that ends the session; it does not tell so before that is sent. It answers a
- * GOAWAY of ours whose last id is one of our own streams with an error if it would take one at all, and with success
- * (doing nothing) if it is ending.
+ * Whether nghttp2 has queued a GOAWAY that ends the session; it does not tell so before that is
+ * sent. It answers a GOAWAY of ours whose last id is one of our own streams with an error if it
+ * would take one at all, and with success (doing nothing) if it is ending.
  */
 static bool is_terminating(struct h2_session *session)
 {
 	int32_t own_id = session->options.role == H2_SERVER ? 2 : 1;
 
-	return nghttp2_submit_goaway(session->framing, NGHTTP2_FLAG_NONE, own_id, NGHTTP2_NO_ERROR, NULL, 0) == 0;
+	return nghttp2_submit_goaway(session->framing, NGHTTP2_FLAG_NONE, own_id, NGHTTP2_NO_ERROR,
+				     NULL, 0) == 0;
 }
 
 /* nghttp2 gave up without queueing a GOAWAY itself. */
@@ -428,7 +442,8 @@ static int produce_one(struct h2_session *session)
 		return len == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
 	if (len == 0)
 		return session->is_paused;
-	session->sink_error = session->sink->bytes(session->sink->context, span_make(data, (size_t)len));
+	session->sink_error =
+		session->sink->bytes(session->sink->context, span_make(data, (size_t)len));
 	return session->sink_error ? session->sink_error : 1;
 }
 
@@ -442,7 +457,9 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink)
 	session->is_busy = true;
 	session->sink = sink;
 	do {
-		result = sink->has_room(sink->context) && !session->fatal_goaway_sent ? produce_one(session) : 0;
+		result = sink->has_room(sink->context) && !session->fatal_goaway_sent
+				 ? produce_one(session)
+				 : 0;
 	} while (result > 0);
 	session->sink = NULL;
 	session->is_busy = false;
@@ -467,12 +484,12 @@ bool h2_is_finished(const struct h2_session *session)
 
 uint32_t h2_request_room(const struct h2_session *session)
 {
-	uint32_t limit = nghttp2_session_get_remote_settings(session->framing,
-							     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	uint32_t limit = nghttp2_session_get_remote_settings(
+		session->framing, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	uint32_t next_id = nghttp2_session_get_next_stream_id(session->framing);
 
-	if (session->is_leaving || session->is_broken || session->fatal_goaway || next_id > STREAM_ID_MAX ||
-	    !nghttp2_session_check_request_allowed(session->framing))
+	if (session->is_leaving || session->is_broken || session->fatal_goaway ||
+	    next_id > STREAM_ID_MAX || !nghttp2_session_check_request_allowed(session->framing))
 		return 0;
 
 	uint32_t ids_left = (STREAM_ID_MAX - next_id) / 2 + 1;

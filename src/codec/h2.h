@@ -1,10 +1,13 @@
 /*
  * h2: HTTP/2 framing by nghttp2, server or client, without I/O. One thread at a time.
  *
- *   bytes in ─► h2_receive ─► events on streams ─► owner ─► h2_respond, h2_stream_push … ─► h2_produce ─► sink
+ *   bytes in ─► h2_receive ─► events on streams ─► owner
+ *   owner ─► h2_respond, h2_stream_push … ─► h2_produce ─► sink
  *
- * Data out is pulled: nghttp2 decides which stream may send (windows, fairness) and the stream's `pull` is asked for
- * slices only then. Payload bytes are never copied: the sink gets a 9-byte frame header and then slices.
+ * Data out is pulled: nghttp2 decides which stream may send (windows, fairness) and the stream's
+ * `pull` is asked for slices only then. Payload bytes are never copied: the sink gets a 9-byte
+ * frame header and then slices.
+ *
  * Source: RFC 9113, RFC 7541.
  */
 #ifndef CODEC_H2_H
@@ -40,30 +43,30 @@ enum h2_headers_kind {
 	H2_HEADERS_TRAILERS,
 };
 
-#define H2_QUEUE_SLICES 4 /* inline; more go to a grown array, up to H2_QUEUE_SLICES_MAX */
+#define H2_QUEUE_SLICES	    4 /* inline; more go to a grown array, up to H2_QUEUE_SLICES_MAX */
 #define H2_QUEUE_SLICES_MAX 1024
 
 /* Embedded in the owner's call. Zeroed by the owner before use; read only for the owner. */
 struct h2_stream {
 	struct h2_session *session; /* NULL: not open */
-	struct list link;           /* in the session's streams */
+	struct list link;	    /* in the session's streams */
 	int32_t id;
-	bool deferred;            /* nothing to send: waits for h2_stream_resume */
-	bool finish;              /* trailers or END_STREAM once the queue is empty */
-	bool responded;           /* server: headers are on their way */
-	bool local_closed;        /* our END_STREAM is on its way, nothing may follow */
-	bool local_ended;         /* our END_STREAM has been handed to the sink */
-	bool remote_ended;        /* the peer's END_STREAM has come */
-	bool is_reset;            /* RST_STREAM is on its way: no more events but `closed` */
-	bool reset_when_ended;    /* h2_stream_reset(NO_ERROR) waits for our END_STREAM */
-	bool has_final_headers;   /* client: a response other than 1xx has come */
-	bool front_partial;       /* a part of the first queued slice has been handed out */
-	uint32_t reset_code;      /* with is_reset */
-	uint16_t status;          /* client: of the header block being read */
-	uint32_t header_bytes;    /* of the header block being read; name + value + 32 each */
-	size_t unconsumed_bytes;  /* received, not yet given to h2_consume */
+	bool deferred;		 /* nothing to send: waits for h2_stream_resume */
+	bool finish;		 /* trailers or END_STREAM once the queue is empty */
+	bool responded;		 /* server: headers are on their way */
+	bool local_closed;	 /* our END_STREAM is on its way, nothing may follow */
+	bool local_ended;	 /* our END_STREAM has been handed to the sink */
+	bool remote_ended;	 /* the peer's END_STREAM has come */
+	bool is_reset;		 /* RST_STREAM is on its way: no more events but `closed` */
+	bool reset_when_ended;	 /* h2_stream_reset(NO_ERROR) waits for our END_STREAM */
+	bool has_final_headers;	 /* client: a response other than 1xx has come */
+	bool front_partial;	 /* a part of the first queued slice has been handed out */
+	uint32_t reset_code;	 /* with is_reset */
+	uint16_t status;	 /* client: of the header block being read */
+	uint32_t header_bytes;	 /* of the header block being read; name + value + 32 each */
+	size_t unconsumed_bytes; /* received, not yet given to h2_consume */
 	uint32_t queue_first, queue_count, queue_cap; /* ring; queue_cap 0: the inline one */
-	size_t queue_bytes;       /* in the queue, not yet handed to the sink */
+	size_t queue_bytes;			      /* in the queue, not yet handed to the sink */
 	struct payload_slice inline_queue[H2_QUEUE_SLICES];
 	struct payload_slice *grown_queue;
 	struct h2_trailers *trailers;
@@ -71,47 +74,62 @@ struct h2_stream {
 
 struct h2_handler {
 	/*
-	 * Called from h2_receive and h2_produce. The handler may call everything of this header on the session and its
-	 * streams but h2_receive, h2_produce and h2_session_destroy. `closed` may free the stream, no other call may.
+	 * Called from h2_receive and h2_produce. The handler may call everything of this header on
+	 * the session and its streams but h2_receive, h2_produce and h2_session_destroy. `closed`
+	 * may free the stream, no other call may.
 	 */
 
-	/* A stream begins (server). Returns its stream, zeroed, or NULL: refused (REFUSED_STREAM). */
+	/* A stream begins (server). Returns its stream, zeroed, or NULL: REFUSED_STREAM. */
 	struct h2_stream *(*opened)(struct h2_session *session, int32_t stream_id);
-	/* One header field, pseudo-headers too, already checked by nghttp2. Lent. Returns 0, or an h2_error code that resets the stream. */
+	/*
+	 * One header field, pseudo-headers too, already checked by nghttp2. Lent.
+	 * Returns 0, or an h2_error code that resets the stream.
+	 */
 	int (*header)(struct h2_stream *stream, struct span name, struct span value);
 	void (*headers_done)(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream);
 	/* Lent bytes. The window is opened again only by h2_consume. */
 	void (*data)(struct h2_stream *stream, struct span bytes);
 	/* The peer's END_STREAM, after headers_done or data. */
 	void (*ended)(struct h2_stream *stream);
-	/* Space in windows and connection for this stream and its queue is empty: push slices, finish, or leave it (deferred). May be NULL. */
+	/*
+	 * Space in windows and connection for this stream and its queue is empty: push slices,
+	 * finish, or leave it (deferred). May be NULL.
+	 */
 	void (*pull)(struct h2_stream *stream);
 	/*
-	 * Last call for the stream: ended (code H2_NO_ERROR) or reset (the code of h2_stream_reset, else the peer's).
-	 * Its queue has been given back.
-	 * A reset with NO_ERROR before our response (server) or the peer's (client) was whole is told as H2_CANCEL.
+	 * Last call for the stream: ended (code H2_NO_ERROR) or reset (the code of h2_stream_reset,
+	 * else the peer's). Its queue has been given back. A reset with NO_ERROR before our
+	 * response (server) or the peer's (client) was whole is told as H2_CANCEL.
 	 */
 	void (*closed)(struct h2_stream *stream, uint32_t code);
-	/* The peer goes away: streams above last_stream_id will not be answered (they get closed(REFUSED_STREAM)). May be NULL. */
+	/*
+	 * The peer goes away: streams above last_stream_id will not be answered (they get
+	 * closed(REFUSED_STREAM)). May be NULL.
+	 */
 	void (*goaway)(struct h2_session *session, int32_t last_stream_id, uint32_t code);
 	void (*ping_acked)(struct h2_session *session, const uint8_t opaque[8]);
 	/* Any PING without ACK from the peer (already answered). May be NULL. */
 	void (*pinged)(struct h2_session *session);
-	/* The peer's SETTINGS apply from now on; the first time, the connection stands. May be NULL. */
+	/* The peer's SETTINGS apply; the first time, the connection stands. May be NULL. */
 	void (*settings)(struct h2_session *session);
 };
 
 struct h2_options {
 	enum h2_role role;
 	uint32_t max_concurrent_streams;  /* offered to the peer */
-	uint32_t stream_window_bytes;     /* offered per stream */
+	uint32_t stream_window_bytes;	  /* offered per stream */
 	uint32_t connection_window_bytes; /* offered for the connection */
-	uint32_t max_header_list_bytes;   /* enforced while decoding; over it: stream reset, compression state kept */
-	uint32_t max_frame_bytes;         /* 16384 */
-	struct metric_counter *copied_bytes; /* counts payload bytes that had to be copied; stays 0 */
+	/* enforced while decoding; over it: stream reset, compression state kept */
+	uint32_t max_header_list_bytes;
+	uint32_t max_frame_bytes; /* 16384 */
+	/* counts payload bytes that had to be copied; stays 0 */
+	struct metric_counter *copied_bytes;
 };
 
-/* Returns 0 or -ENOMEM. The first bytes out (preface, SETTINGS) are queued. Lifetime: `handler` as the session's. */
+/*
+ * Returns 0 or -ENOMEM. The first bytes out (preface, SETTINGS) are queued.
+ * Lifetime: `handler` as the session's.
+ */
 int h2_session_create(struct h2_session **session, const struct h2_options *options,
 		      const struct h2_handler *handler, void *owner);
 
@@ -121,57 +139,76 @@ void h2_session_destroy(struct h2_session *session);
 void *h2_session_owner(const struct h2_session *session);
 
 /*
- * Returns 0, or a negative code: the connection is broken (GOAWAY is queued: produce, then close). -EPROTO, -ENOMEM,
- * -EPIPE (broken before, or GOAWAY with an error sent). Not inside its own callbacks.
+ * Returns 0, or a negative code: the connection is broken (GOAWAY is queued: produce, then close).
+ * -EPROTO, -ENOMEM, -EPIPE (broken before, or GOAWAY with an error sent). Not inside its own
+ * callbacks.
  */
 int h2_receive(struct h2_session *session, struct span bytes);
 
 struct h2_sink {
-	/* 0 or a negative code, which ends h2_produce and breaks the session. Frame headers and control frames: copied. */
+	/*
+	 * Frame headers and control frames: copied.
+	 * Returns 0, or a negative code, which ends h2_produce and breaks the session.
+	 */
 	int (*bytes)(void *context, struct span bytes);
 	/* A borrowed slice: takes a reference of its own. */
 	int (*slice)(void *context, struct payload_slice slice);
-	bool (*has_room)(void *context); /* asked before each frame: one of max_frame_bytes + 9 may still come after true */
+	/* asked before each frame: one of 16384 + 9 bytes may still come after true */
+	bool (*has_room)(void *context);
 	void *context;
 };
 
-/* Hands frames to the sink while it has room and there are any. Returns 0, or the sink's negative code. */
+/*
+ * Hands frames to the sink while it has room and there are any.
+ * Returns 0, or the sink's negative code.
+ */
 int h2_produce(struct h2_session *session, const struct h2_sink *sink);
 
 /* Whether h2_produce would hand out anything (windows permitting). */
 bool h2_wants_produce(const struct h2_session *session);
 
 /*
- * Whether the session is over: GOAWAY sent or received and no stream left, or a GOAWAY with an error has been handed to
- * the sink. What remains is to send what the sink has, and to close.
+ * Whether the session is over: GOAWAY sent or received and no stream left, or a GOAWAY with an
+ * error has been handed to the sink. What remains is to send what the sink has, and to close.
  */
 bool h2_is_finished(const struct h2_session *session);
 
 /* ---- streams, server ---- */
 
-/* Response headers (":status" first), once. end_stream: nothing follows. Returns 0, -ENOMEM, or -EPIPE (stream is closed). */
-int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count, bool end_stream);
+/*
+ * Response headers (":status" first), once. end_stream: nothing follows.
+ * Returns 0, -ENOMEM, or -EPIPE (stream is closed).
+ */
+int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
+	       bool end_stream);
 
 /* ---- streams, client ---- */
 
-/* Opens a stream. Returns 0, -ENOMEM, -EAGAIN (peer's stream limit reached or ids used up, going away). */
-int h2_request(struct h2_session *session, struct h2_stream *stream, const struct h2_header *headers,
-	       size_t count, bool end_stream);
+/*
+ * Opens a stream.
+ * Returns 0, -ENOMEM, -EAGAIN (peer's stream limit reached or ids used up, going away).
+ */
+int h2_request(struct h2_session *session, struct h2_stream *stream,
+	       const struct h2_header *headers, size_t count, bool end_stream);
 
 /* Streams that may still be opened now. */
 uint32_t h2_request_room(const struct h2_session *session);
 
 /* ---- streams, both ---- */
 
-/* Queues data; takes a reference of its own. Returns 0, -ENOBUFS (H2_QUEUE_SLICES_MAX), -ENOMEM, -EPIPE. Resumes a deferred stream. */
+/*
+ * Queues data; takes a reference of its own. Resumes a deferred stream.
+ * Returns 0, -ENOBUFS (H2_QUEUE_SLICES_MAX), -ENOMEM, -EPIPE.
+ */
 int h2_stream_push(struct h2_stream *stream, struct payload_slice slice);
 
 /* There is something to pull again. */
 void h2_stream_resume(struct h2_stream *stream);
 
 /*
- * After the queue: trailers (count > 0) or END_STREAM, once. The headers are copied. Returns 0 or -ENOMEM, -EPIPE.
- * A server's trailers behind an empty queue need no window; END_STREAM alone, behind data already out, does.
+ * After the queue: trailers (count > 0) or END_STREAM, once. The headers are copied. Returns 0 or
+ * -ENOMEM, -EPIPE. A server's trailers behind an empty queue need no window; END_STREAM alone,
+ * behind data already out, does.
  */
 int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count);
 
@@ -179,19 +216,21 @@ int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers,
 size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes);
 
 /*
- * Bytes still queued of a slice that has been handed out in part: with one slice a message, what must be kept so that
- * no message is cut.
+ * Bytes still queued of a slice that has been handed out in part: with one slice a message, what
+ * must be kept so that no message is cut.
  */
 static inline size_t h2_stream_partial_bytes(const struct h2_stream *stream)
 {
-	const struct payload_slice *queue = stream->grown_queue ? stream->grown_queue : stream->inline_queue;
+	const struct payload_slice *queue =
+		stream->grown_queue ? stream->grown_queue : stream->inline_queue;
 
 	return stream->front_partial ? queue[stream->queue_first].len : 0;
 }
 
 /*
- * RST_STREAM; `closed` follows from h2_produce. The queue is given back, events stop. H2_NO_ERROR after
- * h2_stream_finish waits until our END_STREAM is out, and is not sent if the peer has ended too (RFC 9113 §8.1).
+ * RST_STREAM; `closed` follows from h2_produce. The queue is given back, events stop. H2_NO_ERROR
+ * after h2_stream_finish waits until our END_STREAM is out, and is not sent if the peer has ended
+ * too (RFC 9113 §8.1).
  */
 void h2_stream_reset(struct h2_stream *stream, uint32_t code);
 
@@ -202,12 +241,15 @@ void h2_consume(struct h2_stream *stream, size_t bytes);
 
 /* First step of a graceful end: GOAWAY with last id 2^31-1 (server). */
 void h2_shutdown_notice(struct h2_session *session);
-/* Final GOAWAY with the real last id; new streams are ignored from now on. With an error code the session ends with it. */
+/*
+ * Final GOAWAY with the real last id; new streams are ignored from now on.
+ * With an error code the session ends with it.
+ */
 void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);
 int h2_ping(struct h2_session *session, const uint8_t opaque[8]);
 uint32_t h2_open_stream_count(const struct h2_session *session);
 
-/* Whether the connection began with this; how many bytes are needed to tell at most. RFC 9113 §3.4. */
+/* What a client's connection begins with. RFC 9113 §3.4. */
 #define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 #endif

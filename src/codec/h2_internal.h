@@ -16,12 +16,12 @@ struct h2_session {
 	struct list streams;
 	uint32_t stream_count;
 	const struct h2_sink *sink; /* during h2_produce */
-	int sink_error;             /* what the sink said; sticks */
-	bool is_busy;               /* inside h2_receive or h2_produce */
-	bool is_broken;             /* a connection error, or the sink failed */
-	bool is_leaving;            /* GOAWAY sent or received: no new requests */
-	bool is_paused;             /* the sink's room ran out behind a DATA frame */
-	bool fatal_goaway;          /* GOAWAY with an error is queued or sent */
+	int sink_error;		    /* what the sink said; sticks */
+	bool is_busy;		    /* inside h2_receive or h2_produce */
+	bool is_broken;		    /* a connection error, or the sink failed */
+	bool is_leaving;	    /* GOAWAY sent or received: no new requests */
+	bool is_paused;		    /* the sink's room ran out behind a DATA frame */
+	bool fatal_goaway;	    /* GOAWAY with an error is queued or sent */
 	bool fatal_goaway_sent;
 };
 
@@ -36,13 +36,14 @@ int h2_code_from_framing(int result);
 /* The stream is the session's from now on. */
 void h2_stream_open(struct h2_stream *stream, struct h2_session *session, int32_t id);
 
-/* The stream leaves the session: memory given back, `closed` told. The stream may be gone afterwards. */
+/* The stream leaves the session: memory given back, `closed` told. The stream may be gone
+ * afterwards. */
 void h2_stream_close(struct h2_stream *stream, uint32_t code);
 
 /* nghttp2's nghttp2_data_source_read_callback and nghttp2_send_data_callback. */
 ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf, size_t length,
 		       uint32_t *data_flags, nghttp2_data_source *source, void *user_data);
-int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t *head, size_t length,
-		   nghttp2_data_source *source, void *user_data);
+int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t *head,
+		   size_t length, nghttp2_data_source *source, void *user_data);
 
 #endif

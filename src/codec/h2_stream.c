@@ -2,9 +2,11 @@
 
 #include <stdlib.h>
 
-#define FIELDS_INLINE 32       /* header fields converted without memory; our own responses have fewer */
-#define QUEUE_KEEP_SLICES 32   /* a grown queue up to this size stays when it runs empty */
-#define FRAME_HEAD_BYTES 9     /* RFC 9113 §4.1 */
+#define FIELDS_INLINE                                                                              \
+	32 /* header fields converted without memory; our own responses have fewer                 \
+	    */
+#define QUEUE_KEEP_SLICES 32 /* a grown queue up to this size stays when it runs empty */
+#define FRAME_HEAD_BYTES  9  /* RFC 9113 §4.1 */
 
 /* ---- the queue: a ring of slices, each holding a reference ---- */
 
@@ -15,7 +17,8 @@ static uint32_t queue_cap(const struct h2_stream *stream)
 
 static struct payload_slice *queue_at(struct h2_stream *stream, uint32_t index)
 {
-	struct payload_slice *queue = stream->grown_queue ? stream->grown_queue : stream->inline_queue;
+	struct payload_slice *queue =
+		stream->grown_queue ? stream->grown_queue : stream->inline_queue;
 
 	return &queue[(stream->queue_first + index) % queue_cap(stream)];
 }
@@ -67,7 +70,8 @@ static void queue_advance(struct h2_stream *stream, uint32_t bytes)
 		queue_shrink(stream);
 }
 
-/* Gives back slices from the end until `keep_bytes` are left; the one across the border is shortened. */
+/* Gives back slices from the end until `keep_bytes` are left; the one across the border is
+ * shortened. */
 static size_t queue_drop(struct h2_stream *stream, size_t keep_bytes)
 {
 	size_t before = stream->queue_bytes;
@@ -115,12 +119,13 @@ static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *head
 }
 
 /* Returns `inline_fields` or memory that fields_free gives back; NULL without memory. */
-static nghttp2_nv *fields_make(nghttp2_nv inline_fields[FIELDS_INLINE], const struct h2_header *headers,
-			       size_t count)
+static nghttp2_nv *fields_make(nghttp2_nv inline_fields[FIELDS_INLINE],
+			       const struct h2_header *headers, size_t count)
 {
 	CHECK(count > 0); /* at least the pseudo-headers */
 
-	nghttp2_nv *fields = count <= FIELDS_INLINE ? inline_fields : calloc(count, sizeof(*fields));
+	nghttp2_nv *fields =
+		count <= FIELDS_INLINE ? inline_fields : calloc(count, sizeof(*fields));
 
 	if (fields)
 		fields_from_headers(fields, headers, count);
@@ -148,7 +153,8 @@ static struct h2_trailers *trailers_make(const struct h2_header *headers, size_t
 	for (size_t i = 0; i < count; i++)
 		bytes += headers[i].name.len + headers[i].value.len;
 
-	struct h2_trailers *trailers = malloc(sizeof(*trailers) + count * sizeof(nghttp2_nv) + bytes);
+	struct h2_trailers *trailers =
+		malloc(sizeof(*trailers) + count * sizeof(nghttp2_nv) + bytes);
 
 	if (!trailers)
 		return NULL;
@@ -178,13 +184,16 @@ void h2_stream_open(struct h2_stream *stream, struct h2_session *session, int32_
 void h2_stream_close(struct h2_stream *stream, uint32_t code)
 {
 	struct h2_session *session = stream->session;
-	bool is_whole = session->options.role == H2_SERVER ? stream->local_closed : stream->remote_ended;
+	bool is_whole =
+		session->options.role == H2_SERVER ? stream->local_closed : stream->remote_ended;
 
-	/* the peer's end may have overtaken our reset: the owner hears what it asked for all the same */
+	/* the peer's end may have overtaken our reset: the owner hears what it asked for all the
+	 * same */
 	if (stream->is_reset)
 		code = stream->reset_code;
 	release_outgoing(stream);
-	/* what the owner has not dealt with would be missing from the connection's window for ever */
+	/* what the owner has not dealt with would be missing from the connection's window for ever
+	 */
 	if (stream->unconsumed_bytes > 0)
 		nghttp2_session_consume_connection(session->framing, stream->unconsumed_bytes);
 	stream->unconsumed_bytes = 0;
@@ -213,8 +222,9 @@ static int submit_trailers(struct h2_stream *stream)
 }
 
 /*
- * Trailers need no window, but nghttp2 asks for data only when there is one. A server's go out directly when nothing
- * is queued before them; a client's request headers may still wait, and trailers would overtake them.
+ * Trailers need no window, but nghttp2 asks for data only when there is one. A server's go out
+ * directly when nothing is queued before them; a client's request headers may still wait, and
+ * trailers would overtake them.
  */
 static int try_direct_trailers(struct h2_stream *stream)
 {
@@ -223,10 +233,11 @@ static int try_direct_trailers(struct h2_stream *stream)
 	return h2_code_from_framing(submit_trailers(stream));
 }
 
-int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count, bool end_stream)
+int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
+	       bool end_stream)
 {
 	nghttp2_nv inline_fields[FIELDS_INLINE];
-	nghttp2_data_provider provider = { .source.ptr = stream, .read_callback = h2_stream_read };
+	nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = h2_stream_read};
 
 	if (!stream->session || stream->is_reset)
 		return -EPIPE;
@@ -248,11 +259,11 @@ int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t
 	return try_direct_trailers(stream);
 }
 
-int h2_request(struct h2_session *session, struct h2_stream *stream, const struct h2_header *headers,
-	       size_t count, bool end_stream)
+int h2_request(struct h2_session *session, struct h2_stream *stream,
+	       const struct h2_header *headers, size_t count, bool end_stream)
 {
 	nghttp2_nv inline_fields[FIELDS_INLINE];
-	nghttp2_data_provider provider = { .source.ptr = stream, .read_callback = h2_stream_read };
+	nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = h2_stream_read};
 
 	CHECK(session->options.role == H2_CLIENT && !stream->session);
 	if (h2_request_room(session) == 0)
@@ -330,7 +341,8 @@ size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes)
 {
 	size_t dropped = queue_drop(stream, keep_bytes);
 
-	/* without memory for it the stream ends: its peer must not wait for trailers that will not come */
+	/* without memory for it the stream ends: its peer must not wait for trailers that will not
+	 * come */
 	if (stream->session && try_direct_trailers(stream) != 0)
 		h2_stream_reset(stream, H2_INTERNAL_ERROR);
 	return dropped;
@@ -340,7 +352,8 @@ void h2_stream_reset(struct h2_stream *stream, uint32_t code)
 {
 	if (!stream->session || stream->is_reset)
 		return;
-	if (code == H2_NO_ERROR && (stream->finish || stream->local_closed) && !stream->local_ended) {
+	if (code == H2_NO_ERROR && (stream->finish || stream->local_closed) &&
+	    !stream->local_ended) {
 		stream->reset_when_ended = true;
 		return;
 	}
@@ -348,9 +361,11 @@ void h2_stream_reset(struct h2_stream *stream, uint32_t code)
 	stream->reset_code = code;
 	release_outgoing(stream);
 
-	int result = nghttp2_submit_rst_stream(stream->session->framing, NGHTTP2_FLAG_NONE, stream->id, code);
+	int result = nghttp2_submit_rst_stream(stream->session->framing, NGHTTP2_FLAG_NONE,
+					       stream->id, code);
 
-	/* the stream could not be ended, so the connection is: nobody would ever hear of it otherwise */
+	/* the stream could not be ended, so the connection is: nobody would ever hear of it
+	 * otherwise */
 	if (result) {
 		stream->session->is_broken = true;
 		nghttp2_session_terminate_session(stream->session->framing, NGHTTP2_INTERNAL_ERROR);
@@ -401,8 +416,8 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 	return (ssize_t)bytes;
 }
 
-int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t *head, size_t length,
-		   nghttp2_data_source *source, void *user_data)
+int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t *head,
+		   size_t length, nghttp2_data_source *source, void *user_data)
 {
 	struct h2_stream *stream = source->ptr;
 	struct h2_session *session = user_data;

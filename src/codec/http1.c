@@ -2,14 +2,14 @@
 
 #include "base/check.h"
 
-#define VERSION_BYTES 8     /* "HTTP/1.1" */
-#define LENGTH_MAX INT64_MAX /* so that no sum of a length and a few bytes overflows */
+#define VERSION_BYTES 8		/* "HTTP/1.1" */
+#define LENGTH_MAX    INT64_MAX /* so that no sum of a length and a few bytes overflows */
 
 /* ---- the end of the head ---- */
 
 /*
- * Finds the empty line. Returns the head's bytes with it, 0 when it has not come, or -ERR_BAD_REQUEST for a line
- * that ends without CR: another parser may take that for the end.
+ * Finds the empty line. Returns the head's bytes with it, 0 when it has not come, or
+ * -ERR_BAD_REQUEST for a line that ends without CR: another parser may take that for the end.
  */
 static ptrdiff_t find_head_end(struct span bytes)
 {
@@ -44,7 +44,8 @@ static ptrdiff_t judge_part(struct span bytes, const struct http1_limits *limits
 	return i < bytes.len && (bytes.data[i] != ' ' || i == 0) ? -ERR_BAD_REQUEST : 0;
 }
 
-/* Cuts the head out of `bytes`, one empty line before it skipped (RFC 9112 §2.2). Returns as http1_parse_request. */
+/* Cuts the head out of `bytes`, one empty line before it skipped (RFC 9112 §2.2). Returns as
+ * http1_parse_request. */
 static ptrdiff_t cut_head(struct span bytes, const struct http1_limits *limits, struct span *text)
 {
 	size_t skipped = 0;
@@ -109,7 +110,8 @@ static bool is_hex_digit(uint8_t byte)
 	return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 
-/* RFC 3986 says less; these are left out by browsers as well, or read as another byte by somebody. */
+/* RFC 3986 says less; these are left out by browsers as well, or read as another byte by somebody.
+ */
 static bool is_path_byte(uint8_t byte)
 {
 	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>\\`{}", byte, 8);
@@ -120,7 +122,8 @@ static bool is_query_byte(uint8_t byte)
 	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>", byte, 4);
 }
 
-/* A name or an address without brackets; with ':' and the rest for what stands in brackets. RFC 3986 §3.2.2 */
+/* A name or an address without brackets; with ':' and the rest for what stands in brackets. RFC
+ * 3986 §3.2.2 */
 static bool is_host_byte(uint8_t byte)
 {
 	return is_digit(byte) || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
@@ -137,7 +140,8 @@ static bool has_whole_escapes(struct span text)
 	for (size_t i = 0; i < text.len; i++) {
 		if (text.data[i] != '%')
 			continue;
-		if (text.len - i < 3 || !is_hex_digit(text.data[i + 1]) || !is_hex_digit(text.data[i + 2]))
+		if (text.len - i < 3 || !is_hex_digit(text.data[i + 1]) ||
+		    !is_hex_digit(text.data[i + 2]))
 			return false;
 	}
 	return true;
@@ -152,7 +156,8 @@ static bool is_authority(struct span text, bool port_required)
 	if (text.len > 0 && text.data[0] == '[') {
 		ptrdiff_t end = span_find_byte(text, ']');
 
-		if (end < 3 || !all_bytes(span_make(text.data + 1, (size_t)end - 1), is_address_byte))
+		if (end < 3 ||
+		    !all_bytes(span_make(text.data + 1, (size_t)end - 1), is_address_byte))
 			return false;
 		port = span_from(text, (size_t)end + 1);
 		has_port = port.len > 0;
@@ -180,8 +185,8 @@ static bool is_authority(struct span text, bool port_required)
 /* Returns 0 and the minor version, or a negative enum err. */
 static int parse_version(struct span text, uint8_t *minor)
 {
-	if (text.len != VERSION_BYTES || !span_starts_with(text, SPAN("HTTP/")) || !is_digit(text.data[5]) ||
-	    text.data[6] != '.' || !is_digit(text.data[7]))
+	if (text.len != VERSION_BYTES || !span_starts_with(text, SPAN("HTTP/")) ||
+	    !is_digit(text.data[5]) || text.data[6] != '.' || !is_digit(text.data[7]))
 		return -ERR_BAD_REQUEST;
 	if (text.data[5] != '1')
 		return -ERR_HTTP_VERSION;
@@ -215,7 +220,8 @@ static int parse_absolute(struct span target, struct http1_head *head, struct sp
 	if (colon < 0 || !span_starts_with(span_from(target, (size_t)colon), SPAN("://")))
 		return -ERR_BAD_REQUEST;
 
-	struct span scheme = span_first(target, (size_t)colon), rest = span_from(target, (size_t)colon + 3);
+	struct span scheme = span_first(target, (size_t)colon),
+		    rest = span_from(target, (size_t)colon + 3);
 	size_t end = 0;
 
 	if (!span_equal_nocase(scheme, SPAN("http")) && !span_equal_nocase(scheme, SPAN("https")))
@@ -223,7 +229,8 @@ static int parse_absolute(struct span target, struct http1_head *head, struct sp
 	while (end < rest.len && rest.data[end] != '/' && rest.data[end] != '?')
 		end++;
 	*authority = span_first(rest, end);
-	return is_authority(*authority, false) ? parse_origin(span_from(rest, end), head) : -ERR_BAD_REQUEST;
+	return is_authority(*authority, false) ? parse_origin(span_from(rest, end), head)
+					       : -ERR_BAD_REQUEST;
 }
 
 static int parse_target(struct http1_head *head, struct span *authority)
@@ -240,7 +247,8 @@ static int parse_target(struct http1_head *head, struct span *authority)
 	}
 	if (target.len == 0)
 		return -ERR_BAD_REQUEST;
-	return target.data[0] == '/' ? parse_origin(target, head) : parse_absolute(target, head, authority);
+	return target.data[0] == '/' ? parse_origin(target, head)
+				     : parse_absolute(target, head, authority);
 }
 
 static int parse_request_line(struct span line, struct http1_head *head, struct span *authority)
@@ -296,13 +304,14 @@ static int parse_headers(struct span text, struct http1_head *head)
 		if (colon < 0)
 			return -ERR_BAD_REQUEST;
 
-		/* a folded line begins with a blank, a blank before the colon ends the name: neither is a token */
+		/* a folded line begins with a blank, a blank before the colon ends the name:
+		 * neither is a token */
 		struct span name = span_first(line, (size_t)colon);
 		struct span value = span_trim(span_from(line, (size_t)colon + 1));
 
 		if (!is_token(name) || !all_bytes(value, is_value_byte))
 			return -ERR_BAD_REQUEST;
-		head->headers[head->header_count++] = (struct http1_header){ name, value };
+		head->headers[head->header_count++] = (struct http1_header){name, value};
 	}
 }
 
@@ -365,7 +374,8 @@ static int read_framing(const struct http1_head *head, struct framing *framing)
 		else if (span_equal_nocase(name, SPAN("content-length")))
 			error = read_length(framing, value);
 		else if (span_equal_nocase(name, SPAN("transfer-encoding")))
-			error = read_once(&framing->has_transfer_coding, &framing->transfer_coding, value);
+			error = read_once(&framing->has_transfer_coding, &framing->transfer_coding,
+					  value);
 		else if (span_equal_nocase(name, SPAN("connection")))
 			read_connection(framing, value);
 		else if (span_equal_nocase(name, SPAN("expect")))
@@ -375,8 +385,8 @@ static int read_framing(const struct http1_head *head, struct framing *framing)
 }
 
 /*
- * Only "chunked" is understood. With other codings before it the length would be known, the content not: 501;
- * without it at the end the length is not known either: 400 (RFC 9112 §6.3).
+ * Only "chunked" is understood. With other codings before it the length would be known, the content
+ * not: 501; without it at the end the length is not known either: 400 (RFC 9112 §6.3).
  */
 static int judge_transfer_coding(struct span list)
 {
@@ -393,9 +403,11 @@ static int judge_transfer_coding(struct span list)
 }
 
 /* The body by its fields alone. */
-static int apply_framing(struct http1_head *head, const struct framing *framing, enum http1_body otherwise)
+static int apply_framing(struct http1_head *head, const struct framing *framing,
+			 enum http1_body otherwise)
 {
-	head->keep_alive = !framing->says_close && (head->minor_version > 0 || framing->says_keep_alive);
+	head->keep_alive =
+		!framing->says_close && (head->minor_version > 0 || framing->says_keep_alive);
 	head->content_length = framing->content_length;
 	head->body = framing->has_length ? HTTP1_BODY_LENGTH : otherwise;
 	if (!framing->has_transfer_coding)
@@ -408,13 +420,15 @@ static int apply_framing(struct http1_head *head, const struct framing *framing,
 }
 
 /* RFC 9112 §3.2 */
-static int judge_host(const struct http1_head *head, const struct framing *framing, struct span authority)
+static int judge_host(const struct http1_head *head, const struct framing *framing,
+		      struct span authority)
 {
 	if (!framing->has_host)
 		return head->minor_version > 0 ? -ERR_BAD_REQUEST : 0;
 	if (!is_authority(framing->host, false))
 		return -ERR_BAD_REQUEST;
-	return authority.len == 0 || span_equal_nocase(authority, framing->host) ? 0 : -ERR_BAD_REQUEST;
+	return authority.len == 0 || span_equal_nocase(authority, framing->host) ? 0
+										 : -ERR_BAD_REQUEST;
 }
 
 static int judge_expectation(struct http1_head *head, const struct framing *framing)
@@ -430,10 +444,11 @@ static int judge_expectation(struct http1_head *head, const struct framing *fram
 
 /* ---- whole heads ---- */
 
-static int parse_request(struct span text, const struct http1_limits *limits, struct http1_head *head)
+static int parse_request(struct span text, const struct http1_limits *limits,
+			 struct http1_head *head)
 {
 	struct span authority = SPAN_EMPTY, line = take_line(&text);
-	struct framing framing = { .has_host = false };
+	struct framing framing = {.has_host = false};
 
 	if (line.len > limits->line_bytes_max)
 		return -ERR_HEADERS_TOO_LARGE;
@@ -451,21 +466,23 @@ static int parse_request(struct span text, const struct http1_limits *limits, st
 	return error ? error : judge_expectation(head, &framing);
 }
 
-ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limits, struct http1_head *head)
+ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limits,
+			      struct http1_head *head)
 {
 	struct span text;
 	ptrdiff_t taken = cut_head(bytes, limits, &text);
 
 	if (taken <= 0)
 		return taken;
-	*head = (struct http1_head){ .status = 0 };
+	*head = (struct http1_head){.status = 0};
 
 	int error = parse_request(text, limits, head);
 
 	return error ? error : taken;
 }
 
-/* Whether a response with this status, to this method, has no body whatever its fields say. RFC 9112 §6.3 */
+/* Whether a response with this status, to this method, has no body whatever its fields say. RFC
+ * 9112 §6.3 */
 static bool has_no_body(int status, struct span method)
 {
 	return status < 200 || status == 204 || status == 304 || span_equal(method, SPAN("HEAD")) ||
@@ -474,7 +491,7 @@ static bool has_no_body(int status, struct span method)
 
 static int parse_response(struct span text, struct span method, struct http1_head *head)
 {
-	struct framing framing = { .has_host = false };
+	struct framing framing = {.has_host = false};
 	int error = parse_status_line(take_line(&text), head);
 
 	if (!error)
@@ -491,15 +508,15 @@ static int parse_response(struct span text, struct span method, struct http1_hea
 	return 0;
 }
 
-ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *limits, struct span request_method,
-			       struct http1_head *head)
+ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *limits,
+			       struct span request_method, struct http1_head *head)
 {
 	struct span text;
 	ptrdiff_t taken = cut_head(bytes, limits, &text);
 
 	if (taken <= 0)
 		return taken;
-	*head = (struct http1_head){ .status = 0 };
+	*head = (struct http1_head){.status = 0};
 
 	int error = parse_response(text, request_method, head);
 
@@ -520,50 +537,50 @@ const char *http1_reason(int status)
 		int status;
 		const char *reason;
 	} rows[] = {
-		{ 100, "Continue" },
-		{ 101, "Switching Protocols" },
-		{ 200, "OK" },
-		{ 201, "Created" },
-		{ 202, "Accepted" },
-		{ 204, "No Content" },
-		{ 206, "Partial Content" },
-		{ 301, "Moved Permanently" },
-		{ 302, "Found" },
-		{ 303, "See Other" },
-		{ 304, "Not Modified" },
-		{ 307, "Temporary Redirect" },
-		{ 308, "Permanent Redirect" },
-		{ 400, "Bad Request" },
-		{ 401, "Unauthorized" },
-		{ 402, "Payment Required" },
-		{ 403, "Forbidden" },
-		{ 404, "Not Found" },
-		{ 405, "Method Not Allowed" },
-		{ 406, "Not Acceptable" },
-		{ 408, "Request Timeout" },
-		{ 409, "Conflict" },
-		{ 410, "Gone" },
-		{ 411, "Length Required" },
-		{ 412, "Precondition Failed" },
-		{ 413, "Content Too Large" },
-		{ 414, "URI Too Long" },
-		{ 415, "Unsupported Media Type" },
-		{ 416, "Range Not Satisfiable" },
-		{ 417, "Expectation Failed" },
-		{ 421, "Misdirected Request" },
-		{ 422, "Unprocessable Content" },
-		{ 425, "Too Early" },
-		{ 426, "Upgrade Required" },
-		{ 428, "Precondition Required" },
-		{ 429, "Too Many Requests" },
-		{ 431, "Request Header Fields Too Large" },
-		{ 499, "Client Closed Request" },
-		{ 500, "Internal Server Error" },
-		{ 501, "Not Implemented" },
-		{ 502, "Bad Gateway" },
-		{ 503, "Service Unavailable" },
-		{ 504, "Gateway Timeout" },
-		{ 505, "HTTP Version Not Supported" },
+		{100, "Continue"},
+		{101, "Switching Protocols"},
+		{200, "OK"},
+		{201, "Created"},
+		{202, "Accepted"},
+		{204, "No Content"},
+		{206, "Partial Content"},
+		{301, "Moved Permanently"},
+		{302, "Found"},
+		{303, "See Other"},
+		{304, "Not Modified"},
+		{307, "Temporary Redirect"},
+		{308, "Permanent Redirect"},
+		{400, "Bad Request"},
+		{401, "Unauthorized"},
+		{402, "Payment Required"},
+		{403, "Forbidden"},
+		{404, "Not Found"},
+		{405, "Method Not Allowed"},
+		{406, "Not Acceptable"},
+		{408, "Request Timeout"},
+		{409, "Conflict"},
+		{410, "Gone"},
+		{411, "Length Required"},
+		{412, "Precondition Failed"},
+		{413, "Content Too Large"},
+		{414, "URI Too Long"},
+		{415, "Unsupported Media Type"},
+		{416, "Range Not Satisfiable"},
+		{417, "Expectation Failed"},
+		{421, "Misdirected Request"},
+		{422, "Unprocessable Content"},
+		{425, "Too Early"},
+		{426, "Upgrade Required"},
+		{428, "Precondition Required"},
+		{429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{499, "Client Closed Request"},
+		{500, "Internal Server Error"},
+		{501, "Not Implemented"},
+		{502, "Bad Gateway"},
+		{503, "Service Unavailable"},
+		{504, "Gateway Timeout"},
+		{505, "HTTP Version Not Supported"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)

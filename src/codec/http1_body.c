@@ -2,25 +2,25 @@
 
 #include "base/check.h"
 
-#define CHUNK_LINE_MAX 255      /* size and extensions; line_len is a byte */
-#define CHUNK_DIGITS_MAX 15     /* hex digits: 60 bits, so that `left` cannot overflow */
-#define TRAILER_BYTES_MAX 8192  /* trailers are thrown away: no reason to read many */
+#define CHUNK_LINE_MAX	  255  /* size and extensions; line_len is a byte */
+#define CHUNK_DIGITS_MAX  15   /* hex digits: 60 bits, so that `left` cannot overflow */
+#define TRAILER_BYTES_MAX 8192 /* trailers are thrown away: no reason to read many */
 
 enum chunk_state {
-	CHUNK_SIZE,         /* before the first digit */
-	CHUNK_SIZE_MORE,    /* behind a digit */
-	CHUNK_NAME,         /* behind ';': an extension's name must begin */
+	CHUNK_SIZE,	 /* before the first digit */
+	CHUNK_SIZE_MORE, /* behind a digit */
+	CHUNK_NAME,	 /* behind ';': an extension's name must begin */
 	CHUNK_NAME_MORE,
-	CHUNK_VALUE,        /* behind '=' */
+	CHUNK_VALUE, /* behind '=' */
 	CHUNK_VALUE_MORE,
 	CHUNK_QUOTED,
-	CHUNK_QUOTED_PAIR,  /* behind '\' */
-	CHUNK_QUOTED_END,   /* behind the closing quote */
+	CHUNK_QUOTED_PAIR, /* behind '\' */
+	CHUNK_QUOTED_END,  /* behind the closing quote */
 	CHUNK_LINE_LF,
 	CHUNK_DATA,
 	CHUNK_DATA_CR,
 	CHUNK_DATA_LF,
-	CHUNK_TRAILER,      /* at the start of a trailer line, or of the empty one */
+	CHUNK_TRAILER, /* at the start of a trailer line, or of the empty one */
 	CHUNK_TRAILER_NAME,
 	CHUNK_TRAILER_VALUE,
 	CHUNK_TRAILER_LF,
@@ -31,7 +31,7 @@ enum chunk_state {
 
 void http1_body_init(struct http1_body_reader *reader, const struct http1_head *head)
 {
-	*reader = (struct http1_body_reader){ .kind = head->body, .state = CHUNK_SIZE };
+	*reader = (struct http1_body_reader){.kind = head->body, .state = CHUNK_SIZE};
 	if (head->body == HTTP1_BODY_LENGTH)
 		reader->left = head->content_length;
 	reader->finished = head->body == HTTP1_BODY_NONE ||
@@ -72,8 +72,8 @@ static int extension_end(uint8_t byte)
 }
 
 /*
- * RFC 9112 §7.1.1, without the blanks that it allows for bad senders. The extensions mean nothing to us; a byte
- * that another parser could take for the line's end is refused.
+ * RFC 9112 §7.1.1, without the blanks that it allows for bad senders. The extensions mean nothing
+ * to us; a byte that another parser could take for the line's end is refused.
  */
 static int extension_step(enum chunk_state state, uint8_t byte)
 {
@@ -176,7 +176,8 @@ static bool count_overhead(struct http1_body_reader *reader)
 }
 
 /* Content from the start of `bytes`, as much as there is of this chunk or body. */
-static size_t take_content(struct http1_body_reader *reader, struct span bytes, struct span *content)
+static size_t take_content(struct http1_body_reader *reader, struct span bytes,
+			   struct span *content)
 {
 	size_t len = bytes.len;
 
@@ -189,7 +190,8 @@ static size_t take_content(struct http1_body_reader *reader, struct span bytes, 
 	return len;
 }
 
-static ptrdiff_t take_chunked(struct http1_body_reader *reader, struct span bytes, struct span *content)
+static ptrdiff_t take_chunked(struct http1_body_reader *reader, struct span bytes,
+			      struct span *content)
 {
 	size_t taken = 0;
 

@@ -7,13 +7,14 @@
 /* Whether the byte may stand in a token. RFC 9110 §5.6.2 */
 static inline bool is_token_byte(uint8_t byte)
 {
+	/* clang-format off */
 	static const bool table[256] = {
-		['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['!'] = true,
-		['#'] = true,	      ['$'] = true,	    ['%'] = true,	  ['&'] = true,
-		['\''] = true,	      ['*'] = true,	    ['+'] = true,	  ['-'] = true,
-		['.'] = true,	      ['^'] = true,	    ['_'] = true,	  ['`'] = true,
-		['|'] = true,	      ['~'] = true,
+		['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+		['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true,
+		['\''] = true, ['*'] = true, ['+'] = true, ['-'] = true, ['.'] = true,
+		['^'] = true, ['_'] = true, ['`'] = true, ['|'] = true, ['~'] = true,
 	};
+	/* clang-format on */
 
 	return table[byte];
 }

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <jansson.h>
 
-#define LEVELS_MAX 32 /* jansson recurses up to 2048 levels: far more than a document of ours has */
+#define LEVELS_MAX                                                                                 \
+	32 /* jansson recurses up to 2048 levels: far more than a document of ours has             \
+	    */
 
 static const json_t *root_of(const struct json_document *document)
 {
@@ -46,7 +48,8 @@ int json_parse_object(struct json_document **document, struct span text, size_t 
 	if (text.len == 0 || text.len > bytes_max || is_too_deep(text))
 		return -EINVAL;
 
-	json_t *root = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &error);
+	json_t *root =
+		json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &error);
 
 	if (!root)
 		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EINVAL;
@@ -111,7 +114,7 @@ static int append_escape(struct buf *out, uint8_t byte)
 	static const char letters[32] = {
 		['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r',
 	};
-	uint8_t pair[2] = { '\\', byte };
+	uint8_t pair[2] = {'\\', byte};
 
 	if (byte < 0x20 && !letters[byte])
 		return buf_printf(out, "\\u%04x", byte);
@@ -120,7 +123,8 @@ static int append_escape(struct buf *out, uint8_t byte)
 	return buf_append(out, span_make(pair, 2));
 }
 
-/* Appends the text up to and including its first byte that is not plain ASCII. Returns the bytes taken or buf's code. */
+/* Appends the text up to and including its first byte that is not plain ASCII. Returns the bytes
+ * taken or buf's code. */
 static ptrdiff_t append_run(struct buf *out, struct span text)
 {
 	size_t run = 0;

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 
-#define VARINT_BYTES_MAX 10 /* 64 bits in groups of 7 */
-#define NUMBER_MAX 0x1fffffffu /* 29 bits: the tag fits in 32 */
-#define GROUP_DEPTH_MAX 100 /* as protobuf's own parsers: deeper is an attack on the stack, and ours is an array */
+#define VARINT_BYTES_MAX 10	     /* 64 bits in groups of 7 */
+#define NUMBER_MAX	 0x1fffffffu /* 29 bits: the tag fits in 32 */
+#define GROUP_DEPTH_MAX                                                                            \
+	100 /* as protobuf's own parsers: deeper is an attack on the stack, and ours is an array   \
+	     */
 
 /* Returns false when the varint is cut, longer than 10 bytes or more than 64 bits. */
 static bool take_varint(struct span *rest, uint64_t *value)
@@ -55,7 +57,7 @@ static bool take_field(struct span *rest, struct pb_field *field)
 
 	if (!take_varint(rest, &tag) || tag >> 3 == 0 || tag >> 3 > NUMBER_MAX)
 		return false;
-	*field = (struct pb_field){ .number = (uint32_t)(tag >> 3), .wire = (enum pb_wire)(tag & 7) };
+	*field = (struct pb_field){.number = (uint32_t)(tag >> 3), .wire = (enum pb_wire)(tag & 7)};
 	switch (field->wire) {
 	case PB_VARINT:
 		return take_varint(rest, &field->value);

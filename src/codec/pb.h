@@ -8,12 +8,19 @@
 
 #include "base/buf.h"
 
-enum pb_wire { PB_VARINT = 0, PB_FIXED64 = 1, PB_BYTES = 2, PB_GROUP = 3, PB_END_GROUP = 4, PB_FIXED32 = 5 };
+enum pb_wire {
+	PB_VARINT = 0,
+	PB_FIXED64 = 1,
+	PB_BYTES = 2,
+	PB_GROUP = 3,
+	PB_END_GROUP = 4,
+	PB_FIXED32 = 5
+};
 
 struct pb_field {
 	uint32_t number;
 	enum pb_wire wire;
-	uint64_t value;    /* varint, fixed */
+	uint64_t value;	   /* varint, fixed */
 	struct span bytes; /* PB_BYTES: lent */
 };
 
@@ -21,7 +28,8 @@ struct pb_reader {
 	struct span rest;
 };
 
-/* Returns 1 with the next field (unknown groups are skipped whole), 0 at the end, -EPROTO when malformed. */
+/* Returns 1 with the next field (unknown groups are skipped whole), 0 at the end, -EPROTO when
+ * malformed. */
 int pb_next(struct pb_reader *reader, struct pb_field *field);
 
 size_t pb_varint_bytes(uint64_t value);

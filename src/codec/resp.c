@@ -6,9 +6,9 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 
-#define DEPTH_MAX 7          /* hiredis 0.14 refuses arrays nested deeper */
-#define NUMBER_BYTES_MAX 20  /* "-9223372036854775808" */
-#define ARGS_INLINE 16       /* arguments of a command formatted without memory */
+#define DEPTH_MAX	 7  /* hiredis 0.14 refuses arrays nested deeper */
+#define NUMBER_BYTES_MAX 20 /* "-9223372036854775808" */
+#define ARGS_INLINE	 16 /* arguments of a command formatted without memory */
 
 /* createArray's count, which 1.0 widened. */
 #if HIREDIS_MAJOR >= 1
@@ -28,17 +28,17 @@ enum walk_state {
 };
 
 /*
- * The own walk: follows the lengths of one reply over bytes cut anywhere, each looked at once. What it lets
- * through is bounded, complete and well-formed, so hiredis never has to wait or to refuse.
+ * The own walk: follows the lengths of one reply over bytes cut anywhere, each looked at once. What
+ * it lets through is bounded, complete and well-formed, so hiredis never has to wait or to refuse.
  */
 struct walk {
 	enum walk_state state;
-	uint8_t type;                  /* '+' '-' ':' '$' '*' */
+	uint8_t type; /* '+' '-' ':' '$' '*' */
 	uint8_t number[NUMBER_BYTES_MAX];
 	uint8_t number_len;
-	uint64_t body_left;            /* bytes of the bulk string still to come */
-	size_t memory;                 /* what the reply will take, announced parts included */
-	uint32_t depth;                /* arrays open */
+	uint64_t body_left;		/* bytes of the bulk string still to come */
+	size_t memory;			/* what the reply will take, announced parts included */
+	uint32_t depth;			/* arrays open */
 	uint64_t items_left[DEPTH_MAX]; /* by depth */
 };
 
@@ -78,7 +78,7 @@ static void *create_string(const redisReadTask *task, char *text, size_t len)
 
 	memcpy(copy, text, len);
 	copy[len] = 0;
-	*value = (struct resp_value){ .type = RESP_STRING, .text = span_make(copy, len) };
+	*value = (struct resp_value){.type = RESP_STRING, .text = span_make(copy, len)};
 	if (task->type == REDIS_REPLY_STATUS)
 		value->type = RESP_STATUS;
 	else if (task->type == REDIS_REPLY_ERROR)
@@ -88,7 +88,8 @@ static void *create_string(const redisReadTask *task, char *text, size_t len)
 
 static void *create_array(const redisReadTask *task, ARRAY_COUNT count)
 {
-	struct resp_value *value = calloc(1, sizeof(*value) + (size_t)count * sizeof(struct resp_value *));
+	struct resp_value *value =
+		calloc(1, sizeof(*value) + (size_t)count * sizeof(struct resp_value *));
 
 	if (!value)
 		return NULL;
@@ -154,7 +155,8 @@ static bool charge(struct resp_reader *reader, uint64_t bytes)
 	return true;
 }
 
-/* A value is complete: back to the nearest array that still wants one. Returns true at the end of the reply. */
+/* A value is complete: back to the nearest array that still wants one. Returns true at the end of
+ * the reply. */
 static bool end_value(struct walk *walk)
 {
 	walk->state = WALK_TYPE;
@@ -194,14 +196,16 @@ static bool open_array(struct resp_reader *reader, int64_t count, bool *is_end)
 	struct walk *walk = &reader->walk;
 	uint64_t each = sizeof(struct resp_value) + sizeof(struct resp_value *);
 
-	/* an array that is nil or empty counts in depth too: hiredis sees the nesting before the length */
+	/* an array that is nil or empty counts in depth too: hiredis sees the nesting before the
+	 * length */
 	if (walk->depth >= reader->limits.depth_max)
 		return false;
 	if (count == -1 || count == 0) {
 		*is_end = end_value(walk);
 		return true;
 	}
-	if (count < 0 || (uint64_t)count > reader->limits.items_max || !charge(reader, (uint64_t)count * each))
+	if (count < 0 || (uint64_t)count > reader->limits.items_max ||
+	    !charge(reader, (uint64_t)count * each))
 		return false;
 	walk->items_left[walk->depth++] = (uint64_t)count;
 	walk->state = WALK_TYPE;
@@ -366,7 +370,7 @@ static int take_reply(struct resp_reader *reader)
 		free(queued);
 		return reader->hiredis->err == REDIS_ERR_OOM ? -ENOMEM : -EPROTO;
 	}
-	*queued = (struct queued_value){ .value = reply };
+	*queued = (struct queued_value){.value = reply};
 	*reader->last = queued;
 	reader->last = &queued->next;
 	return 0;
@@ -379,12 +383,13 @@ int resp_reader_feed(struct resp_reader *reader, struct span bytes)
 		ptrdiff_t taken = walk_reply(reader, bytes, &is_end);
 
 		/*
-		 * hiredis gets one reply at a time: with several in its buffer it would move the rest to the
-		 * front after each, which is quadratic.
+		 * hiredis gets one reply at a time: with several in its buffer it would move the
+		 * rest to the front after each, which is quadratic.
 		 */
 		if (taken < 0)
 			reader->error = (int)taken;
-		else if (redisReaderFeed(reader->hiredis, (const char *)bytes.data, (size_t)taken) != REDIS_OK)
+		else if (redisReaderFeed(reader->hiredis, (const char *)bytes.data,
+					 (size_t)taken) != REDIS_OK)
 			reader->error = -ENOMEM;
 		else if (is_end)
 			reader->error = take_reply(reader);
@@ -434,7 +439,7 @@ int resp_format(struct buf *out, const struct span *args, size_t count)
 {
 	const char *inline_texts[ARGS_INLINE];
 	size_t inline_lens[ARGS_INLINE];
-	struct argv argv = { inline_texts, inline_lens };
+	struct argv argv = {inline_texts, inline_lens};
 	int error = -ENOMEM;
 
 	CHECK(count > 0 && count <= INT32_MAX);

@@ -1,4 +1,5 @@
-/* h2_harness: one end of an HTTP/2 connection whose events and frames become lines of text to compare. */
+/* h2_harness: one end of an HTTP/2 connection whose events and frames become lines of text to
+ * compare. */
 #ifndef TESTS_UNIT_CODEC_H2_HARNESS_H
 #define TESTS_UNIT_CODEC_H2_HARNESS_H
 
@@ -29,11 +30,11 @@ struct end {
 	struct buf events; /* text */
 	struct buf wire;   /* what h2_produce handed out */
 	struct buf pieces; /* text: b9 s100 … as the sink got them */
-	bool refuse;       /* the next stream */
-	bool quiet;        /* no header lines */
+	bool refuse;	   /* the next stream */
+	bool quiet;	   /* no header lines */
 	int header_code;   /* what header() returns for the name "bad" */
-	int room;          /* sink calls until has_room says no; -1: always room */
-	int sink_code;     /* what the sink answers */
+	int room;	   /* sink calls until has_room says no; -1: always room */
+	int sink_code;	   /* what the sink answers */
 	void (*on_ended)(struct call *call);
 	void (*on_pull)(struct call *call);
 	struct metric_counter copied_bytes;
@@ -53,7 +54,7 @@ static inline struct call *call_new(struct end *end)
 {
 	for (size_t i = 0; i < END_CALLS; i++) {
 		if (!end->calls[i].is_used) {
-			end->calls[i] = (struct call){ .is_used = true };
+			end->calls[i] = (struct call){.is_used = true};
 			return &end->calls[i];
 		}
 	}
@@ -75,13 +76,15 @@ static inline int end_header(struct h2_stream *stream, struct span name, struct 
 	struct end *end = end_of(stream->session);
 
 	if (!end->quiet)
-		buf_printf(&end->events, "header %d %.*s=%.*s\n", stream->id, SPAN_ARGS(name), SPAN_ARGS(value));
+		buf_printf(&end->events, "header %d %.*s=%.*s\n", stream->id, SPAN_ARGS(name),
+			   SPAN_ARGS(value));
 	return span_equal(name, SPAN("bad")) ? end->header_code : 0;
 }
 
-static inline void end_headers_done(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream)
+static inline void end_headers_done(struct h2_stream *stream, enum h2_headers_kind kind,
+				    bool end_stream)
 {
-	static const char *const names[] = { "request", "informational", "response", "trailers" };
+	static const char *const names[] = {"request", "informational", "response", "trailers"};
 
 	buf_printf(&end_of(stream->session)->events, "%s %d%s\n", names[kind], stream->id,
 		   end_stream ? " end" : "");
@@ -249,7 +252,7 @@ static inline void end_destroy(struct end *end)
 
 static inline int end_produce(struct end *end)
 {
-	struct h2_sink sink = { sink_bytes, sink_slice, sink_has_room, end };
+	struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, end};
 
 	return h2_produce(end->session, &sink);
 }
@@ -257,12 +260,18 @@ static inline int end_produce(struct end *end)
 /* Text of one frame. */
 static inline void frame_describe(struct buf *out, const uint8_t head[9], struct span payload)
 {
-	static const char *const names[] = { "DATA",	     "HEADERS", "PRIORITY", "RST",	     "SETTINGS",
-					     "PUSH_PROMISE", "PING",	"GOAWAY",   "WINDOW_UPDATE", "CONTINUATION" };
+	/* clang-format off */
+	static const char *const names[] = {
+		"DATA", "HEADERS", "PRIORITY", "RST", "SETTINGS",
+		"PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION",
+	};
+	/* clang-format on */
 	const uint8_t *p = payload.data;
-	uint32_t id = (uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 8 | head[8];
+	uint32_t id = (uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 8 |
+		      head[8];
 	uint32_t first = payload.len < 4 ? 0
-					 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+					 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
+						   (uint32_t)p[2] << 8 | p[3];
 
 	assert_true(head[3] <= 9);
 	buf_printf(out, head[3] == 7 ? "%s" : "%s %u", names[head[3]], id);
@@ -279,7 +288,8 @@ static inline void frame_describe(struct buf *out, const uint8_t head[9], struct
 		buf_printf(out, " %u\n", first);
 		break;
 	case 7:
-		buf_printf(out, " %u %u %.*s\n", first, (unsigned)p[7], (int)payload.len - 8, (const char *)p + 8);
+		buf_printf(out, " %u %u %.*s\n", first, (unsigned)p[7], (int)payload.len - 8,
+			   (const char *)p + 8);
 		break;
 	default:
 		buf_printf(out, "%s\n", head[4] & 1 ? " ack" : "");
@@ -343,11 +353,19 @@ static inline void frame_put(struct frame *frame, struct span bytes)
 }
 
 /* Feeds one frame; returns h2_receive's code. */
-static inline int feed_frame(struct end *end, uint8_t type, uint8_t flags, uint32_t id, struct span payload)
+static inline int feed_frame(struct end *end, uint8_t type, uint8_t flags, uint32_t id,
+			     struct span payload)
 {
 	static struct frame frame;
-	uint8_t head[9] = { (uint8_t)(payload.len >> 16), (uint8_t)(payload.len >> 8), (uint8_t)payload.len,
-			    type, flags, (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id };
+	uint8_t head[9] = {(uint8_t)(payload.len >> 16),
+			   (uint8_t)(payload.len >> 8),
+			   (uint8_t)payload.len,
+			   type,
+			   flags,
+			   (uint8_t)(id >> 24),
+			   (uint8_t)(id >> 16),
+			   (uint8_t)(id >> 8),
+			   (uint8_t)id};
 
 	frame.len = 0;
 	frame_put(&frame, span_make(head, 9));
@@ -369,7 +387,7 @@ static inline void field_put(struct frame *block, struct span name, struct span 
 		byte = (uint8_t)value.len;
 		frame_put(block, span_make(&byte, 1));
 	} else {
-		uint8_t len[2] = { 127, (uint8_t)(value.len - 127) };
+		uint8_t len[2] = {127, (uint8_t)(value.len - 127)};
 
 		frame_put(block, span_make(len, 2));
 	}
@@ -383,7 +401,7 @@ static inline void request_put(struct frame *block)
 			      "a"));
 }
 
-#define FRAME_END_STREAM 1
+#define FRAME_END_STREAM  1
 #define FRAME_END_HEADERS 4
 
 static inline int feed_request(struct end *end, uint32_t id, uint8_t flags)
@@ -440,7 +458,7 @@ static inline struct payload *payload_of(size_t len)
 
 static inline struct payload_slice slice_of(struct payload *payload)
 {
-	return (struct payload_slice){ payload, 0, payload->len };
+	return (struct payload_slice){payload, 0, payload->len};
 }
 
 /* Gives up the test's reference: it must be the last. */
@@ -450,13 +468,13 @@ static inline void payload_expect_last(struct payload *payload)
 	payload_put(payload);
 }
 
-static const struct h2_header ok_headers[] = { { SPAN(":status"), SPAN("200") } };
-static const struct h2_header status_trailers[] = { { SPAN("grpc-status"), SPAN("0") } };
+static const struct h2_header ok_headers[] = {{SPAN(":status"), SPAN("200")}};
+static const struct h2_header status_trailers[] = {{SPAN("grpc-status"), SPAN("0")}};
 static const struct h2_header request_headers[] = {
-	{ SPAN(":method"), SPAN("POST") },
-	{ SPAN(":scheme"), SPAN("http") },
-	{ SPAN(":authority"), SPAN("a") },
-	{ SPAN(":path"), SPAN("/") },
+	{SPAN(":method"), SPAN("POST")},
+	{SPAN(":scheme"), SPAN("http")},
+	{SPAN(":authority"), SPAN("a")},
+	{SPAN(":path"), SPAN("/")},
 };
 
 #endif

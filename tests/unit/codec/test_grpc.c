@@ -25,10 +25,11 @@ static void put_message(struct buf *out, uint8_t flag, struct span bytes)
 /* gzip, or zlib's own wrapper with `window_bits` 15. */
 static void compress_to(struct buf *out, struct span bytes, int window_bits)
 {
-	z_stream zlib = { .next_in = (z_const Bytef *)bytes.data, .avail_in = (uInt)bytes.len };
+	z_stream zlib = {.next_in = (z_const Bytef *)bytes.data, .avail_in = (uInt)bytes.len};
 	uLong bound;
 
-	assert_int_equal(deflateInit2(&zlib, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	assert_int_equal(deflateInit2(&zlib, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY),
+			 Z_OK);
 	bound = deflateBound(&zlib, bytes.len) + 64;
 	zlib.next_out = buf_reserve(out, bound);
 	zlib.avail_out = (uInt)bound;
@@ -47,10 +48,12 @@ static void put_gzip(struct buf *out, struct span bytes)
 	buf_finish(&compressed);
 }
 
-/* Takes `bytes` cut at two places; appends each message with a line end. Returns the last code, `*idle` at the end. */
-static ptrdiff_t take_cut(struct grpc_deframer *deframer, struct span bytes, const size_t cuts[2], struct buf *out)
+/* Takes `bytes` cut at two places; appends each message with a line end. Returns the last code,
+ * `*idle` at the end. */
+static ptrdiff_t take_cut(struct grpc_deframer *deframer, struct span bytes, const size_t cuts[2],
+			  struct buf *out)
 {
-	size_t ends[3] = { cuts[0], cuts[1], bytes.len };
+	size_t ends[3] = {cuts[0], cuts[1], bytes.len};
 	size_t at = 0;
 
 	for (int part = 0; part < 3; part++) {
@@ -62,7 +65,8 @@ static ptrdiff_t take_cut(struct grpc_deframer *deframer, struct span bytes, con
 
 			memcpy(copy, bytes.data + at, len);
 
-			ptrdiff_t taken = grpc_deframer_take(deframer, span_make(copy, len), &message);
+			ptrdiff_t taken =
+				grpc_deframer_take(deframer, span_make(copy, len), &message);
 
 			if (taken > 0 && message.data) {
 				buf_append(out, message);
@@ -98,7 +102,8 @@ static void messages_are_put_together_at_every_split(void **state)
 
 			buf_init(&out, 4096);
 			grpc_deframer_init(&deframer, GRPC_GZIP, 100);
-			assert_int_equal(take_cut(&deframer, buf_span(&bytes), (size_t[2]){ a, b }, &out), 0);
+			assert_int_equal(
+				take_cut(&deframer, buf_span(&bytes), (size_t[2]){a, b}, &out), 0);
 			assert_true(span_equal(buf_span(&out), SPAN("one\n\ncompressed\nx\n\n")));
 			assert_true(grpc_deframer_is_idle(&deframer));
 			grpc_deframer_finish(&deframer);
@@ -121,7 +126,7 @@ static void stream_may_end_only_between_messages(void **state)
 
 		buf_init(&out, 100);
 		grpc_deframer_init(&deframer, GRPC_IDENTITY, 100);
-		take_cut(&deframer, span_first(buf_span(&bytes), len), (size_t[2]){ 0, 0 }, &out);
+		take_cut(&deframer, span_first(buf_span(&bytes), len), (size_t[2]){0, 0}, &out);
 		assert_int_equal(grpc_deframer_is_idle(&deframer), len == 0 || len == bytes.len);
 		grpc_deframer_finish(&deframer);
 		buf_finish(&out);
@@ -162,7 +167,7 @@ static ptrdiff_t take_once(enum grpc_encoding encoding, uint32_t max, struct spa
 	buf_init(&out, 1 << 20);
 	grpc_deframer_init(&deframer, encoding, max);
 
-	ptrdiff_t result = take_cut(&deframer, bytes, (size_t[2]){ cut, cut }, &out);
+	ptrdiff_t result = take_cut(&deframer, bytes, (size_t[2]){cut, cut}, &out);
 
 	grpc_deframer_finish(&deframer);
 	buf_finish(&out);
@@ -176,15 +181,17 @@ static void bad_prefix_is_refused(void **state)
 		assert_int_equal(take_once(GRPC_GZIP, 100, SPAN("\2\0\0\0\1x"), cut), -EPROTO);
 		assert_int_equal(take_once(GRPC_GZIP, 100, SPAN("\x80\0\0\0\1x"), cut), -EPROTO);
 		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\1\0\0\0\1x"), cut), -EPROTO);
-		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\0\0\0\0\x65"), cut), -EMSGSIZE);
-		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\0\xff\xff\xff\xff"), cut), -EMSGSIZE);
+		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\0\0\0\0\x65"), cut),
+				 -EMSGSIZE);
+		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\0\xff\xff\xff\xff"), cut),
+				 -EMSGSIZE);
 		assert_int_equal(take_once(GRPC_IDENTITY, 100, SPAN("\0\0\0\0\x64"), cut), 0);
 	}
 }
 
 static void inflated_size_is_bounded_to_the_byte(void **state)
 {
-	static const uint32_t limits[] = { 100, 4095, 4096, 4097, 100000 };
+	static const uint32_t limits[] = {100, 4095, 4096, 4097, 100000};
 	static uint8_t zeros[200000];
 
 	(void)state;
@@ -194,11 +201,13 @@ static void inflated_size_is_bounded_to_the_byte(void **state)
 
 			buf_init(&bytes, 1 << 20);
 			put_gzip(&bytes, span_make(zeros, limits[row] + (uint32_t)over));
-			/* zeros shrink a thousandfold, so the announced length is within the limit */
+			/* zeros shrink a thousandfold, so the announced length is within the limit
+			 */
 			assert_int_equal(take_once(GRPC_GZIP, limits[row], buf_span(&bytes), 0),
 					 over > 0 ? -EMSGSIZE : 0);
-			assert_int_equal(take_once(GRPC_GZIP, limits[row], buf_span(&bytes), bytes.len / 2),
-					 over > 0 ? -EMSGSIZE : 0);
+			assert_int_equal(
+				take_once(GRPC_GZIP, limits[row], buf_span(&bytes), bytes.len / 2),
+				over > 0 ? -EMSGSIZE : 0);
 			buf_finish(&bytes);
 		}
 	}
@@ -256,7 +265,8 @@ static void random_messages_round_trip(void **state)
 		buf_init(&expected, 1 << 20);
 		buf_init(&out, 1 << 20);
 		for (int i = rand_r(&seed) % 5; i >= 0; i--) {
-			struct span message = span_make(noise, (unsigned)rand_r(&seed) % sizeof(noise));
+			struct span message =
+				span_make(noise, (unsigned)rand_r(&seed) % sizeof(noise));
 
 			if (rand_r(&seed) % 2)
 				put_gzip(&bytes, message);
@@ -275,7 +285,7 @@ static void random_messages_round_trip(void **state)
 			if (step > bytes.len - at)
 				step = bytes.len - at;
 			assert_int_equal(take_cut(&deframer, span_make(bytes.data + at, step),
-						  (size_t[2]){ 0, 0 }, &out),
+						  (size_t[2]){0, 0}, &out),
 					 0);
 			at += step;
 		}
@@ -293,14 +303,33 @@ static const struct {
 	const char *text;
 	int64_t us;
 } timeouts[] = {
-	{ "1H", 3600000000 },	{ "1M", 60000000 },	{ "1S", 1000000 },    { "100m", 100000 },
-	{ "7u", 7 },		{ "1n", 1 },		{ "1000n", 1 },	      { "1001n", 2 },
-	{ "0S", 0 },		{ "0n", 0 },		{ "00000001S", 1000000 },
-	{ "99999999H", 359999996400000000 },
-	{ "", -1 },		{ "S", -1 },		{ "1", -1 },	      { "100000000S", -1 },
-	{ "1s", -1 },		{ "1h", -1 },		{ " 1S", -1 },	      { "1S ", -1 },
-	{ "-1S", -1 },		{ "+1S", -1 },		{ "1.5S", -1 },	      { "1SS", -1 },
-	{ "1 S", -1 },		{ "0x1S", -1 },		{ "99999999999999999999S", -1 },
+	{"1H", 3600000000},
+	{"1M", 60000000},
+	{"1S", 1000000},
+	{"100m", 100000},
+	{"7u", 7},
+	{"1n", 1},
+	{"1000n", 1},
+	{"1001n", 2},
+	{"0S", 0},
+	{"0n", 0},
+	{"00000001S", 1000000},
+	{"99999999H", 359999996400000000},
+	{"", -1},
+	{"S", -1},
+	{"1", -1},
+	{"100000000S", -1},
+	{"1s", -1},
+	{"1h", -1},
+	{" 1S", -1},
+	{"1S ", -1},
+	{"-1S", -1},
+	{"+1S", -1},
+	{"1.5S", -1},
+	{"1SS", -1},
+	{"1 S", -1},
+	{"0x1S", -1},
+	{"99999999999999999999S", -1},
 };
 
 static void timeout_is_parsed_strictly(void **state)
@@ -315,17 +344,17 @@ static const struct {
 	uint64_t us;
 	const char *text;
 } formatted[] = {
-	{ 0, "1n" },
-	{ 1, "1u" },
-	{ 99999999, "99999999u" },
-	{ 100000000, "100000m" },
-	{ 100000001, "100001m" },
-	{ 99999999000, "99999999m" },
-	{ 99999999001, "100000S" },
-	{ 99999999000001, "1666667M" },
-	{ 5999999940000001, "1666667H" },
-	{ 359999996400000000, "99999999H" },
-	{ UINT64_MAX, "99999999H" },
+	{0, "1n"},
+	{1, "1u"},
+	{99999999, "99999999u"},
+	{100000000, "100000m"},
+	{100000001, "100001m"},
+	{99999999000, "99999999m"},
+	{99999999001, "100000S"},
+	{99999999000001, "1666667M"},
+	{5999999940000001, "1666667H"},
+	{359999996400000000, "99999999H"},
+	{UINT64_MAX, "99999999H"},
 };
 
 static void timeout_is_formatted_and_never_shortened(void **state)
@@ -336,7 +365,8 @@ static void timeout_is_formatted_and_never_shortened(void **state)
 	for (size_t row = 0; row < ARRAY_LEN(formatted); row++) {
 		char text[16];
 
-		assert_int_equal(grpc_format_timeout(formatted[row].us, text), strlen(formatted[row].text));
+		assert_int_equal(grpc_format_timeout(formatted[row].us, text),
+				 strlen(formatted[row].text));
 		assert_string_equal(text, formatted[row].text);
 	}
 	for (int round = 0; round < 10000; round++) {
@@ -395,7 +425,8 @@ static void any_message_round_trips(void **state)
 
 static void status_is_parsed_strictly(void **state)
 {
-	static const char *const wrong[] = { "", "17", "-1", "00", "01", "+1", " 1", "1 ", "016", "256", "x" };
+	static const char *const wrong[] = {"",	  "17", "-1",  "00",  "01", "+1",
+					    " 1", "1 ", "016", "256", "x"};
 
 	(void)state;
 	for (int status = 0; status <= 16; status++) {
@@ -414,10 +445,12 @@ static void status_of_plain_http_is_mapped(void **state)
 		int http;
 		enum grpc_status grpc;
 	} rows[] = {
-		{ 400, GRPC_INTERNAL },	   { 401, GRPC_UNAUTHENTICATED }, { 403, GRPC_PERMISSION_DENIED },
-		{ 404, GRPC_UNIMPLEMENTED }, { 429, GRPC_UNAVAILABLE },	  { 502, GRPC_UNAVAILABLE },
-		{ 503, GRPC_UNAVAILABLE }, { 504, GRPC_UNAVAILABLE },	  { 200, GRPC_UNKNOWN },
-		{ 500, GRPC_UNKNOWN },	   { 302, GRPC_UNKNOWN },	  { 0, GRPC_UNKNOWN },
+		{400, GRPC_INTERNAL},	       {401, GRPC_UNAUTHENTICATED},
+		{403, GRPC_PERMISSION_DENIED}, {404, GRPC_UNIMPLEMENTED},
+		{429, GRPC_UNAVAILABLE},       {502, GRPC_UNAVAILABLE},
+		{503, GRPC_UNAVAILABLE},       {504, GRPC_UNAVAILABLE},
+		{200, GRPC_UNKNOWN},	       {500, GRPC_UNKNOWN},
+		{302, GRPC_UNKNOWN},	       {0, GRPC_UNKNOWN},
 	};
 
 	(void)state;

@@ -1,4 +1,5 @@
-/* Two h2 sessions in memory: random calls, splits, rooms and windows; all bytes must arrive and all payloads return. */
+/* Two h2 sessions in memory: random calls, splits, rooms and windows; all bytes must arrive and all
+ * payloads return. */
 #include "base/buf.h"
 #include "base/check.h"
 #include "codec/h2.h"
@@ -89,18 +90,20 @@ static void script_make(struct pair *pair, struct script *script)
 		struct payload *payload = pair->payloads[roll(pair, 8)];
 		uint32_t offset = roll(pair, payload->len + 1);
 
-		script->parts[i] = (struct payload_slice){ payload, offset, roll(pair, payload->len - offset + 1) };
+		script->parts[i] = (struct payload_slice){payload, offset,
+							  roll(pair, payload->len - offset + 1)};
 		script->bytes += script->parts[i].len;
 	}
 }
 
 static void side_finish(struct side *side)
 {
-	static const struct h2_header trailers[] = { { SPAN("grpc-status"), SPAN("0") },
-						     { SPAN("x-end"), SPAN_EMPTY } };
+	static const struct h2_header trailers[] = {{SPAN("grpc-status"), SPAN("0")},
+						    {SPAN("x-end"), SPAN_EMPTY}};
 
 	side->out.finished = true;
-	assert_int_equal(h2_stream_finish(&side->stream, trailers, side->out.with_trailers ? 2 : 0), 0);
+	assert_int_equal(h2_stream_finish(&side->stream, trailers, side->out.with_trailers ? 2 : 0),
+			 0);
 }
 
 /* Pushes up to `count` parts, and the end behind the last one. */
@@ -125,7 +128,7 @@ static struct h2_stream *on_opened(struct h2_session *session, int32_t id)
 	struct side *side = &end->sides[(id - 1) / 2];
 
 	assert_false(side->is_open);
-	*side = (struct side){ .is_open = true, .end = end, .index = (size_t)(id - 1) / 2 };
+	*side = (struct side){.is_open = true, .end = end, .index = (size_t)(id - 1) / 2};
 	end->opened_count++;
 	script_make(end->pair, &side->out);
 	return &side->stream;
@@ -140,8 +143,8 @@ static int on_header(struct h2_stream *stream, struct span name, struct span val
 
 static void respond(struct side *side)
 {
-	static const struct h2_header headers[] = { { SPAN(":status"), SPAN("200") },
-						    { SPAN("content-type"), SPAN("application/grpc") } };
+	static const struct h2_header headers[] = {
+		{SPAN(":status"), SPAN("200")}, {SPAN("content-type"), SPAN("application/grpc")}};
 
 	assert_int_equal(h2_respond(&side->stream, headers, 2, false), 0);
 	if (!side->out.pulled)
@@ -264,15 +267,17 @@ static void end_init(struct pair *pair, struct end *end, enum h2_role role, uint
 static void start_call(struct pair *pair, size_t index)
 {
 	static const struct h2_header headers[] = {
-		{ SPAN(":method"), SPAN("POST") }, { SPAN(":scheme"), SPAN("http") },
-		{ SPAN(":path"), SPAN("/a/b") },   { SPAN(":authority"), SPAN("h") },
-		{ SPAN("te"), SPAN("trailers") },
+		{SPAN(":method"), SPAN("POST")}, {SPAN(":scheme"), SPAN("http")},
+		{SPAN(":path"), SPAN("/a/b")},	 {SPAN(":authority"), SPAN("h")},
+		{SPAN("te"), SPAN("trailers")},
 	};
 	struct side *side = &pair->client.sides[index];
 
-	*side = (struct side){ .is_open = true, .end = &pair->client, .index = index };
+	*side = (struct side){.is_open = true, .end = &pair->client, .index = index};
 	script_make(pair, &side->out);
-	assert_int_equal(h2_request(pair->client.session, &side->stream, headers, ARRAY_LEN(headers), false), 0);
+	assert_int_equal(
+		h2_request(pair->client.session, &side->stream, headers, ARRAY_LEN(headers), false),
+		0);
 	if (!side->out.pulled)
 		side_push(side, PARTS_MAX);
 }
@@ -298,7 +303,7 @@ static void tend(struct pair *pair, struct end *end)
 
 static void move_bytes(struct pair *pair, struct end *from, struct end *to)
 {
-	struct h2_sink sink = { wire_bytes, wire_slice, wire_has_room, from };
+	struct h2_sink sink = {wire_bytes, wire_slice, wire_has_room, from};
 
 	from->room = roll(pair, 3) ? roll(pair, 40000) : 1;
 	assert_int_equal(h2_produce(from->session, &sink), 0);
@@ -323,7 +328,8 @@ static bool all_closed(const struct pair *pair, size_t started)
 {
 	if (started < pair->call_count || pair->client.wire.len > 0)
 		return false;
-	return h2_open_stream_count(pair->client.session) == 0 && h2_open_stream_count(pair->server.session) == 0;
+	return h2_open_stream_count(pair->client.session) == 0 &&
+	       h2_open_stream_count(pair->server.session) == 0;
 }
 
 static void drive(struct pair *pair)
@@ -370,7 +376,7 @@ static void check_pair(struct pair *pair)
 
 static void pair_run(unsigned seed, int resets, bool drive_to_end)
 {
-	static const uint32_t windows[] = { 1, 7, 100, 5000, 65535, 1 << 20 };
+	static const uint32_t windows[] = {1, 7, 100, 5000, 65535, 1 << 20};
 	struct pair *pair = calloc(1, sizeof(*pair));
 
 	assert_non_null(pair);

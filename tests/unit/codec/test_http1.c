@@ -8,11 +8,12 @@
 
 #include <cmocka.h>
 
-static const struct http1_limits wide = { .head_bytes_max = 16384, .line_bytes_max = 8192 };
+static const struct http1_limits wide = {.head_bytes_max = 16384, .line_bytes_max = 8192};
 
 #define HEAD(text) SPAN(text "\r\nHost: h\r\n\r\n")
 
-/* Parses a copy with nothing behind it, so that reading on is seen; the head's spans are not used afterwards. */
+/* Parses a copy with nothing behind it, so that reading on is seen; the head's spans are not used
+ * afterwards. */
 static ptrdiff_t parse_request(struct span text, struct http1_head *head)
 {
 	uint8_t *copy = malloc(text.len ? text.len : 1);
@@ -36,35 +37,46 @@ static const struct {
 	enum http1_body body;
 	uint64_t length;
 } requests[] = {
-	{ HEAD("GET / HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET /a?b=c?d HTTP/1.1"), "GET", "/a", "b=c?d", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET /a? HTTP/1.1"), "GET", "/a", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET //a%2Fb/../c;d|e HTTP/1.1"), "GET", "//a%2Fb/../c;d|e", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("\r\nGET / HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.0"), "GET", "/", "", 0, false, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.2"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ SPAN("GET / HTTP/1.0\r\n\r\n"), "GET", "/", "", 0, false, HTTP1_BODY_NONE, 0 },
-	{ HEAD("X!#$%&'*+-.^_`|~z9 / HTTP/1.1"), "X!#$%&'*+-.^_`|~z9", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.0\r\nConnection: Keep-Alive"), "GET", "/", "", 0, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.1\r\nConnection: x, ,CLOSE"), "GET", "/", "", 1, false, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.1\r\nConnection: keep-alive\r\nConnection: close"), "GET", "/", "", 1, false,
-	  HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET / HTTP/1.1\r\nConnection: closed"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 0"), "POST", "/", "", 1, true, HTTP1_BODY_LENGTH, 0 },
-	{ HEAD("POST / HTTP/1.1\r\ncontent-length:\t 42 \t"), "POST", "/", "", 1, true, HTTP1_BODY_LENGTH, 42 },
-	{ HEAD("POST / HTTP/1.0\r\nContent-Length: 7"), "POST", "/", "", 0, false, HTTP1_BODY_LENGTH, 7 },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 9223372036854775807"), "POST", "/", "", 1, true,
-	  HTTP1_BODY_LENGTH, INT64_MAX },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked"), "POST", "/", "", 1, true, HTTP1_BODY_CHUNKED, 0 },
-	{ HEAD("GET http://h HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET HTTPS://H/x?y HTTP/1.1"), "GET", "/x", "y", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("GET http://h?y HTTP/1.1"), "GET", "/", "y", 1, true, HTTP1_BODY_NONE, 0 },
-	{ HEAD("OPTIONS * HTTP/1.1"), "OPTIONS", "*", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ SPAN("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"), "CONNECT", "", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ SPAN("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ SPAN("GET / HTTP/1.1\r\nHost: a-b.c%20_~:65535\r\n\r\n"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0 },
-	{ SPAN("GET / HTTP/1.1\r\nhOST:h\r\nX:\r\nY: \x80\xff a\tb \r\n\r\n"), "GET", "/", "", 1, true,
-	  HTTP1_BODY_NONE, 0 },
+	{HEAD("GET / HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET /a?b=c?d HTTP/1.1"), "GET", "/a", "b=c?d", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET /a? HTTP/1.1"), "GET", "/a", "", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET //a%2Fb/../c;d|e HTTP/1.1"), "GET", "//a%2Fb/../c;d|e", "", 1, true,
+	 HTTP1_BODY_NONE, 0},
+	{HEAD("\r\nGET / HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET / HTTP/1.0"), "GET", "/", "", 0, false, HTTP1_BODY_NONE, 0},
+	{HEAD("GET / HTTP/1.2"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0},
+	{SPAN("GET / HTTP/1.0\r\n\r\n"), "GET", "/", "", 0, false, HTTP1_BODY_NONE, 0},
+	{HEAD("X!#$%&'*+-.^_`|~z9 / HTTP/1.1"), "X!#$%&'*+-.^_`|~z9", "/", "", 1, true,
+	 HTTP1_BODY_NONE, 0},
+	{HEAD("GET / HTTP/1.0\r\nConnection: Keep-Alive"), "GET", "/", "", 0, true, HTTP1_BODY_NONE,
+	 0},
+	{HEAD("GET / HTTP/1.1\r\nConnection: x, ,CLOSE"), "GET", "/", "", 1, false, HTTP1_BODY_NONE,
+	 0},
+	{HEAD("GET / HTTP/1.1\r\nConnection: keep-alive\r\nConnection: close"), "GET", "/", "", 1,
+	 false, HTTP1_BODY_NONE, 0},
+	{HEAD("GET / HTTP/1.1\r\nConnection: closed"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 0"), "POST", "/", "", 1, true, HTTP1_BODY_LENGTH,
+	 0},
+	{HEAD("POST / HTTP/1.1\r\ncontent-length:\t 42 \t"), "POST", "/", "", 1, true,
+	 HTTP1_BODY_LENGTH, 42},
+	{HEAD("POST / HTTP/1.0\r\nContent-Length: 7"), "POST", "/", "", 0, false, HTTP1_BODY_LENGTH,
+	 7},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 9223372036854775807"), "POST", "/", "", 1, true,
+	 HTTP1_BODY_LENGTH, INT64_MAX},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked"), "POST", "/", "", 1, true,
+	 HTTP1_BODY_CHUNKED, 0},
+	{HEAD("GET http://h HTTP/1.1"), "GET", "/", "", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET HTTPS://H/x?y HTTP/1.1"), "GET", "/x", "y", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("GET http://h?y HTTP/1.1"), "GET", "/", "y", 1, true, HTTP1_BODY_NONE, 0},
+	{HEAD("OPTIONS * HTTP/1.1"), "OPTIONS", "*", "", 1, true, HTTP1_BODY_NONE, 0},
+	{SPAN("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"), "CONNECT", "", "", 1, true,
+	 HTTP1_BODY_NONE, 0},
+	{SPAN("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"), "GET", "/", "", 1, true, HTTP1_BODY_NONE,
+	 0},
+	{SPAN("GET / HTTP/1.1\r\nHost: a-b.c%20_~:65535\r\n\r\n"), "GET", "/", "", 1, true,
+	 HTTP1_BODY_NONE, 0},
+	{SPAN("GET / HTTP/1.1\r\nhOST:h\r\nX:\r\nY: \x80\xff a\tb \r\n\r\n"), "GET", "/", "", 1,
+	 true, HTTP1_BODY_NONE, 0},
 };
 
 static void request_is_read(void **state)
@@ -111,112 +123,117 @@ static const struct {
 	enum err err;
 } refused[] = {
 	/* line ends */
-	{ SPAN("GET / HTTP/1.1\nHost: h\n\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h\r\n\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("\rGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST },
+	{SPAN("GET / HTTP/1.1\nHost: h\n\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h\r\n\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("\rGET / HTTP/1.1\r\nHost: h\r\n\r\n"), ERR_BAD_REQUEST},
 	/* request line */
-	{ HEAD(" GET / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET  / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /  HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1 "), ERR_BAD_REQUEST },
-	{ HEAD("GET\t/ HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /"), ERR_BAD_REQUEST },
-	{ HEAD("GET"), ERR_BAD_REQUEST },
-	{ HEAD("G(T / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("G\xc3T / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("G/T / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.10"), ERR_BAD_REQUEST },
-	{ HEAD("GET / http/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/a.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1,1"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/2.0"), ERR_HTTP_VERSION },
-	{ HEAD("GET / HTTP/0.9"), ERR_HTTP_VERSION },
-	{ HEAD("PRI * HTTP/2.0"), ERR_HTTP_VERSION },
+	{HEAD(" GET / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET  / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /  HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1 "), ERR_BAD_REQUEST},
+	{HEAD("GET\t/ HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /"), ERR_BAD_REQUEST},
+	{HEAD("GET"), ERR_BAD_REQUEST},
+	{HEAD("G(T / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("G\xc3T / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("G/T / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.10"), ERR_BAD_REQUEST},
+	{HEAD("GET / http/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/a.1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1,1"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/2.0"), ERR_HTTP_VERSION},
+	{HEAD("GET / HTTP/0.9"), ERR_HTTP_VERSION},
+	{HEAD("PRI * HTTP/2.0"), ERR_HTTP_VERSION},
 	/* target */
-	{ HEAD("GET a HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET ?a HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET * HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET h:80 HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /#a HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /?a#b HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /\\a HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /\x01 HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /\0 HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /\x7f HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /\xc3\xa9 HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /% HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /%4 HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET /%4g HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET http://x/ HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET http:/h HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET http:///a HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET ftp://h/ HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("GET http://u@h/ HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("CONNECT h HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("CONNECT / HTTP/1.1"), ERR_BAD_REQUEST },
-	{ HEAD("CONNECT x:80 HTTP/1.1"), ERR_BAD_REQUEST },
+	{HEAD("GET a HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET ?a HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET * HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET h:80 HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /#a HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /?a#b HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /\\a HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /\x01 HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /\0 HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /\x7f HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /\xc3\xa9 HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /% HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /%4 HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET /%4g HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET http://x/ HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET http:/h HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET http:///a HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET ftp://h/ HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("GET http://u@h/ HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("CONNECT h HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("CONNECT / HTTP/1.1"), ERR_BAD_REQUEST},
+	{HEAD("CONNECT x:80 HTTP/1.1"), ERR_BAD_REQUEST},
 	/* Host */
-	{ SPAN("GET / HTTP/1.1\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost:\r\n\r\n"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nHost: h"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.0\r\nHost: h"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: a,b/c\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h:\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h:x\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: h:65536\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: :80\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: ::1\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: [g::1]\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: []\r\n\r\n"), ERR_BAD_REQUEST },
-	{ SPAN("GET / HTTP/1.1\r\nHost: a%2\r\n\r\n"), ERR_BAD_REQUEST },
+	{SPAN("GET / HTTP/1.1\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost:\r\n\r\n"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nHost: h"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.0\r\nHost: h"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: a,b/c\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h:\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h:x\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: h:65536\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: :80\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: ::1\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: [g::1]\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: []\r\n\r\n"), ERR_BAD_REQUEST},
+	{SPAN("GET / HTTP/1.1\r\nHost: a%2\r\n\r\n"), ERR_BAD_REQUEST},
 	/* fields */
-	{ HEAD("GET / HTTP/1.1\r\n X: y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX: y\r\n z"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX: y\r\n\tz: a"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX : y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX\t: y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\n: y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX(: y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX\0: y"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX: a\0b"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX: a\x0b"), ERR_BAD_REQUEST },
-	{ HEAD("GET / HTTP/1.1\r\nX: a\x7f"), ERR_BAD_REQUEST },
+	{HEAD("GET / HTTP/1.1\r\n X: y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX: y\r\n z"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX: y\r\n\tz: a"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX : y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX\t: y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\n: y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX(: y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX\0: y"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX: a\0b"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX: a\x0b"), ERR_BAD_REQUEST},
+	{HEAD("GET / HTTP/1.1\r\nX: a\x7f"), ERR_BAD_REQUEST},
 	/* the body's length */
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 1, 1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: +1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: -1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 0x1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 1 2"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length:"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 9223372036854775808"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 18446744073709551617"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.0\r\nTransfer-Encoding: chunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: gzip"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: xchunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked;a=b"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding:"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: \x0b" "chunked"), ERR_BAD_REQUEST },
-	{ HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked"), ERR_TRANSFER_CODING },
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 1, 1"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: +1"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: -1"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 0x1"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 1 2"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length:"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 9223372036854775808"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 18446744073709551617"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"),
+	 ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1"),
+	 ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.0\r\nTransfer-Encoding: chunked"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+	 ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: gzip"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: xchunked"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: chunked;a=b"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding:"), ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: \x0b"
+	      "chunked"),
+	 ERR_BAD_REQUEST},
+	{HEAD("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked"), ERR_TRANSFER_CODING},
 	/* Expect */
-	{ HEAD("POST / HTTP/1.1\r\nExpect: 200-ok"), ERR_EXPECTATION },
-	{ HEAD("POST / HTTP/1.1\r\nExpect: 100-continue\r\nExpect: 100-continue"), ERR_BAD_REQUEST },
+	{HEAD("POST / HTTP/1.1\r\nExpect: 200-ok"), ERR_EXPECTATION},
+	{HEAD("POST / HTTP/1.1\r\nExpect: 100-continue\r\nExpect: 100-continue"), ERR_BAD_REQUEST},
 };
 
 static void faulty_request_is_refused(void **state)
@@ -250,16 +267,20 @@ static void expectation_is_told_to_1_1_only(void **state)
 	struct http1_head head;
 
 	(void)state;
-	assert_true(parse_request(HEAD("POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1"), &head) > 0);
+	assert_true(
+		parse_request(HEAD("POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1"),
+			      &head) > 0);
 	assert_true(head.expect_continue);
-	assert_true(parse_request(HEAD("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1"), &head) > 0);
+	assert_true(
+		parse_request(HEAD("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1"),
+			      &head) > 0);
 	assert_false(head.expect_continue);
 }
 
 static void limits_hold_to_the_byte(void **state)
 {
 	struct span text = HEAD("GET /abc HTTP/1.1"); /* 17 + 2 + 9 + 2 */
-	struct http1_limits limits = { .head_bytes_max = text.len, .line_bytes_max = 17 };
+	struct http1_limits limits = {.head_bytes_max = text.len, .line_bytes_max = 17};
 	struct http1_head head;
 
 	(void)state;
@@ -267,13 +288,15 @@ static void limits_hold_to_the_byte(void **state)
 	assert_int_equal(http1_parse_request(text, &limits, &head), 30);
 	limits.line_bytes_max = 16;
 	assert_int_equal(http1_parse_request(text, &limits, &head), -ERR_HEADERS_TOO_LARGE);
-	assert_int_equal(http1_parse_request(span_first(text, 17), &limits, &head), -ERR_HEADERS_TOO_LARGE);
+	assert_int_equal(http1_parse_request(span_first(text, 17), &limits, &head),
+			 -ERR_HEADERS_TOO_LARGE);
 	assert_int_equal(http1_parse_request(span_first(text, 16), &limits, &head), 0);
-	limits = (struct http1_limits){ .head_bytes_max = 29, .line_bytes_max = 17 };
+	limits = (struct http1_limits){.head_bytes_max = 29, .line_bytes_max = 17};
 	assert_int_equal(http1_parse_request(text, &limits, &head), -ERR_HEADERS_TOO_LARGE);
 	assert_int_equal(http1_parse_request(span_first(text, 29), &limits, &head), 0);
 	limits.head_bytes_max = 28;
-	assert_int_equal(http1_parse_request(span_first(text, 29), &limits, &head), -ERR_HEADERS_TOO_LARGE);
+	assert_int_equal(http1_parse_request(span_first(text, 29), &limits, &head),
+			 -ERR_HEADERS_TOO_LARGE);
 }
 
 static void headers_are_counted(void **state)
@@ -296,7 +319,8 @@ static void headers_are_counted(void **state)
 		} else {
 			assert_int_equal(taken, text.len);
 			assert_int_equal(head.header_count, count);
-			assert_true(span_equal(http1_find_header(&head, SPAN("x98"))->value, SPAN("98")));
+			assert_true(span_equal(http1_find_header(&head, SPAN("x98"))->value,
+					       SPAN("98")));
 			assert_null(http1_find_header(&head, SPAN("x")));
 		}
 		buf_finish(&text);
@@ -312,46 +336,52 @@ static const struct {
 	enum http1_body body;
 	bool keep_alive;
 } responses[] = {
-	{ SPAN("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), "GET", 200, HTTP1_BODY_LENGTH, true },
-	{ SPAN("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), "HEAD", 200, HTTP1_BODY_NONE, true },
-	{ SPAN("HTTP/1.1 200 OK\r\n\r\n"), "GET", 200, HTTP1_BODY_UNTIL_CLOSE, false },
-	{ SPAN("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"), "GET", 200, HTTP1_BODY_LENGTH, false },
-	{ SPAN("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n"), "POST", 200, HTTP1_BODY_CHUNKED, true },
-	{ SPAN("HTTP/1.1 204\r\n\r\n"), "GET", 204, HTTP1_BODY_NONE, true },
-	{ SPAN("HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n"), "GET", 304, HTTP1_BODY_NONE, true },
-	{ SPAN("HTTP/1.1 100 Continue\r\n\r\n"), "POST", 100, HTTP1_BODY_NONE, true },
-	{ SPAN("HTTP/1.1 200 OK\r\n\r\n"), "CONNECT", 200, HTTP1_BODY_NONE, true },
-	{ SPAN("HTTP/1.1 503 a\xff b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), "GET", 503,
-	  HTTP1_BODY_LENGTH, false },
-	{ SPAN("HTTP/1.1 200OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1  200 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 20 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 2000 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 099 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 600 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 200 O\0K\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/2.0 200 OK\r\n\r\n"), "GET", -ERR_HTTP_VERSION, 0, false },
-	{ SPAN("ICY 200 OK\r\nX: y\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 200 OK\nX: y\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0,
-	  false },
-	{ SPAN("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), "GET",
-	  -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false },
-	{ SPAN("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"), "GET", -ERR_TRANSFER_CODING, 0, false },
+	{SPAN("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), "GET", 200, HTTP1_BODY_LENGTH, true},
+	{SPAN("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), "HEAD", 200, HTTP1_BODY_NONE, true},
+	{SPAN("HTTP/1.1 200 OK\r\n\r\n"), "GET", 200, HTTP1_BODY_UNTIL_CLOSE, false},
+	{SPAN("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"), "GET", 200, HTTP1_BODY_LENGTH,
+	 false},
+	{SPAN("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n"), "POST", 200,
+	 HTTP1_BODY_CHUNKED, true},
+	{SPAN("HTTP/1.1 204\r\n\r\n"), "GET", 204, HTTP1_BODY_NONE, true},
+	{SPAN("HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n"), "GET", 304, HTTP1_BODY_NONE, true},
+	{SPAN("HTTP/1.1 100 Continue\r\n\r\n"), "POST", 100, HTTP1_BODY_NONE, true},
+	{SPAN("HTTP/1.1 200 OK\r\n\r\n"), "CONNECT", 200, HTTP1_BODY_NONE, true},
+	{SPAN("HTTP/1.1 503 a\xff b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), "GET", 503,
+	 HTTP1_BODY_LENGTH, false},
+	{SPAN("HTTP/1.1 200OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1  200 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 20 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 2000 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 099 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 600 OK\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 200 O\0K\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/2.0 200 OK\r\n\r\n"), "GET", -ERR_HTTP_VERSION, 0, false},
+	{SPAN("ICY 200 OK\r\nX: y\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 200 OK\nX: y\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"), "GET",
+	 -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), "GET",
+	 -ERR_BAD_REQUEST, 0, false},
+	{SPAN("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), "GET", -ERR_BAD_REQUEST, 0,
+	 false},
+	{SPAN("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"), "GET",
+	 -ERR_TRANSFER_CODING, 0, false},
 };
 
 static void response_is_read_or_refused(void **state)
 {
 	(void)state;
 	for (size_t row = 0; row < ARRAY_LEN(responses); row++) {
-		struct span text = responses[row].text, method = span_from_cstr(responses[row].method);
+		struct span text = responses[row].text,
+			    method = span_from_cstr(responses[row].method);
 		struct http1_head head;
 		ptrdiff_t taken = http1_parse_response(text, &wide, method, &head);
 
 		for (size_t len = 0; len < text.len; len++)
-			assert_true(http1_parse_response(span_first(text, len), &wide, method, &head) <= 0);
+			assert_true(http1_parse_response(span_first(text, len), &wide, method,
+							 &head) <= 0);
 		if (responses[row].code < 0) {
 			if (taken != responses[row].code)
 				fail_msg("row %zu: %td", row, taken);
@@ -367,7 +397,8 @@ static void response_is_read_or_refused(void **state)
 /* ---- bodies ---- */
 
 /* Reads `bytes` cut at `cut`; appends the content. Returns the bytes taken in all, or the error. */
-static ptrdiff_t read_body(const struct http1_head *head, struct span bytes, size_t cut, struct buf *out, bool *finished)
+static ptrdiff_t read_body(const struct http1_head *head, struct span bytes, size_t cut,
+			   struct buf *out, bool *finished)
 {
 	struct http1_body_reader reader;
 	size_t at = 0;
@@ -378,7 +409,8 @@ static ptrdiff_t read_body(const struct http1_head *head, struct span bytes, siz
 
 		while (at < end && !reader.finished) {
 			struct span content;
-			ptrdiff_t taken = http1_body_take(&reader, span_make(bytes.data + at, end - at), &content);
+			ptrdiff_t taken = http1_body_take(
+				&reader, span_make(bytes.data + at, end - at), &content);
 
 			if (taken < 0)
 				return taken;
@@ -396,54 +428,54 @@ static const struct {
 	const char *content;
 	size_t taken; /* 0: not finished */
 } chunked[] = {
-	{ SPAN("0\r\n\r\n"), "", 5 },
-	{ SPAN("000\r\n\r\nGET"), "", 7 },
-	{ SPAN("5\r\nabcde\r\n0\r\n\r\n"), "abcde", 15 },
-	{ SPAN("1\r\na\r\nA\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\nx"), "a\r\n\r\n\r\n\r\n\r\n", 26 },
-	{ SPAN("00000000000000a\r\n0123456789\r\n0\r\n\r\n"), "0123456789", 34 },
-	{ SPAN("1;a\r\nx\r\n0;a=b;c=\"d\\\"\xff;\r\";e\r\n\r\n"), NULL, 0 },
-	{ SPAN("1;a\r\nx\r\n0;a=b;c=\"d\\\"\xff; \";e\r\n\r\n"), "x", 30 },
-	{ SPAN("0\r\nX: y\r\nZ:\r\n\r\n"), "", 15 },
-	{ SPAN("3\r\nabc\r\n"), "abc", 0 },
-	{ SPAN("3\r\nab"), "ab", 0 },
+	{SPAN("0\r\n\r\n"), "", 5},
+	{SPAN("000\r\n\r\nGET"), "", 7},
+	{SPAN("5\r\nabcde\r\n0\r\n\r\n"), "abcde", 15},
+	{SPAN("1\r\na\r\nA\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\nx"), "a\r\n\r\n\r\n\r\n\r\n", 26},
+	{SPAN("00000000000000a\r\n0123456789\r\n0\r\n\r\n"), "0123456789", 34},
+	{SPAN("1;a\r\nx\r\n0;a=b;c=\"d\\\"\xff;\r\";e\r\n\r\n"), NULL, 0},
+	{SPAN("1;a\r\nx\r\n0;a=b;c=\"d\\\"\xff; \";e\r\n\r\n"), "x", 30},
+	{SPAN("0\r\nX: y\r\nZ:\r\n\r\n"), "", 15},
+	{SPAN("3\r\nabc\r\n"), "abc", 0},
+	{SPAN("3\r\nab"), "ab", 0},
 	/* refused: content NULL */
-	{ SPAN("\r\n"), NULL, 0 },
-	{ SPAN(" 1\r\n"), NULL, 0 },
-	{ SPAN("1 \r\n"), NULL, 0 },
-	{ SPAN("1\n"), NULL, 0 },
-	{ SPAN("1\rx"), NULL, 0 },
-	{ SPAN("0x1\r\n"), NULL, 0 },
-	{ SPAN("-1\r\n"), NULL, 0 },
-	{ SPAN("+1\r\n"), NULL, 0 },
-	{ SPAN("g\r\n"), NULL, 0 },
-	{ SPAN("1000000000000000\r\n"), NULL, 0 },
-	{ SPAN("0000000000000001\r\n"), NULL, 0 },
-	{ SPAN("ffffffffffffffff1\r\n"), NULL, 0 },
-	{ SPAN("1;\r\n"), NULL, 0 },
-	{ SPAN("1; a\r\n"), NULL, 0 },
-	{ SPAN("1;a=\r\n"), NULL, 0 },
-	{ SPAN("1;a=b=c\r\n"), NULL, 0 },
-	{ SPAN("1;a=\"b\"c\r\n"), NULL, 0 },
-	{ SPAN("1;a=\"\n\"\r\n"), NULL, 0 },
-	{ SPAN("1;a=\"\\\n\"\r\n"), NULL, 0 },
-	{ SPAN("1;a\n"), NULL, 0 },
-	{ SPAN("1\r\nab"), NULL, 0 },
-	{ SPAN("1\r\na\n"), NULL, 0 },
-	{ SPAN("1\r\na\r0"), NULL, 0 },
-	{ SPAN("0\r\n\n"), NULL, 0 },
-	{ SPAN("0\r\n\rx"), NULL, 0 },
-	{ SPAN("0\r\n X: y\r\n\r\n"), NULL, 0 },
-	{ SPAN("0\r\nX\r\n\r\n"), NULL, 0 },
-	{ SPAN("0\r\nX : y\r\n\r\n"), NULL, 0 },
-	{ SPAN("0\r\nX: y\n\r\n"), NULL, 0 },
-	{ SPAN("0\r\nX: y\rz"), NULL, 0 },
-	{ SPAN("0\r\nX: \0\r\n\r\n"), NULL, 0 },
-	{ SPAN("0\r\n: y\r\n\r\n"), NULL, 0 },
+	{SPAN("\r\n"), NULL, 0},
+	{SPAN(" 1\r\n"), NULL, 0},
+	{SPAN("1 \r\n"), NULL, 0},
+	{SPAN("1\n"), NULL, 0},
+	{SPAN("1\rx"), NULL, 0},
+	{SPAN("0x1\r\n"), NULL, 0},
+	{SPAN("-1\r\n"), NULL, 0},
+	{SPAN("+1\r\n"), NULL, 0},
+	{SPAN("g\r\n"), NULL, 0},
+	{SPAN("1000000000000000\r\n"), NULL, 0},
+	{SPAN("0000000000000001\r\n"), NULL, 0},
+	{SPAN("ffffffffffffffff1\r\n"), NULL, 0},
+	{SPAN("1;\r\n"), NULL, 0},
+	{SPAN("1; a\r\n"), NULL, 0},
+	{SPAN("1;a=\r\n"), NULL, 0},
+	{SPAN("1;a=b=c\r\n"), NULL, 0},
+	{SPAN("1;a=\"b\"c\r\n"), NULL, 0},
+	{SPAN("1;a=\"\n\"\r\n"), NULL, 0},
+	{SPAN("1;a=\"\\\n\"\r\n"), NULL, 0},
+	{SPAN("1;a\n"), NULL, 0},
+	{SPAN("1\r\nab"), NULL, 0},
+	{SPAN("1\r\na\n"), NULL, 0},
+	{SPAN("1\r\na\r0"), NULL, 0},
+	{SPAN("0\r\n\n"), NULL, 0},
+	{SPAN("0\r\n\rx"), NULL, 0},
+	{SPAN("0\r\n X: y\r\n\r\n"), NULL, 0},
+	{SPAN("0\r\nX\r\n\r\n"), NULL, 0},
+	{SPAN("0\r\nX : y\r\n\r\n"), NULL, 0},
+	{SPAN("0\r\nX: y\n\r\n"), NULL, 0},
+	{SPAN("0\r\nX: y\rz"), NULL, 0},
+	{SPAN("0\r\nX: \0\r\n\r\n"), NULL, 0},
+	{SPAN("0\r\n: y\r\n\r\n"), NULL, 0},
 };
 
 static void chunked_body_is_read_at_every_split(void **state)
 {
-	const struct http1_head head = { .body = HTTP1_BODY_CHUNKED };
+	const struct http1_head head = {.body = HTTP1_BODY_CHUNKED};
 
 	(void)state;
 	for (size_t row = 0; row < ARRAY_LEN(chunked); row++) {
@@ -453,7 +485,8 @@ static void chunked_body_is_read_at_every_split(void **state)
 
 			buf_init(&out, 4096);
 
-			ptrdiff_t taken = read_body(&head, chunked[row].bytes, cut, &out, &finished);
+			ptrdiff_t taken =
+				read_body(&head, chunked[row].bytes, cut, &out, &finished);
 
 			if (!chunked[row].content) {
 				if (taken != -ERR_BAD_REQUEST)
@@ -461,8 +494,10 @@ static void chunked_body_is_read_at_every_split(void **state)
 			} else {
 				if (finished != (chunked[row].taken > 0))
 					fail_msg("row %zu", row);
-				assert_int_equal(taken, finished ? chunked[row].taken : chunked[row].bytes.len);
-				assert_true(span_equal(buf_span(&out), span_from_cstr(chunked[row].content)));
+				assert_int_equal(taken, finished ? chunked[row].taken
+								 : chunked[row].bytes.len);
+				assert_true(span_equal(buf_span(&out),
+						       span_from_cstr(chunked[row].content)));
 			}
 			buf_finish(&out);
 		}
@@ -471,7 +506,7 @@ static void chunked_body_is_read_at_every_split(void **state)
 
 static void chunk_line_and_trailers_are_bounded(void **state)
 {
-	const struct http1_head head = { .body = HTTP1_BODY_CHUNKED };
+	const struct http1_head head = {.body = HTTP1_BODY_CHUNKED};
 	struct buf text, out;
 	bool finished;
 
@@ -513,7 +548,7 @@ static void chunk_line_and_trailers_are_bounded(void **state)
 
 static void counted_body_ends_by_its_length(void **state)
 {
-	const struct http1_head head = { .body = HTTP1_BODY_LENGTH, .content_length = 5 };
+	const struct http1_head head = {.body = HTTP1_BODY_LENGTH, .content_length = 5};
 
 	(void)state;
 	for (size_t cut = 0; cut <= 8; cut++) {
@@ -530,8 +565,9 @@ static void counted_body_ends_by_its_length(void **state)
 
 static void other_bodies_end_as_they_say(void **state)
 {
-	const struct http1_head none = { .body = HTTP1_BODY_NONE }, empty = { .body = HTTP1_BODY_LENGTH },
-				open = { .body = HTTP1_BODY_UNTIL_CLOSE };
+	const struct http1_head none = {.body = HTTP1_BODY_NONE},
+				empty = {.body = HTTP1_BODY_LENGTH},
+				open = {.body = HTTP1_BODY_UNTIL_CLOSE};
 	struct http1_body_reader reader;
 	struct span content;
 
@@ -583,7 +619,7 @@ static void reasons_are_known(void **state)
 	assert_string_equal(http1_reason(431), "Request Header Fields Too Large");
 	assert_string_equal(http1_reason(299), "Unknown");
 	/* every row that can be answered has one */
-#define ERR(name, text, http_status, http_code, grpc, step) \
+#define ERR(name, text, http_status, http_code, grpc, step)                                        \
 	assert_string_not_equal(http1_reason(http_status), "Unknown");
 #include "base/err.def"
 #undef ERR

@@ -137,12 +137,15 @@ static void members_are_read_strictly(void **state)
 	int64_t number = 7;
 
 	(void)state;
-	assert_int_equal(json_parse_object(&document,
-					   SPAN("{\"s\":\"x\\ny\",\"e\":\"\",\"n\":-5,\"d\":\"1700000000000\",\"r\":1.0,"
-						"\"z\":null,\"t\":true,\"m\":\"9223372036854775808\",\"p\":\"+1\","
-						"\"b\":\" 1\",\"l\":[1]}"),
-					   1000),
-			 0);
+	assert_int_equal(
+		json_parse_object(
+			&document,
+			SPAN("{\"s\":\"x\\ny\",\"e\":\"\",\"n\":-5,\"d\":\"1700000000000\",\"r\":1."
+			     "0,"
+			     "\"z\":null,\"t\":true,\"m\":\"9223372036854775808\",\"p\":\"+1\","
+			     "\"b\":\" 1\",\"l\":[1]}"),
+			1000),
+		0);
 	assert_true(json_get_string(document, "s", &text));
 	assert_true(span_equal(text, SPAN("x\ny")));
 	assert_true(json_get_string(document, "e", &text));
@@ -151,7 +154,8 @@ static void members_are_read_strictly(void **state)
 	assert_false(json_get_string(document, "z", &text));
 	assert_false(json_get_string(document, "absent", &text));
 
-	static const char *const not_numbers[] = { "s", "e", "r", "z", "t", "m", "p", "b", "l", "absent" };
+	static const char *const not_numbers[] = {"s", "e", "r", "z", "t",
+						  "m", "p", "b", "l", "absent"};
 
 	for (size_t i = 0; i < sizeof(not_numbers) / sizeof(*not_numbers); i++)
 		assert_false(json_get_int64(document, not_numbers[i], &number));
@@ -170,17 +174,23 @@ static const struct {
 	struct span text;
 	const char *json;
 } strings[] = {
-	{ SPAN(""), "\"\"" },
-	{ SPAN("plain"), "\"plain\"" },
-	{ SPAN("\"\\/"), "\"\\\"\\\\/\"" },
-	{ SPAN("\b\t\n\f\r"), "\"\\b\\t\\n\\f\\r\"" },
-	{ SPAN("a\0b\x1f\x7f"), "\"a\\u0000b\\u001f\x7f\"" },
-	{ SPAN("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"" },
-	{ SPAN("a\xff" "b"), "\"a\xef\xbf\xbd" "b\"" },
-	{ SPAN("\xc3"), "\"\xef\xbf\xbd\"" },
-	{ SPAN("\xc3\""), "\"\xef\xbf\xbd\\\"\"" },
-	{ SPAN("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
-	{ SPAN("\x80" "a"), "\"\xef\xbf\xbd" "a\"" },
+	{SPAN(""), "\"\""},
+	{SPAN("plain"), "\"plain\""},
+	{SPAN("\"\\/"), "\"\\\"\\\\/\""},
+	{SPAN("\b\t\n\f\r"), "\"\\b\\t\\n\\f\\r\""},
+	{SPAN("a\0b\x1f\x7f"), "\"a\\u0000b\\u001f\x7f\""},
+	{SPAN("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\""},
+	{SPAN("a\xff"
+	      "b"),
+	 "\"a\xef\xbf\xbd"
+	 "b\""},
+	{SPAN("\xc3"), "\"\xef\xbf\xbd\""},
+	{SPAN("\xc3\""), "\"\xef\xbf\xbd\\\"\""},
+	{SPAN("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
+	{SPAN("\x80"
+	      "a"),
+	 "\"\xef\xbf\xbd"
+	 "a\""},
 };
 
 static void strings_are_escaped(void **state)

@@ -10,11 +10,12 @@
 
 #include <cmocka.h>
 
-/* Reads all fields of a copy with nothing behind it. Returns pb_next's last word and the number of fields. */
+/* Reads all fields of a copy with nothing behind it. Returns pb_next's last word and the number of
+ * fields. */
 static int read_all(struct span bytes, size_t *count)
 {
 	uint8_t *copy = malloc(bytes.len ? bytes.len : 1);
-	struct pb_reader reader = { .rest = span_make(copy, bytes.len) };
+	struct pb_reader reader = {.rest = span_make(copy, bytes.len)};
 	struct pb_field field;
 	int result;
 
@@ -23,8 +24,8 @@ static int read_all(struct span bytes, size_t *count)
 	*count = 0;
 	while ((result = pb_next(&reader, &field)) > 0) {
 		assert_int_not_equal(field.number, 0);
-		assert_true(field.wire == PB_VARINT || field.wire == PB_FIXED64 || field.wire == PB_BYTES ||
-			    field.wire == PB_FIXED32);
+		assert_true(field.wire == PB_VARINT || field.wire == PB_FIXED64 ||
+			    field.wire == PB_BYTES || field.wire == PB_FIXED32);
 		if (field.wire == PB_BYTES && field.bytes.len > 0)
 			assert_true(field.bytes.data >= copy &&
 				    field.bytes.data + field.bytes.len <= copy + bytes.len);
@@ -41,22 +42,26 @@ static const struct {
 	uint64_t value;
 	struct span text;
 } fields[] = {
-	{ SPAN("\x08\x00"), 1, PB_VARINT, 0, SPAN_EMPTY },
-	{ SPAN("\x08\x96\x01"), 1, PB_VARINT, 150, SPAN_EMPTY },
-	{ SPAN("\x08\x80\x00"), 1, PB_VARINT, 0, SPAN_EMPTY },
-	{ SPAN("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 1, PB_VARINT, UINT64_MAX, SPAN_EMPTY },
-	{ SPAN("\x11\x01\x02\x03\x04\x05\x06\x07\x88"), 2, PB_FIXED64, 0x8807060504030201, SPAN_EMPTY },
-	{ SPAN("\x1d\x01\x02\x03\xf4"), 3, PB_FIXED32, 0xf4030201, SPAN_EMPTY },
-	{ SPAN("\x22\x00"), 4, PB_BYTES, 0, SPAN_EMPTY },
-	{ SPAN("\x22\x03" "a\0b"), 4, PB_BYTES, 0, SPAN("a\0b") },
-	{ SPAN("\xf8\xff\xff\xff\x0f\x01"), 0x1fffffff, PB_VARINT, 1, SPAN_EMPTY },
+	{SPAN("\x08\x00"), 1, PB_VARINT, 0, SPAN_EMPTY},
+	{SPAN("\x08\x96\x01"), 1, PB_VARINT, 150, SPAN_EMPTY},
+	{SPAN("\x08\x80\x00"), 1, PB_VARINT, 0, SPAN_EMPTY},
+	{SPAN("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 1, PB_VARINT, UINT64_MAX,
+	 SPAN_EMPTY},
+	{SPAN("\x11\x01\x02\x03\x04\x05\x06\x07\x88"), 2, PB_FIXED64, 0x8807060504030201,
+	 SPAN_EMPTY},
+	{SPAN("\x1d\x01\x02\x03\xf4"), 3, PB_FIXED32, 0xf4030201, SPAN_EMPTY},
+	{SPAN("\x22\x00"), 4, PB_BYTES, 0, SPAN_EMPTY},
+	{SPAN("\x22\x03"
+	      "a\0b"),
+	 4, PB_BYTES, 0, SPAN("a\0b")},
+	{SPAN("\xf8\xff\xff\xff\x0f\x01"), 0x1fffffff, PB_VARINT, 1, SPAN_EMPTY},
 };
 
 static void field_is_read_and_waits_for_nothing(void **state)
 {
 	(void)state;
 	for (size_t row = 0; row < ARRAY_LEN(fields); row++) {
-		struct pb_reader reader = { .rest = fields[row].bytes };
+		struct pb_reader reader = {.rest = fields[row].bytes};
 		struct pb_field field;
 		size_t count;
 
@@ -69,23 +74,24 @@ static void field_is_read_and_waits_for_nothing(void **state)
 		assert_int_equal(pb_next(&reader, &field), 0);
 		/* cut anywhere it is malformed: there is no more to come */
 		for (size_t len = 1; len < fields[row].bytes.len; len++)
-			assert_int_equal(read_all(span_first(fields[row].bytes, len), &count), -EPROTO);
+			assert_int_equal(read_all(span_first(fields[row].bytes, len), &count),
+					 -EPROTO);
 	}
 }
 
 static const struct span malformed[] = {
-	SPAN("\x00\x00"),					     /* number 0 */
+	SPAN("\x00\x00"), /* number 0 */
 	SPAN("\x02\x00"),
 	SPAN("\x03\x04"),
-	SPAN("\x80\x80\x80\x80\x10\x00"),			     /* number over 29 bits */
-	SPAN("\x0e"),						     /* wire types 6 and 7 */
+	SPAN("\x80\x80\x80\x80\x10\x00"), /* number over 29 bits */
+	SPAN("\x0e"),			  /* wire types 6 and 7 */
 	SPAN("\x0f"),
-	SPAN("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"),	     /* over 64 bits */
-	SPAN("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"),    /* over 10 bytes */
-	SPAN("\x0a\x02x"),					     /* length past the end */
+	SPAN("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"),	  /* over 64 bits */
+	SPAN("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"), /* over 10 bytes */
+	SPAN("\x0a\x02x"),					  /* length past the end */
 	SPAN("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x"),
-	SPAN("\x0c"),						     /* end of a group that is not open */
-	SPAN("\x0b"),						     /* groups without, or with the wrong, end */
+	SPAN("\x0c"), /* end of a group that is not open */
+	SPAN("\x0b"), /* groups without, or with the wrong, end */
 	SPAN("\x0b\x14"),
 	SPAN("\x0b\x13\x0c\x14"),
 	SPAN("\x0b\x0a\x05x\x0c"),
@@ -110,7 +116,7 @@ static void groups_are_skipped_whole(void **state)
 	struct span bytes = SPAN("\x0b\x0c\x13\x1b\x08\x05\x1c\x22\x01x\x09"
 				 "12345678\x0d"
 				 "1234\x14\x28\x06\x0b\x0c");
-	struct pb_reader reader = { .rest = bytes };
+	struct pb_reader reader = {.rest = bytes};
 	struct pb_field field;
 	size_t count;
 
@@ -135,7 +141,8 @@ static void group_depth_is_bounded(void **state)
 			bytes[i] = 0x0b;
 			bytes[depth + i] = 0x0c;
 		}
-		assert_int_equal(read_all(span_make(bytes, 2 * depth), &count), depth <= 100 ? 0 : -EPROTO);
+		assert_int_equal(read_all(span_make(bytes, 2 * depth), &count),
+				 depth <= 100 ? 0 : -EPROTO);
 	}
 }
 
@@ -166,9 +173,9 @@ static void default_values_are_left_out(void **state)
 
 static void sizes_are_what_is_written(void **state)
 {
-	static const uint32_t numbers[] = { 1, 15, 16, 2047, 2048, 0x1fffffff };
+	static const uint32_t numbers[] = {1, 15, 16, 2047, 2048, 0x1fffffff};
 	static uint8_t bytes[20000], memory[20020];
-	static const size_t lens[] = { 1, 127, 128, 16383, 16384, 20000 };
+	static const size_t lens[] = {1, 127, 128, 16383, 16384, 20000};
 
 	(void)state;
 	for (size_t n = 0; n < ARRAY_LEN(numbers); n++) {
@@ -290,7 +297,8 @@ static void what_we_write_is_what_protobuf_c_writes(void **state)
 		size_t size = galaxy__gateway__v1__gateway_event__get_packed_size(&event);
 
 		if (size > 0)
-			galaxy__gateway__v1__gateway_event__pack(&event, buf_reserve(&theirs, size));
+			galaxy__gateway__v1__gateway_event__pack(&event,
+								 buf_reserve(&theirs, size));
 		buf_claim(&theirs, size);
 		assert_true(span_equal(buf_span(&ours), buf_span(&theirs)));
 		buf_finish(&ours);
@@ -300,7 +308,7 @@ static void what_we_write_is_what_protobuf_c_writes(void **state)
 
 static struct span field_of(struct span message, uint32_t number, uint64_t *value)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
 	struct span found = SPAN_EMPTY;
 
@@ -325,17 +333,24 @@ static void what_protobuf_c_writes_is_what_we_read(void **state)
 
 		random_event(&event, &texts);
 
-		struct span message = span_make(packed, galaxy__gateway__v1__gateway_event__pack(&event, packed));
+		struct span message =
+			span_make(packed, galaxy__gateway__v1__gateway_event__pack(&event, packed));
 
-		assert_true(span_equal(field_of(message, 1, &value), span_from_cstr(event.event_type)));
-		assert_true(span_equal(field_of(message, 2, &value), span_from_cstr(event.event_id)));
+		assert_true(
+			span_equal(field_of(message, 1, &value), span_from_cstr(event.event_type)));
+		assert_true(
+			span_equal(field_of(message, 2, &value), span_from_cstr(event.event_id)));
 		field_of(message, 3, &value);
 		assert_true((int64_t)value == event.timestamp_ms);
-		assert_true(span_equal(field_of(message, 4, &value), data_span(event.payload_bytes)));
-		assert_true(span_equal(field_of(message, 5, &value), data_span(event.payload_hash)));
+		assert_true(
+			span_equal(field_of(message, 4, &value), data_span(event.payload_bytes)));
+		assert_true(
+			span_equal(field_of(message, 5, &value), data_span(event.payload_hash)));
 		assert_true(span_equal(field_of(message, 6, &value), data_span(event.signature)));
-		assert_true(span_equal(field_of(message, 7, &value), span_from_cstr(event.request_id)));
-		assert_true(span_equal(field_of(message, 8, &value), span_from_cstr(event.trace_id)));
+		assert_true(
+			span_equal(field_of(message, 7, &value), span_from_cstr(event.request_id)));
+		assert_true(
+			span_equal(field_of(message, 8, &value), span_from_cstr(event.trace_id)));
 	}
 }
 

@@ -8,12 +8,13 @@
 
 #include <cmocka.h>
 
-static const struct resp_limits wide = { .value_bytes_max = 1 << 20, .items_max = 1024, .depth_max = 7 };
+static const struct resp_limits wide = {
+	.value_bytes_max = 1 << 20, .items_max = 1024, .depth_max = 7};
 
 /* A value as text: s"…" +"…" -"…" :n _ [a b]. */
 static void describe(struct buf *out, const struct resp_value *value)
 {
-	static const char marks[] = { [RESP_STRING] = 's', [RESP_STATUS] = '+', [RESP_ERROR] = '-' };
+	static const char marks[] = {[RESP_STRING] = 's', [RESP_STATUS] = '+', [RESP_ERROR] = '-'};
 
 	switch (value->type) {
 	case RESP_STRING:
@@ -43,13 +44,15 @@ static void describe(struct buf *out, const struct resp_value *value)
 	}
 }
 
-/* Feeds `bytes` cut at `first` and `second`; appends a line for each reply. Returns the reader's last word. */
-static int read_cut(const struct resp_limits *limits, struct span bytes, const size_t cuts[2], struct buf *out)
+/* Feeds `bytes` cut at `first` and `second`; appends a line for each reply. Returns the reader's
+ * last word. */
+static int read_cut(const struct resp_limits *limits, struct span bytes, const size_t cuts[2],
+		    struct buf *out)
 {
 	struct resp_reader *reader = resp_reader_create(limits);
-	struct span parts[3] = { span_first(bytes, cuts[0]),
-				 span_make(bytes.data + cuts[0], cuts[1] - cuts[0]),
-				 span_from(bytes, cuts[1]) };
+	struct span parts[3] = {span_first(bytes, cuts[0]),
+				span_make(bytes.data + cuts[0], cuts[1] - cuts[0]),
+				span_from(bytes, cuts[1])};
 	struct resp_value *value;
 	int result = 0;
 
@@ -72,20 +75,21 @@ static const struct {
 	struct span bytes;
 	const char *text;
 } replies[] = {
-	{ SPAN("+OK\r\n"), "+\"OK\"\n" },
-	{ SPAN("+\r\n"), "+\"\"\n" },
-	{ SPAN("-ERR no\r\n"), "-\"ERR no\"\n" },
-	{ SPAN(":0\r\n:7\r\n:-7\r\n"), ":0\n:7\n:-7\n" },
-	{ SPAN(":9223372036854775807\r\n"), ":9223372036854775807\n" },
-	{ SPAN(":-9223372036854775807\r\n"), ":-9223372036854775807\n" },
-	{ SPAN("$0\r\n\r\n"), "s\"\"\n" },
-	{ SPAN("$-1\r\n"), "_\n" },
-	{ SPAN("*-1\r\n"), "_\n" },
-	{ SPAN("*0\r\n"), "[]\n" },
-	{ SPAN("$5\r\na\r\nb\n\r\n"), "s\"a\r\nb\n\"\n" },
-	{ SPAN("*3\r\n$1\r\na\r\n*2\r\n:1\r\n*0\r\n$-1\r\n+PONG\r\n"), "[s\"a\" [:1 []] _]\n+\"PONG\"\n" },
-	{ SPAN("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"), "[[[[[[[:1]]]]]]]\n" },
-	{ SPAN("*2\r\n*2\r\n*1\r\n:1\r\n:2\r\n*2\r\n:3\r\n*1\r\n:4\r\n"), "[[[:1] :2] [:3 [:4]]]\n" },
+	{SPAN("+OK\r\n"), "+\"OK\"\n"},
+	{SPAN("+\r\n"), "+\"\"\n"},
+	{SPAN("-ERR no\r\n"), "-\"ERR no\"\n"},
+	{SPAN(":0\r\n:7\r\n:-7\r\n"), ":0\n:7\n:-7\n"},
+	{SPAN(":9223372036854775807\r\n"), ":9223372036854775807\n"},
+	{SPAN(":-9223372036854775807\r\n"), ":-9223372036854775807\n"},
+	{SPAN("$0\r\n\r\n"), "s\"\"\n"},
+	{SPAN("$-1\r\n"), "_\n"},
+	{SPAN("*-1\r\n"), "_\n"},
+	{SPAN("*0\r\n"), "[]\n"},
+	{SPAN("$5\r\na\r\nb\n\r\n"), "s\"a\r\nb\n\"\n"},
+	{SPAN("*3\r\n$1\r\na\r\n*2\r\n:1\r\n*0\r\n$-1\r\n+PONG\r\n"),
+	 "[s\"a\" [:1 []] _]\n+\"PONG\"\n"},
+	{SPAN("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"), "[[[[[[[:1]]]]]]]\n"},
+	{SPAN("*2\r\n*2\r\n*1\r\n:1\r\n:2\r\n*2\r\n:3\r\n*1\r\n:4\r\n"), "[[[:1] :2] [:3 [:4]]]\n"},
 };
 
 static void reply_is_read_at_every_split(void **state)
@@ -100,7 +104,7 @@ static void reply_is_read_at_every_split(void **state)
 
 				buf_init(&out, 4096);
 				assert_int_equal(read_cut(&wide, replies[row].bytes,
-							  (size_t[2]){ a, b }, &out),
+							  (size_t[2]){a, b}, &out),
 						 0);
 				buf_append_byte(&out, 0);
 				assert_string_equal((char *)out.data, replies[row].text);
@@ -116,7 +120,7 @@ static void bulk_is_binary_safe(void **state)
 
 	(void)state;
 	buf_init(&out, 4096);
-	assert_int_equal(read_cut(&wide, SPAN("$4\r\na\0\xff\n\r\n"), (size_t[2]){ 5, 6 }, &out), 0);
+	assert_int_equal(read_cut(&wide, SPAN("$4\r\na\0\xff\n\r\n"), (size_t[2]){5, 6}, &out), 0);
 	assert_true(span_equal(buf_span(&out), SPAN("s\"a\0\xff\n\"\n")));
 	buf_finish(&out);
 }
@@ -174,7 +178,7 @@ static void malformed_reply_is_refused_at_every_split(void **state)
 			struct buf out;
 
 			buf_init(&out, 4096);
-			if (read_cut(&wide, malformed[row], (size_t[2]){ cut, cut }, &out) != -EPROTO)
+			if (read_cut(&wide, malformed[row], (size_t[2]){cut, cut}, &out) != -EPROTO)
 				fail_msg("row %zu: %.*s", row, SPAN_ARGS(malformed[row]));
 			assert_int_equal(out.len, 0);
 			buf_finish(&out);
@@ -190,7 +194,9 @@ static void incomplete_reply_waits(void **state)
 		struct buf out;
 
 		buf_init(&out, 4096);
-		assert_int_equal(read_cut(&wide, span_first(bytes, bytes.len - 1), (size_t[2]){ 0, 0 }, &out), 0);
+		assert_int_equal(
+			read_cut(&wide, span_first(bytes, bytes.len - 1), (size_t[2]){0, 0}, &out),
+			0);
 		assert_true(out.len < strlen(replies[row].text));
 		buf_finish(&out);
 	}
@@ -224,7 +230,9 @@ static void unread_replies_are_freed(void **state)
 	struct resp_reader *reader = resp_reader_create(&wide);
 
 	(void)state;
-	assert_int_equal(resp_reader_feed(reader, SPAN("*2\r\n:1\r\n$1\r\na\r\n:5\r\n*2\r\n:1\r\n$3\r\na")), 0);
+	assert_int_equal(
+		resp_reader_feed(reader, SPAN("*2\r\n:1\r\n$1\r\na\r\n:5\r\n*2\r\n:1\r\n$3\r\na")),
+		0);
 	resp_reader_destroy(reader);
 	resp_reader_destroy(NULL);
 	resp_value_free(NULL);
@@ -236,7 +244,7 @@ static int read_limited(const struct resp_limits *limits, struct span bytes)
 
 	buf_init(&out, 1 << 16);
 
-	int result = read_cut(limits, bytes, (size_t[2]){ 0, 0 }, &out);
+	int result = read_cut(limits, bytes, (size_t[2]){0, 0}, &out);
 
 	buf_finish(&out);
 	return result;
@@ -245,7 +253,7 @@ static int read_limited(const struct resp_limits *limits, struct span bytes)
 static void limits_hold_to_the_byte(void **state)
 {
 	size_t each = sizeof(struct resp_value);
-	struct resp_limits limits = { .value_bytes_max = each + 6, .items_max = 2, .depth_max = 1 };
+	struct resp_limits limits = {.value_bytes_max = each + 6, .items_max = 2, .depth_max = 1};
 
 	(void)state;
 	assert_int_equal(read_limited(&limits, SPAN("$5\r\nabcde\r\n")), 0);
@@ -255,7 +263,8 @@ static void limits_hold_to_the_byte(void **state)
 	assert_int_equal(read_limited(&limits, SPAN("*1\r\n")), -EPROTO);
 
 	limits.value_bytes_max = 3 * each + 2 * sizeof(void *) + 2;
-	assert_int_equal(read_limited(&limits, SPAN("*2\r\n$1\r\na\r\n:1\r\n*2\r\n:1\r\n:2\r\n")), 0);
+	assert_int_equal(read_limited(&limits, SPAN("*2\r\n$1\r\na\r\n:1\r\n*2\r\n:1\r\n:2\r\n")),
+			 0);
 	assert_int_equal(read_limited(&limits, SPAN("*2\r\n$1\r\na\r\n$0\r\n")), -EPROTO);
 	assert_int_equal(read_limited(&limits, SPAN("*3\r\n")), -EPROTO);
 	assert_int_equal(read_limited(&limits, SPAN("*1\r\n*0\r\n")), -EPROTO);
@@ -267,7 +276,7 @@ static void limits_hold_to_the_byte(void **state)
 
 static void large_bulk_comes_whole(void **state)
 {
-	struct resp_limits limits = { .value_bytes_max = 9 << 20, .items_max = 1, .depth_max = 1 };
+	struct resp_limits limits = {.value_bytes_max = 9 << 20, .items_max = 1, .depth_max = 1};
 	struct resp_reader *reader = resp_reader_create(&limits);
 	size_t len = 8 << 20;
 	uint8_t *body = malloc(len);
@@ -279,7 +288,8 @@ static void large_bulk_comes_whole(void **state)
 	for (int round = 0; round < 2; round++) {
 		assert_int_equal(resp_reader_feed(reader, SPAN("$8388608\r\n")), 0);
 		for (size_t at = 0; at < len; at += 1 << 14)
-			assert_int_equal(resp_reader_feed(reader, span_make(body + at, 1 << 14)), 0);
+			assert_int_equal(resp_reader_feed(reader, span_make(body + at, 1 << 14)),
+					 0);
 		assert_int_equal(resp_reader_next(reader, &value), 0);
 		assert_int_equal(resp_reader_feed(reader, SPAN("\r\n:1\r\n")), 0);
 		assert_int_equal(resp_reader_next(reader, &value), 1);
@@ -295,7 +305,7 @@ static void large_bulk_comes_whole(void **state)
 
 static void command_is_formatted(void **state)
 {
-	struct span set[] = { SPAN("SET"), SPAN("k\0y"), SPAN_EMPTY, SPAN("\r\n") };
+	struct span set[] = {SPAN("SET"), SPAN("k\0y"), SPAN_EMPTY, SPAN("\r\n")};
 	struct buf out;
 
 	(void)state;
@@ -352,7 +362,8 @@ static void random_bytes_read_the_same_at_any_cut(void **state)
 		struct buf whole, cut;
 
 		for (size_t i = 0; i < sizeof(bytes); i++) {
-			bytes[i] = (uint8_t)alphabet[(unsigned)rand_r(&seed) % (sizeof(alphabet) - 1)];
+			bytes[i] =
+				(uint8_t)alphabet[(unsigned)rand_r(&seed) % (sizeof(alphabet) - 1)];
 			/* line ends mostly come in pairs, or nothing would ever be well-formed */
 			if (i > 0 && bytes[i - 1] == '\r' && rand_r(&seed) % 8)
 				bytes[i] = '\n';
@@ -363,8 +374,8 @@ static void random_bytes_read_the_same_at_any_cut(void **state)
 
 		buf_init(&whole, 4096);
 		buf_init(&cut, 4096);
-		assert_int_equal(read_cut(&wide, all, (size_t[2]){ 0, 0 }, &whole),
-				 read_cut(&wide, all, (size_t[2]){ at / 2, at }, &cut));
+		assert_int_equal(read_cut(&wide, all, (size_t[2]){0, 0}, &whole),
+				 read_cut(&wide, all, (size_t[2]){at / 2, at}, &cut));
 		assert_true(span_equal(buf_span(&whole), buf_span(&cut)));
 		buf_finish(&whole);
 		buf_finish(&cut);
