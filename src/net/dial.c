@@ -128,8 +128,13 @@ static void dial_connect_done(struct op *op, const struct completion *completion
 {
 	struct dial *dial = CONTAINER_OF(op, struct dial, connect_op);
 
-	/* Cancelled by the deadline, unless it was just in time. */
-	dial->last_error = completion->result == -ECANCELED ? -ETIMEDOUT : completion->result;
+	/*
+	 * Cancelled by the deadline, unless it was just in time. EINTR: a unix connect that waited for room in the backlog
+	 * does so on a kernel thread, which the cancel interrupts.
+	 */
+	dial->last_error = completion->result;
+	if (completion->result == -ECANCELED || completion->result == -EINTR)
+		dial->last_error = -ETIMEDOUT;
 	dial_settle(dial);
 }
 

@@ -224,9 +224,7 @@ static void full_unix_backlog_ends_at_the_deadline(void **state)
 	fixture_open(&fixture, 16);
 	start(&fixture, text, 50);
 
-	int error = wait_done(&fixture);
-
-	assert_true(error == -ETIMEDOUT || error == -EAGAIN);
+	assert_int_equal(wait_done(&fixture), -ETIMEDOUT);
 	fixture_close(&fixture);
 	close(stuck[0]);
 	close(stuck[1]);
@@ -301,6 +299,7 @@ static void addresses_are_tried_in_turn_each_with_its_share(void **state)
 	assert_string_equal(text, wanted);
 	socket_discard(&fixture.worker, fixture.caller.file);
 	close(good);
+	fixture.fds_before--;
 	/* The last address's word counts. */
 	start_at(&fixture, "turn.test", port, 400);
 
@@ -330,6 +329,7 @@ static void cancel_at_every_stage_leaves_nothing(void **state)
 	};
 
 	(void)state;
+	harness_set_nonblocking(good);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		for (int turns = 0; turns < 8; turns++) {
 			struct fixture fixture;
@@ -354,7 +354,7 @@ static void cancel_at_every_stage_leaves_nothing(void **state)
 			memset(&fixture.caller, 0xa5, sizeof(fixture.caller));
 			fixture_close(&fixture);
 
-			int fd = accept4(good, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+			int fd = accept4(good, NULL, NULL, SOCK_CLOEXEC);
 
 			if (fd >= 0)
 				close(fd);
