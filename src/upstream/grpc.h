@@ -1,6 +1,15 @@
 /*
- * grpc: unary calls to services behind the gateway: a pool of HTTP/2 connections per worker and upstream, round robin
- * over healthy addresses, deadlines, reconnects. Thread: the worker's. Source: edge.md §2.3.
+ * grpc: unary calls to services behind the gateway: a pool of HTTP/2 connections per worker and
+ * upstream, round robin over healthy addresses, deadlines, reconnects. Thread: the worker's.
+ * Source: edge.md §2.3.
+ *
+ * An address takes calls while it has a connection that is up (the peer's SETTINGS have come) and,
+ * where health checks are on, its last Check said SERVING or UNIMPLEMENTED; until the first Check
+ * of a new connection is answered, calls wait. The metric upstream_healthy is 1 in such a worker,
+ * so its sum is the number of workers that would call the address. A service's own
+ * DEADLINE_EXCEEDED or CANCELLED in the last 20 ms of the deadline that we gave it is
+ * UPSTREAM_TIMEOUT. HTTP errors without grpc-status and RST_STREAM are UPSTREAM_STATUS with the
+ * status that gRPC gives them, no message.
  */
 #ifndef UPSTREAM_GRPC_H
 #define UPSTREAM_GRPC_H
@@ -14,11 +23,11 @@ struct upstream;
 struct upstream_call;
 
 enum upstream_outcome {
-	UPSTREAM_OK,          /* message is the answer */
+	UPSTREAM_OK,	      /* message is the answer */
 	UPSTREAM_STATUS,      /* the service's own status other than OK, and its message */
 	UPSTREAM_UNAVAILABLE, /* refused, reset, no healthy address */
 	UPSTREAM_TIMEOUT,     /* no answer in time */
-	UPSTREAM_BUSY,        /* max_in_flight: refused at once */
+	UPSTREAM_BUSY,	      /* max_in_flight: refused at once */
 	UPSTREAM_MALFORMED,   /* an answer that is no gRPC, or over the message limit */
 	UPSTREAM_OUTCOME_COUNT
 };
@@ -26,7 +35,8 @@ enum upstream_outcome {
 struct upstream_result {
 	enum upstream_outcome outcome;
 	enum grpc_status status;
-	struct span message; /* UPSTREAM_OK: the answer's bytes; UPSTREAM_STATUS: grpc-message, decoded. Lent */
+	struct span message; /* UPSTREAM_OK: the answer's bytes; UPSTREAM_STATUS: grpc-message,
+				decoded. Lent */
 };
 
 /* Never called inside upstream_call_start. */
@@ -39,10 +49,11 @@ struct upstream_call {
 };
 
 struct upstream_request {
-	const char *path;           /* "/galaxy.gateway.v1.CommandHandler/Handle"; static */
-	struct payload *message;    /* with its 5-byte gRPC prefix; a reference is taken */
-	uint64_t deadline_ms;       /* from now; the upstream's own deadline applies as well. 0: only that */
-	struct span request_id;     /* sent as x-request-id when not empty */
+	const char *path;	 /* "/galaxy.gateway.v1.CommandHandler/Handle"; static */
+	struct payload *message; /* with its 5-byte gRPC prefix; a reference is taken */
+	uint64_t deadline_ms; /* from now; the upstream's own deadline applies as well. 0: only that
+			       */
+	struct span request_id; /* sent as x-request-id when not empty */
 };
 
 struct upstream_options {
@@ -52,19 +63,21 @@ struct upstream_options {
 	struct metric_registry *metrics;
 };
 
-int upstream_create(struct upstream **upstream, struct worker *worker, const struct upstream_options *options);
+int upstream_create(struct upstream **upstream, struct worker *worker,
+		    const struct upstream_options *options);
 
 /* Begins to dial and to check health. */
 void upstream_start(struct upstream *upstream);
 
 /*
- * Returns 0 (`done` follows once), or the outcome that it would have been as a negative number: -UPSTREAM_UNAVAILABLE,
- * -UPSTREAM_BUSY; nothing was sent then. A call waits for a connection being dialled, within its deadline.
- * A call is sent again to another connection only when it is certain that the service did not see it
- * (REFUSED_STREAM, or GOAWAY below its stream).
+ * Lifetime of the request: the call. Returns 0 (`done` follows once), or the outcome that it would
+ * have been as a negative number: -UPSTREAM_UNAVAILABLE, -UPSTREAM_BUSY; nothing was sent then. A
+ * call waits for a connection being dialled, within its deadline. A call is sent again to another
+ * connection only when it is certain that the service did not see it (REFUSED_STREAM, or GOAWAY
+ * below its stream).
  */
-int upstream_call_start(struct upstream *upstream, struct upstream_call *call, upstream_done_fn *done,
-			const struct upstream_request *request);
+int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
+			upstream_done_fn *done, const struct upstream_request *request);
 
 /* RST_STREAM CANCEL; `done` will not be called. Safe on an idle call. */
 void upstream_call_cancel(struct upstream_call *call);
@@ -72,7 +85,8 @@ void upstream_call_cancel(struct upstream_call *call);
 /* Whether an address could take a call now: for tests and dumps. */
 bool upstream_is_ready(const struct upstream *upstream);
 
-/* Cancels what is in flight (UPSTREAM_UNAVAILABLE), closes, then calls `stopped`; upstream_destroy may follow. */
+/* Cancels what is in flight (UPSTREAM_UNAVAILABLE), closes, then calls `stopped`; upstream_destroy
+ * may follow. */
 void upstream_stop(struct upstream *upstream, void (*stopped)(void *context), void *context);
 void upstream_destroy(struct upstream *upstream);
 

@@ -1,4 +1,5 @@
-/* service: a scripted gRPC service on the worker that the test turns, made of h2 server sessions over conn. */
+/* service: a scripted gRPC service on the worker that the test turns, made of h2 server sessions
+ * over conn. */
 #ifndef UNIT_UPSTREAM_SERVICE_H
 #define UNIT_UPSTREAM_SERVICE_H
 
@@ -87,7 +88,7 @@ static void service_push(struct served *served, struct span message)
 	struct payload *payload = service_message(message);
 
 	assert_int_equal(h2_stream_push(&served->h2, (struct payload_slice){.payload = payload,
-									     .len = payload->len}),
+									    .len = payload->len}),
 			 0);
 	payload_put(payload);
 }
@@ -153,7 +154,8 @@ static void service_half_message(struct served *served)
 	struct payload *payload = payload_copy(SPAN("\0\0\0\0\x09half"));
 
 	service_headers(served, "200", "application/grpc", NULL);
-	h2_stream_push(&served->h2, (struct payload_slice){.payload = payload, .len = payload->len});
+	h2_stream_push(&served->h2,
+		       (struct payload_slice){.payload = payload, .len = payload->len});
 	payload_put(payload);
 	service_trailers(served, GRPC_OK, NULL);
 }
@@ -219,7 +221,8 @@ static void service_answer(struct served *served)
 			service_echo(served);
 			break;
 		}
-		/* GOAWAY, no error, last id 0: by hand, for a session would name the id that it has seen */
+		/* GOAWAY, no error, last id 0: by hand, for a session would name the id that it has
+		 * seen */
 		conn_send(&peer->conn, SPAN("\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"));
 		break;
 	case SCRIPT_GOAWAY_SEEN:
@@ -302,7 +305,8 @@ static int service_header(struct h2_stream *stream, struct span name, struct spa
 	return 0;
 }
 
-static void service_headers_done(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream)
+static void service_headers_done(struct h2_stream *stream, enum h2_headers_kind kind,
+				 bool end_stream)
 {
 	(void)stream, (void)kind, (void)end_stream;
 }
@@ -417,7 +421,8 @@ static const struct conn_handler peer_handler = {
 	.closed = peer_closed,
 };
 
-static void service_accepted(struct listener *listener, struct file_ref file, const struct address *from)
+static void service_accepted(struct listener *listener, struct file_ref file,
+			     const struct address *from)
 {
 	struct service *service = listener->context;
 	struct peer *peer = calloc(1, sizeof(*peer));
@@ -437,7 +442,8 @@ static void service_accepted(struct listener *listener, struct file_ref file, co
 	peer->service = service;
 	list_push_back(&service->peers, &peer->link);
 	assert_int_equal(h2_session_create(&peer->session, &h2_options, &service_h2, peer), 0);
-	assert_int_equal(conn_open(&peer->conn, service->worker, file, &peer_handler, &conn_options), 0);
+	assert_int_equal(
+		conn_open(&peer->conn, service->worker, file, &peer_handler, &conn_options), 0);
 	conn_wants_flush(&peer->conn);
 }
 
@@ -474,7 +480,8 @@ __attribute__((unused)) static void service_listen(struct service *service, uint
 		.stopped = service_listener_stopped,
 		.context = service,
 	};
-	assert_int_equal(listener_start(&service->listener, service->worker, service->fd, false), 0);
+	assert_int_equal(listener_start(&service->listener, service->worker, service->fd, false),
+			 0);
 	service->listening = true;
 }
 
@@ -487,7 +494,7 @@ __attribute__((unused)) static void service_start(struct service *service, struc
 
 __attribute__((unused)) static void service_close_peers(struct service *service)
 {
-	LIST_FOR_EACH(&service->peers, node)
+	LIST_FOR_EACH (&service->peers, node)
 		conn_close(&CONTAINER_OF(node, struct peer, link)->conn);
 	TURN_UNTIL(service->worker, list_is_empty(&service->peers));
 }
