@@ -169,6 +169,8 @@ static int open_listeners(struct program *program)
 				      "GATEWAY_AUTHENTICATED_GRPC_ADDR");
 	if (!error)
 		error = open_listener(program, LISTENER_ADMIN, &config->admin_http_addr, "GATEWAY_ADMIN_HTTP_ADDR");
+	if (!error)
+		service_close_untaken();
 	return error;
 }
 
@@ -377,6 +379,7 @@ static int run(const struct config *config)
 					 .fd = STDERR_FILENO };
 
 	log_setup(&log);
+	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more must not end the process */
 	program.config = config;
 	if (load_signer(&program.signer, config))
 		return EXIT_FAILED;
