@@ -77,8 +77,8 @@ struct actor {
 struct interleave {
 	/* the test's */
 	void (*scripts[INTERLEAVE_ACTORS])(void *context); /* NULL: none */
-	void (*set_up)(void *context);			   /* before every run */
-	bool (*check)(void *context);			   /* after every run that came to its end */
+	void (*set_up)(void *context); /* before every run */
+	bool (*check)(void *context);  /* after every run that came to its end */
 	void *context;
 	struct {
 		const void *bytes;

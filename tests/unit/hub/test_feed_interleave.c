@@ -29,7 +29,7 @@ static struct world {
 	bool ring_fails, ring_in_use;
 	/* the script */
 	uint32_t capacity;
-	int push_count, batch; /* a wake after each batch */
+	int pushes, batch; /* a wake after each batch */
 	enum feed_end end;
 	int pops_a_turn; /* the worker's stream is blocked after so many; 0: never */
 	bool two_feeds;
@@ -67,7 +67,7 @@ static void set_up(void *context)
 	memset(&world, 0, sizeof(world));
 	world.ring_fails = script.ring_fails;
 	world.capacity = script.capacity;
-	world.push_count = script.push_count;
+	world.pushes = script.pushes;
 	world.batch = script.batch;
 	world.end = script.end;
 	world.pops_a_turn = script.pops_a_turn;
@@ -96,7 +96,7 @@ static void bus(void *context)
 	bool wake = false;
 
 	(void)context;
-	for (int i = 0; i < world.push_count; i++) {
+	for (int i = 0; i < world.pushes; i++) {
 		int to = world.two_feeds ? i % 2 : 0;
 
 		if (feed_push(&world.feeds[to], &world.events[i], &wake) == FEED_PUSHED)
@@ -223,7 +223,7 @@ static bool check_all_arrived(void *context)
 {
 	(void)context;
 	return check_sums() && world.refused == 0 &&
-	       world.pushed[0] + world.pushed[1] == world.push_count &&
+	       world.pushed[0] + world.pushed[1] == world.pushes &&
 	       world.got[0] == world.pushed[0] && world.got[1] == world.pushed[1] &&
 	       world.heard[0] == world.end && (!world.two_feeds || world.heard[1] == world.end);
 }
@@ -244,7 +244,7 @@ static bool check_overflow(void *context)
 	bool overflowed = world.refused > 0;
 
 	(void)context;
-	return check_sums() && world.pushed[0] + world.refused == world.push_count &&
+	return check_sums() && world.pushed[0] + world.refused == world.pushes &&
 	       world.heard[0] == (overflowed ? FEED_OVERFLOWED : world.end) &&
 	       (!overflowed || world.pushed[0] >= (int)world.capacity) &&
 	       (overflowed || world.got[0] == world.pushed[0]);
@@ -262,7 +262,7 @@ static bool check_failed_ring(void *context)
 static bool check_finished(void *context)
 {
 	(void)context;
-	for (int i = 0; i < world.push_count; i++) {
+	for (int i = 0; i < world.pushes; i++) {
 		int which = world.two_feeds ? i % 2 : 0, place = world.two_feeds ? i / 2 : i;
 		/* popped events are still held, finished ones were put */
 		uint32_t want = place < world.got[which] || i >= world.pushed[0] + world.pushed[1]
@@ -283,6 +283,8 @@ struct play {
 	void (*worker)(void *context);
 	bool (*check)(void *context);
 };
+
+#define PLAY(title, ...) { .name = title, .script = { __VA_ARGS__ } }
 
 static void run_plays(struct play *plays, size_t count)
 {
@@ -315,13 +317,13 @@ static void run_plays(struct play *plays, size_t count)
 static void feed_loses_nothing_and_no_wake_in_any_order(void **state)
 {
 	static struct play plays[] = {
-		{ .name = "one", .script = { .capacity = 8, .push_count = 1, .batch = 1, .end = FEED_REVOKED } },
-		{ .name = "inline", .script = { .capacity = 8, .push_count = 2, .batch = 1, .end = FEED_REVOKED } },
-		{ .name = "into the ring", .script = { .capacity = 8, .push_count = 4, .batch = 1, .end = FEED_SHUTDOWN } },
-		{ .name = "in batches", .script = { .capacity = 8, .push_count = 6, .batch = 3, .end = FEED_SHUTDOWN } },
-		{ .name = "long", .script = { .capacity = 8, .push_count = 8, .batch = 1, .end = FEED_REVOKED } },
-		{ .name = "two feeds",
-		  .script = { .capacity = 8, .push_count = 4, .batch = 2, .end = FEED_REVOKED, .two_feeds = true } },
+		PLAY("one", .capacity = 8, .pushes = 1, .batch = 1, .end = FEED_REVOKED),
+		PLAY("inline", .capacity = 8, .pushes = 2, .batch = 1, .end = FEED_REVOKED),
+		PLAY("into the ring", .capacity = 8, .pushes = 4, .batch = 1, .end = FEED_SHUTDOWN),
+		PLAY("in batches", .capacity = 8, .pushes = 6, .batch = 3, .end = FEED_SHUTDOWN),
+		PLAY("long", .capacity = 8, .pushes = 8, .batch = 1, .end = FEED_REVOKED),
+		PLAY("two feeds", .capacity = 8, .pushes = 4, .batch = 2, .end = FEED_REVOKED,
+		     .two_feeds = true),
 	};
 
 	(void)state;
@@ -333,9 +335,10 @@ static void feed_loses_nothing_and_no_wake_in_any_order(void **state)
 static void feed_overflows_cleanly_in_any_order(void **state)
 {
 	static struct play plays[] = {
-		{ .name = "inline only", .script = { .capacity = 2, .push_count = 5, .batch = 1, .end = FEED_REVOKED } },
-		{ .name = "ring", .script = { .capacity = 4, .push_count = 8, .batch = 1, .end = FEED_REVOKED } },
-		{ .name = "ring in batches", .script = { .capacity = 4, .push_count = 8, .batch = 4, .end = FEED_REVOKED } },
+		PLAY("inline only", .capacity = 2, .pushes = 5, .batch = 1, .end = FEED_REVOKED),
+		PLAY("ring", .capacity = 4, .pushes = 8, .batch = 1, .end = FEED_REVOKED),
+		PLAY("ring in batches", .capacity = 4, .pushes = 8, .batch = 4,
+		     .end = FEED_REVOKED),
 	};
 
 	(void)state;
@@ -347,8 +350,8 @@ static void feed_overflows_cleanly_in_any_order(void **state)
 static void feed_fails_cleanly_without_memory_in_any_order(void **state)
 {
 	static struct play plays[] = {
-		{ .name = "no ring",
-		  .script = { .capacity = 8, .push_count = 4, .batch = 1, .end = FEED_REVOKED, .ring_fails = true } },
+		PLAY("no ring", .capacity = 8, .pushes = 4, .batch = 1, .end = FEED_REVOKED,
+		     .ring_fails = true),
 	};
 
 	(void)state;
@@ -359,10 +362,10 @@ static void feed_fails_cleanly_without_memory_in_any_order(void **state)
 static void feed_blocked_stream_hears_the_end_in_any_order(void **state)
 {
 	static struct play plays[] = {
-		{ .name = "blocked at once",
-		  .script = { .capacity = 8, .push_count = 4, .batch = 1, .end = FEED_REVOKED, .pops_a_turn = 1 } },
-		{ .name = "blocked in the ring",
-		  .script = { .capacity = 8, .push_count = 5, .batch = 5, .end = FEED_SHUTDOWN, .pops_a_turn = 2 } },
+		PLAY("blocked at once", .capacity = 8, .pushes = 4, .batch = 1,
+		     .end = FEED_REVOKED, .pops_a_turn = 1),
+		PLAY("blocked in the ring", .capacity = 8, .pushes = 5, .batch = 5,
+		     .end = FEED_SHUTDOWN, .pops_a_turn = 2),
 	};
 
 	(void)state;
@@ -374,13 +377,14 @@ static void feed_blocked_stream_hears_the_end_in_any_order(void **state)
 static void feed_is_finished_safely_after_the_release_in_any_order(void **state)
 {
 	static struct play plays[] = {
-		{ .name = "idle", .script = { .capacity = 8, .push_count = 0, .batch = 1 } },
-		{ .name = "inline", .script = { .capacity = 8, .push_count = 2, .batch = 1, .pops_a_turn = 1 } },
-		{ .name = "ring", .script = { .capacity = 8, .push_count = 5, .batch = 1, .pops_a_turn = 1 } },
-		{ .name = "ended",
-		  .script = { .capacity = 8, .push_count = 4, .batch = 2, .end = FEED_REVOKED, .pops_a_turn = 1 } },
-		{ .name = "overflowed", .script = { .capacity = 4, .push_count = 6, .batch = 1, .pops_a_turn = 1 } },
-		{ .name = "two", .script = { .capacity = 8, .push_count = 4, .batch = 1, .pops_a_turn = 1, .two_feeds = true } },
+		PLAY("idle", .capacity = 8, .pushes = 0, .batch = 1),
+		PLAY("inline", .capacity = 8, .pushes = 2, .batch = 1, .pops_a_turn = 1),
+		PLAY("ring", .capacity = 8, .pushes = 5, .batch = 1, .pops_a_turn = 1),
+		PLAY("ended", .capacity = 8, .pushes = 4, .batch = 2, .end = FEED_REVOKED,
+		     .pops_a_turn = 1),
+		PLAY("overflowed", .capacity = 4, .pushes = 6, .batch = 1, .pops_a_turn = 1),
+		PLAY("two", .capacity = 8, .pushes = 4, .batch = 1, .pops_a_turn = 1,
+		     .two_feeds = true),
 	};
 
 	(void)state;
