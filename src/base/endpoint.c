@@ -22,7 +22,10 @@ static bool label_byte(uint8_t byte)
 	       (byte >= '0' && byte <= '9') || byte == '-' || byte == '_';
 }
 
-/* Labels of letters, digits, '-' and '_'. Sets whether the last one is a number: then it cannot be a name. */
+/*
+ * Labels of letters, digits, '-' and '_'. Sets whether the last one is a number: then it cannot be
+ * a name.
+ */
 static bool name_is_valid(struct span name, bool *ends_in_number)
 {
 	size_t label_len = 0;
@@ -35,7 +38,8 @@ static bool name_is_valid(struct span name, bool *ends_in_number)
 			if (label_len == 0)
 				return false;
 			if (i + 1 == name.len)
-				return true; /* the root's dot: an absolute name, which resolvers treat apart */
+				return true; /* the root's dot: an absolute name, which resolvers
+						treat apart */
 			label_len = 0;
 			*ends_in_number = true;
 			continue;
@@ -84,7 +88,7 @@ static int parse_unix(struct span path, struct endpoint *endpoint)
 
 int endpoint_parse(struct span text, struct endpoint *endpoint)
 {
-	*endpoint = (struct endpoint){ .kind = ENDPOINT_HOST };
+	*endpoint = (struct endpoint){.kind = ENDPOINT_HOST};
 	if (span_starts_with(text, SPAN("unix:")))
 		return parse_unix(span_from(text, 5), endpoint);
 	if (text.len == 0)

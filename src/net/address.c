@@ -9,7 +9,7 @@
 
 struct address address_make(const struct sockaddr_storage *storage, socklen_t len)
 {
-	struct address address = { 0 };
+	struct address address = {0};
 
 	if (len >= sizeof(sa_family_t) && len <= sizeof(*storage)) {
 		memcpy(&address.storage, storage, len);
@@ -20,10 +20,10 @@ struct address address_make(const struct sockaddr_storage *storage, socklen_t le
 
 bool address_from_text(struct address *address, const char *host, uint16_t port)
 {
-	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 
-	*address = (struct address){ 0 };
+	*address = (struct address){0};
 	if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
 		memcpy(&address->storage, &v4, sizeof(v4));
 		address->len = sizeof(v4);
@@ -39,8 +39,8 @@ bool address_from_text(struct address *address, const char *host, uint16_t port)
 
 struct address address_from_path(const char *path)
 {
-	struct sockaddr_un local = { .sun_family = AF_UNIX };
-	struct address address = { .len = sizeof(local) };
+	struct sockaddr_un local = {.sun_family = AF_UNIX};
+	struct address address = {.len = sizeof(local)};
 	size_t len = strlen(path);
 
 	CHECK(len > 0 && len < sizeof(local.sun_path));
@@ -149,11 +149,13 @@ uint16_t address_port(const struct address *address)
 void address_set_port(struct address *address, uint16_t port)
 {
 	/* Both have the port in network order behind the family. */
-	_Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+	_Static_assert(offsetof(struct sockaddr_in, sin_port) ==
+			       offsetof(struct sockaddr_in6, sin6_port),
 		       "one offset for both");
 	const uint16_t wire = htons(port);
 
 	if (address->len > 0 &&
 	    (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6))
-		memcpy((char *)&address->storage + offsetof(struct sockaddr_in, sin_port), &wire, sizeof(wire));
+		memcpy((char *)&address->storage + offsetof(struct sockaddr_in, sin_port), &wire,
+		       sizeof(wire));
 }

@@ -21,15 +21,16 @@ bool address_from_text(struct address *address, const char *host, uint16_t port)
 struct address address_from_path(const char *path);
 
 /*
- * "127.0.0.1:80" (also when v4-mapped), "[::1]:80", "unix", "unknown". Returns the length; `text` has room for
- * ADDRESS_TEXT_MAX.
+ * "127.0.0.1:80" (also when v4-mapped), "[::1]:80", "unix", "unknown". Returns the length; `text`
+ * has room for ADDRESS_TEXT_MAX.
  */
 #define ADDRESS_TEXT_MAX 64
 size_t address_format(const struct address *address, char text[ADDRESS_TEXT_MAX]);
 
 /*
- * The budgets' key of a peer: IPv4 (also when v4-mapped) as 4 bytes, IPv6 as the 8 bytes of its /64; no bytes
- * for a unix socket, which is exempt. Source: edge.md §2.2. Returns the length written to `key`.
+ * The budgets' key of a peer: IPv4 (also when v4-mapped) as 4 bytes, IPv6 as the 8 bytes of its
+ * /64; no bytes for a unix socket, which is exempt. Source: edge.md §2.2. Returns the length
+ * written to `key`.
  */
 #define ADDRESS_KEY_MAX 8
 size_t address_budget_key(const struct address *address, uint8_t key[ADDRESS_KEY_MAX]);

@@ -7,14 +7,18 @@
 
 #include <errno.h>
 
-enum conn_state { CONN_CLOSED, CONN_OPEN, CONN_DRAINING, CONN_LINGERING, CONN_CLOSING, CONN_STATES };
+enum conn_state {
+	CONN_CLOSED,
+	CONN_OPEN,
+	CONN_DRAINING,
+	CONN_LINGERING,
+	CONN_CLOSING,
+	CONN_STATES
+};
 
 static const char *const state_names[CONN_STATES] = {
-	[CONN_CLOSED] = "closed",
-	[CONN_OPEN] = "open",
-	[CONN_DRAINING] = "draining",
-	[CONN_LINGERING] = "lingering",
-	[CONN_CLOSING] = "closing",
+	[CONN_CLOSED] = "closed",	[CONN_OPEN] = "open",	    [CONN_DRAINING] = "draining",
+	[CONN_LINGERING] = "lingering", [CONN_CLOSING] = "closing",
 };
 
 static const uint32_t state_moves[CONN_STATES] = {
@@ -45,9 +49,11 @@ struct conn_send {
 };
 
 _Static_assert(sizeof(struct conn_send) + SEND_IOV_SMALL * sizeof(struct iovec) <=
-		       POOL_SEND_SMALL_BYTES, "a small send is one block of the pool");
+		       POOL_SEND_SMALL_BYTES,
+	       "a small send is one block of the pool");
 _Static_assert(sizeof(struct conn_send) + SENDQ_IOV_MAX * sizeof(struct iovec) <=
-		       POOL_SEND_LARGE_BYTES, "a large send is one block of the pool");
+		       POOL_SEND_LARGE_BYTES,
+	       "a large send is one block of the pool");
 
 static void conn_move(struct conn *conn, enum conn_state next)
 {
@@ -169,7 +175,10 @@ static void conn_cancel_done(struct op *op, const struct completion *completion)
 {
 	struct conn *conn = CONTAINER_OF(op, struct conn, cancel_op);
 
-	/* Whether it was found or had completed: the receive's own last completion tells what happened. */
+	/*
+	 * Whether it was found or had completed: the receive's own last completion tells what
+	 * happened.
+	 */
 	(void)completion;
 	conn_arm_receive(conn);
 	conn_settle(conn);
@@ -262,7 +271,8 @@ void conn_resume_receive(struct conn *conn)
 /* Everything is sent. The peer must read it before the kernel may forget the connection. */
 static void conn_drained(struct conn *conn)
 {
-	uint32_t wait_ms = linger_ms(conn) < CONN_LINGER_READ_MS ? linger_ms(conn) : CONN_LINGER_READ_MS;
+	uint32_t wait_ms =
+		linger_ms(conn) < CONN_LINGER_READ_MS ? linger_ms(conn) : CONN_LINGER_READ_MS;
 
 	if (conn->peer_finished ||
 	    op_shutdown_send(conn->worker, &conn->close_op, conn->file) != 0) {
@@ -282,7 +292,7 @@ static struct conn_send *send_make(const struct iovec *iov, size_t count)
 		return NULL;
 	send->kind = kind;
 	memcpy(send->iov, iov, count * sizeof(*iov));
-	send->message = (struct msghdr){ .msg_iov = send->iov, .msg_iovlen = count };
+	send->message = (struct msghdr){.msg_iov = send->iov, .msg_iovlen = count};
 	return send;
 }
 
@@ -351,7 +361,10 @@ static void conn_send_done(struct op *op, const struct completion *completion)
 	conn_settle(conn);
 }
 
-/* What produce appends leaves when it returns, and what is appended during a send with its completion. */
+/*
+ * What produce appends leaves when it returns, and what is appended during a send with its
+ * completion.
+ */
 static int conn_appended(struct conn *conn, int code)
 {
 	if (code == 0 && !conn->producing && !conn->send_op.armed)

@@ -1,15 +1,18 @@
 /*
- * conn: one byte connection on the ring, server's or client's. Embedded in its owner. Thread: the worker's.
+ * conn: one byte connection on the ring, server's or client's. Embedded in its owner. Thread: the
+ * worker's.
  *
- *   conn_open ─► OPEN ─┬─ conn_finish_sending ─► DRAINING ─ queue empty, SHUT_WR ─► LINGERING ─┐
- *                      │  (or peer's FIN)           └─ peer's FIN was here, deadline ─┐        │ peer's FIN, deadline
- *                      └─ conn_close, error ──────────────────────────────────────────┴────────┴─► CLOSING
- *   CLOSING ─ last completion ─► closed()
+ *   conn_open ─► OPEN ─┬─ conn_finish_sending, or the peer's FIN without a peer_finished ─► DRAINING
+ *                      └─ conn_close, error ─► CLOSING
+ *   DRAINING ─┬─ queue empty: SHUT_WR ─► LINGERING ─ peer's FIN, or CONN_LINGER_READ_MS ─► CLOSING
+ *             └─ queue empty and the peer's FIN is there, error, linger_ms over ─► CLOSING
+ *   CLOSING ─ shutdown and close, last completion ─► closed()
  *
- * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the conn's.
- * One receive (multishot) and one gather send are in flight at most. Callbacks come from the worker's turn, never from
- * inside conn_open or another conn_ function. While lingering, what the peer still sends is read and dropped:
- * closing over unread bytes would make the kernel reset the connection and destroy our last bytes on their way.
+ * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the
+ * conn's. One receive (multishot) and one gather send are in flight at most. Callbacks come from
+ * the worker's turn, never from inside conn_open or another conn_ function. While lingering, what
+ * the peer still sends is read and dropped: closing over unread bytes would make the kernel reset
+ * the connection and destroy our last bytes on their way.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -22,21 +25,25 @@
 struct conn;
 
 enum conn_end {
-	CONN_END_LOCAL,    /* conn_close or conn_finish_sending by the owner */
-	CONN_END_PEER,     /* the peer finished and everything of ours was sent */
-	CONN_END_RESET,    /* reset, broken pipe, unreachable */
-	CONN_END_TIMEOUT,  /* the transport gave up (TCP_USER_TIMEOUT), or unsent bytes at the linger deadline */
+	CONN_END_LOCAL,	  /* conn_close or conn_finish_sending by the owner */
+	CONN_END_PEER,	  /* the peer finished and everything of ours was sent */
+	CONN_END_RESET,	  /* reset, broken pipe, unreachable */
+	CONN_END_TIMEOUT, /* TCP_USER_TIMEOUT, or unsent bytes at the linger deadline */
 	CONN_END_RESOURCE, /* no memory, no operation slot */
 };
 
 struct conn_handler {
-	/* Bytes from the peer, in order; all are taken. Lent until return. conn_close inside is allowed. */
+	/*
+	 * Bytes from the peer, in order; all are taken. Lent until return. conn_close inside is
+	 * allowed.
+	 */
 	void (*received)(struct conn *conn, struct span bytes);
 	/* The peer will send no more (FIN). NULL: the conn closes itself. */
 	void (*peer_finished)(struct conn *conn);
 	/*
-	 * In the flush step of a turn in which conn_wants_flush was called, and whenever a send completed: append what there
-	 * is to send (conn_send…) while conn_has_room; what stays behind is asked for again by itself. NULL: nothing to add.
+	 * In the flush step of a turn in which conn_wants_flush was called, and whenever a send
+	 * completed: append what there is to send (conn_send…) while conn_has_room; what stays
+	 * behind is asked for again by itself. NULL: nothing to add.
 	 */
 	void (*produce)(struct conn *conn);
 	/* Last call. `error` is a negative errno or 0. The owner may free the conn inside. */
@@ -44,12 +51,13 @@ struct conn_handler {
 };
 
 struct conn_options {
-	size_t queue_bytes_max;  /* hard bound of the send queue */
-	size_t queue_bytes_room; /* conn_has_room while fewer are queued: the soft bound that producers obey */
-	uint32_t linger_ms;      /* how long unsent bytes are waited for; 0: CONN_LINGER_MS */
+	size_t queue_bytes_max;	 /* hard bound of the send queue */
+	size_t queue_bytes_room; /* conn_has_room while fewer are queued: producers' bound */
+	uint32_t linger_ms;	 /* how long unsent bytes are waited for; 0: CONN_LINGER_MS */
 };
 
-#define CONN_LINGER_MS 5000      /* long enough for a slow mobile peer, short against the shutdown's 10 s */
+/* long enough for a slow mobile peer, short against the shutdown's 10 s */
+#define CONN_LINGER_MS 5000
 #define CONN_LINGER_READ_MS 1000 /* for the peer's FIN after ours, at most linger_ms */
 
 struct conn_counters { /* shared by the connections of one owner kind and worker; may be NULL */
@@ -60,9 +68,9 @@ struct conn {
 	const struct conn_handler *handler;
 	struct worker *worker;
 	struct file_ref file;
-	struct address peer; /* unknown; the owner may set it after conn_open, as may be `counters` */
-	uint8_t state;       /* zeroed memory is a closed conn */
-	uint8_t end;         /* enum conn_end, once known */
+	struct address peer; /* unknown; the owner's to set, after conn_open; so is `counters` */
+	uint8_t state;	     /* zeroed memory is a closed conn */
+	uint8_t end;	     /* enum conn_end, once known */
 	bool peer_finished, receive_paused;
 	bool producing, close_started, close_done;
 	int error;
@@ -84,8 +92,8 @@ int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
 	      const struct conn_handler *handler, const struct conn_options *options);
 
 /*
- * Copies bytes into the queue; they leave in this turn's flush step. Returns 0, -ENOBUFS (bound), -ENOMEM, or -EPIPE when no
- * longer open; on failure nothing was taken.
+ * Copies bytes into the queue; they leave in this turn's flush step. Returns 0, -ENOBUFS (bound),
+ * -ENOMEM, or -EPIPE when no longer open; on failure nothing was taken.
  */
 int conn_send(struct conn *conn, struct span bytes);
 
@@ -100,11 +108,17 @@ void conn_wants_flush(struct conn *conn);
 
 bool conn_has_room(const struct conn *conn);
 
-/* Stops and resumes receiving (backpressure): bytes stay in the kernel. What is already lent may still arrive once. */
+/*
+ * Stops and resumes receiving (backpressure): bytes stay in the kernel. What is already lent may
+ * still arrive once.
+ */
 void conn_pause_receive(struct conn *conn);
 void conn_resume_receive(struct conn *conn);
 
-/* Sends what is queued, then closes. No more appends; bytes still received are dropped. No-op when no longer open. */
+/*
+ * Sends what is queued, then closes. No more appends; bytes still received are dropped. No-op when
+ * no longer open.
+ */
 void conn_finish_sending(struct conn *conn);
 
 /* Drops what is queued and closes. Safe in any state and in any callback. */

@@ -7,13 +7,18 @@
 #include <errno.h>
 #include <unistd.h>
 
-enum dial_state { DIAL_IDLE, DIAL_STARTED, DIAL_RESOLVING, DIAL_CONNECTING, DIAL_CLOSING, DIAL_STATES };
+enum dial_state {
+	DIAL_IDLE,
+	DIAL_STARTED,
+	DIAL_RESOLVING,
+	DIAL_CONNECTING,
+	DIAL_CLOSING,
+	DIAL_STATES
+};
 
 static const char *const state_names[DIAL_STATES] = {
-	[DIAL_IDLE] = "idle",
-	[DIAL_STARTED] = "started",
-	[DIAL_RESOLVING] = "resolving",
-	[DIAL_CONNECTING] = "connecting",
+	[DIAL_IDLE] = "idle",		[DIAL_STARTED] = "started",
+	[DIAL_RESOLVING] = "resolving", [DIAL_CONNECTING] = "connecting",
 	[DIAL_CLOSING] = "closing",
 };
 
@@ -59,14 +64,16 @@ static void dial_finish(struct dial *dial, int error)
 static int dial_connect(struct dial *dial, const struct address *address)
 {
 	int family = address->storage.ss_family;
-	/* Blocking: on a non-blocking socket the ring's operations give EAGAIN instead of waiting. */
+	/*
+	 * Blocking: on a non-blocking socket the ring's operations give EAGAIN instead of waiting.
+	 */
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
 	socket_set_tcp(fd, family);
 	dial->file = ring_adopt(dial->worker->ring, fd);
-	dial->target = (struct op_address){ .storage = address->storage, .len = address->len };
+	dial->target = (struct op_address){.storage = address->storage, .len = address->len};
 
 	int code = op_connect(dial->worker, &dial->connect_op, dial->file, &dial->target);
 
@@ -103,7 +110,10 @@ static void dial_next(struct dial *dial)
 	dial_finish(dial, dial->cancelled ? -ECANCELED : dial->last_error);
 }
 
-/* After a completion: goes on when none is missing, because a late one would find the next address's state. */
+/*
+ * After a completion: goes on when none is missing, because a late one would find the next
+ * address's state.
+ */
 static void dial_settle(struct dial *dial)
 {
 	if (dial->connect_op.armed || dial->cancel_op.armed || dial->close_op.armed)
@@ -129,8 +139,8 @@ static void dial_connect_done(struct op *op, const struct completion *completion
 	struct dial *dial = CONTAINER_OF(op, struct dial, connect_op);
 
 	/*
-	 * Cancelled by the deadline, unless it was just in time. EINTR: a unix connect that waited for room in the backlog
-	 * does so on a kernel thread, which the cancel interrupts.
+	 * Cancelled by the deadline, unless it was just in time. EINTR: a unix connect that waited
+	 * for room in the backlog does so on a kernel thread, which the cancel interrupts.
 	 */
 	dial->last_error = completion->result;
 	if (completion->result == -ECANCELED || completion->result == -EINTR)
@@ -170,7 +180,8 @@ static void dial_expired(struct deadline *deadline)
 	}
 }
 
-static void dial_resolved(struct dns_query *query, int status, const struct address *addresses, size_t count)
+static void dial_resolved(struct dns_query *query, int status, const struct address *addresses,
+			  size_t count)
 {
 	struct dial *dial = CONTAINER_OF(query, struct dial, query);
 
@@ -199,15 +210,17 @@ static void dial_begin(struct task *task)
 	} else if (endpoint->kind == ENDPOINT_HOST && dial->dns) {
 		dial_move(dial, DIAL_RESOLVING);
 		deadline_arm(dial->worker, &dial->deadline,
-			     dial->due_ms > dial->worker->now_ms ? dial->due_ms - dial->worker->now_ms : 0);
+			     dial->due_ms > dial->worker->now_ms
+				     ? dial->due_ms - dial->worker->now_ms
+				     : 0);
 		dns_query_start(dial->dns, &dial->query, endpoint->host, endpoint->port);
 	} else {
 		dial_finish(dial, -EINVAL);
 	}
 }
 
-void dial_start(struct dial *dial, struct worker *worker, struct dns *dns, const struct endpoint *endpoint,
-		uint32_t timeout_ms, dial_done_fn *done)
+void dial_start(struct dial *dial, struct worker *worker, struct dns *dns,
+		const struct endpoint *endpoint, uint32_t timeout_ms, dial_done_fn *done)
 {
 	CHECK(dial->state == DIAL_IDLE);
 	*dial = (struct dial){

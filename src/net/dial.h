@@ -1,9 +1,9 @@
 /*
- * dial: a connection to an endpoint, by a deadline. Names are looked up anew at every dial; the addresses are tried in
- * turn, each with its share of the time. Thread: the worker's.
+ * dial: a connection to an endpoint, by a deadline. Names are looked up anew at every dial; the
+ * addresses are tried in turn, each with its share of the time. Thread: the worker's.
  *
- *   IDLE ─ dial_start ─► STARTED ─► (RESOLVING ─►) CONNECTING ─► IDLE, done()
- *                                                  ▲        └─ failed ─► CLOSING ─► next address, or IDLE, done()
+ *   IDLE ─ dial_start ─► STARTED ─► (RESOLVING ─►) CONNECTING ─► IDLE, done(0)
+ *   CONNECTING ─ failed ─► CLOSING ─► CONNECTING to the next address, or IDLE, done(error)
  *   dial_cancel: what is in flight is cancelled or closed; then IDLE, idle()
  */
 #ifndef NET_DIAL_H
@@ -15,11 +15,13 @@
 struct dial;
 
 /*
- * error 0: `file` is connected and the caller's (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT set), `peer` lent until return.
- * Else a negative errno, `file` none and `peer` NULL: -ETIMEDOUT, -ECONNREFUSED, -ENOENT (no such name or unix socket), …
- * of the last address tried. The dial is idle again: it may be started or freed inside.
+ * error 0: `file` is connected and the caller's (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT set),
+ * `peer` lent until return. Else a negative errno, `file` none and `peer` NULL: -ETIMEDOUT,
+ * -ECONNREFUSED, -ENOENT (no such name or unix socket), … of the last address tried. The dial is
+ * idle again: it may be started or freed inside.
  */
-typedef void dial_done_fn(struct dial *dial, int error, struct file_ref file, const struct address *peer);
+typedef void dial_done_fn(struct dial *dial, int error, struct file_ref file,
+			  const struct address *peer);
 
 struct dial { /* zeroed memory is an idle dial */
 	struct worker *worker;
@@ -37,18 +39,21 @@ struct dial { /* zeroed memory is an idle dial */
 	uint64_t due_ms;
 	uint8_t state;
 	bool cancelled;
-	void (*idle)(struct dial *dial); /* after dial_cancel: nothing in flight any more, memory is free to go */
+	void (*idle)(struct dial *dial); /* after dial_cancel: nothing in flight any more, memory is
+					    free to go */
 	int last_error;
 };
 
 /*
- * The dial must be idle. `dns` may be NULL when the endpoint is numeric or unix (else the dial ends -EINVAL).
- * `done` is called once, later, unless cancelled.
+ * The dial must be idle. `dns` may be NULL when the endpoint is numeric or unix (else the dial ends
+ * -EINVAL). `done` is called once, later, unless cancelled.
  */
-void dial_start(struct dial *dial, struct worker *worker, struct dns *dns, const struct endpoint *endpoint,
-		uint32_t timeout_ms, dial_done_fn *done);
+void dial_start(struct dial *dial, struct worker *worker, struct dns *dns,
+		const struct endpoint *endpoint, uint32_t timeout_ms, dial_done_fn *done);
 
-/* `done` will not be called; `idle` (may be NULL) is, when nothing is in flight: at once or later. */
+/*
+ * `done` will not be called; `idle` (may be NULL) is, when nothing is in flight: at once or later.
+ */
 void dial_cancel(struct dial *dial, void (*idle)(struct dial *dial));
 
 bool dial_is_idle(const struct dial *dial);

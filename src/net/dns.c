@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define ATTEMPT_MS 1000 /* one server, one try; the dial's deadline is the real bound */
-#define ATTEMPTS 3
+#define ATTEMPT_MS    1000 /* one server, one try; the dial's deadline is the real bound */
+#define ATTEMPTS      3
 #define POLL_RETRY_MS 10 /* a poll found no operation slot */
-#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_CONF   "/etc/resolv.conf"
 
 /* A socket of c-ares. It is closed by c-ares; the entry lives until its poll has completed. */
 struct dns_socket {
@@ -40,11 +40,11 @@ struct dns {
 	struct worker *worker;
 	ares_channel channel;
 	bool has_channel, destroyed;
-	bool channel_stale; /* other servers were set since */
-	char *servers; /* or NULL: resolv.conf's */
+	bool channel_stale;	 /* other servers were set since */
+	char *servers;		 /* or NULL: resolv.conf's */
 	struct stat resolv_conf; /* as the channel read it */
 	struct list sockets;
-	struct list ready; /* queries whose answer is there */
+	struct list ready;     /* queries whose answer is there */
 	uint32_t lookup_count; /* asked of c-ares */
 	uint32_t active_count;
 	struct deadline timeout;
@@ -89,7 +89,7 @@ static void socket_cancelled(struct op *op, const struct completion *completion)
 
 static struct dns_socket *socket_find(struct dns *dns, int fd)
 {
-	LIST_FOR_EACH(&dns->sockets, node) {
+	LIST_FOR_EACH (&dns->sockets, node) {
 		struct dns_socket *socket = CONTAINER_OF(node, struct dns_socket, link);
 
 		if (socket->fd == fd && !socket->gone)
@@ -98,7 +98,10 @@ static struct dns_socket *socket_find(struct dns *dns, int fd)
 	return NULL;
 }
 
-/* Called by c-ares from inside its functions: only notes; dns_settle acts after every call into c-ares. */
+/*
+ * Called by c-ares from inside its functions: only notes; dns_settle acts after every call into
+ * c-ares.
+ */
 static void socket_state(void *context, ares_socket_t fd, int readable, int writable)
 {
 	struct dns *dns = context;
@@ -136,7 +139,8 @@ static bool socket_settle(struct dns *dns, struct dns_socket *socket)
 		return true;
 	}
 	socket->armed_events = socket->events;
-	return op_poll(dns->worker, &socket->poll_op, file_from_fd(socket->fd), socket->events) == 0;
+	return op_poll(dns->worker, &socket->poll_op, file_from_fd(socket->fd), socket->events) ==
+	       0;
 }
 
 static void dns_arm_timeout(struct dns *dns, bool retry)
@@ -159,7 +163,7 @@ static void dns_settle(struct dns *dns)
 {
 	bool retry = false;
 
-	LIST_FOR_EACH(&dns->sockets, node) {
+	LIST_FOR_EACH (&dns->sockets, node) {
 		if (!socket_settle(dns, CONTAINER_OF(node, struct dns_socket, link)))
 			retry = true;
 	}
@@ -267,7 +271,10 @@ static int channel_open(struct dns *dns)
 	return 0;
 }
 
-/* The channel to ask by: made at the first need, and anew when resolv.conf has changed and nobody waits. */
+/*
+ * The channel to ask by: made at the first need, and anew when resolv.conf has changed and nobody
+ * waits.
+ */
 static int channel_prepare(struct dns *dns)
 {
 	if (dns->has_channel && dns->lookup_count == 0 &&
@@ -313,7 +320,7 @@ static void dns_deliver(struct task *task)
 static void lookup_take(struct lookup *lookup, const struct ares_addrinfo *result)
 {
 	for (const struct ares_addrinfo_node *node = result->nodes; node; node = node->ai_next) {
-		struct sockaddr_storage storage = { 0 };
+		struct sockaddr_storage storage = {0};
 		struct address *address = &lookup->addresses[lookup->count];
 
 		if (lookup->count == DNS_ADDRESSES_MAX)
@@ -351,7 +358,8 @@ static void lookup_done(void *context, int status, int timeouts, struct ares_add
 
 void dns_query_start(struct dns *dns, struct dns_query *query, const char *host, uint16_t port)
 {
-	const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+	const struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC,
+						  .ai_socktype = SOCK_STREAM};
 
 	CHECK(!query->active && !dns->destroyed);
 	query->dns = dns;
@@ -373,7 +381,7 @@ void dns_query_start(struct dns *dns, struct dns_query *query, const char *host,
 		query_finish(query, code);
 		return;
 	}
-	*lookup = (struct lookup){ .dns = dns, .query = query, .port = port };
+	*lookup = (struct lookup){.dns = dns, .query = query, .port = port};
 	query->internal = lookup;
 	dns->lookup_count++;
 	ares_getaddrinfo(dns->channel, host, NULL, &hints, lookup_done, lookup);
@@ -441,7 +449,8 @@ int dns_create(struct dns **dns, struct worker *worker)
 	struct dns *made = calloc(1, sizeof(*made));
 
 	*dns = NULL;
-	if (!made || pthread_once(&library_once, library_init) != 0 || library_status != ARES_SUCCESS) {
+	if (!made || pthread_once(&library_once, library_init) != 0 ||
+	    library_status != ARES_SUCCESS) {
 		free(made);
 		return -ENOMEM;
 	}

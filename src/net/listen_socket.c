@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 #define UNIX_MODE 0660
-#define LOCK_TRIES 100 /* of 10 ms: who holds the directory's lock for longer is not a gateway that starts */
-#define BIND_TRIES 3   /* a stale file may vanish, or a live one appear, between look and bind */
+/* of 10 ms: who holds the directory's lock for longer is not a gateway that starts */
+#define LOCK_TRIES 100
+#define BIND_TRIES 3 /* a stale file may vanish, or a live one appear, between look and bind */
 
 struct complaint {
 	char *text;
@@ -61,7 +62,7 @@ static struct address any_address(int family, uint16_t port)
 /* A name's first address, v4 before v6, as the resolver's order has it. */
 static int resolve(const struct endpoint *endpoint, struct address *address)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
 	struct addrinfo *results;
 
 	if (address_from_text(address, endpoint->host, endpoint->port))
@@ -99,8 +100,8 @@ static int tcp_bind(const struct address *address, bool v6_only, bool first)
 	if (code == 0 && family == AF_INET6)
 		code = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6_only);
 	/*
-	 * The first binds without SO_REUSEPORT, so that a port on which another process listens is refused even if
-	 * that one allows sharing; set before listen it still makes the group.
+	 * The first binds without SO_REUSEPORT, so that a port on which another process listens is
+	 * refused even if that one allows sharing; set before listen it still makes the group.
 	 */
 	if (code == 0 && !first)
 		code = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
@@ -117,7 +118,8 @@ static int tcp_bind(const struct address *address, bool v6_only, bool first)
 	return fd;
 }
 
-static int tcp_listen(struct listen_socket *sockets, struct address *address, bool v6_only, bool first)
+static int tcp_listen(struct listen_socket *sockets, struct address *address, bool v6_only,
+		      bool first)
 {
 	int fd = tcp_bind(address, v6_only, first);
 
@@ -146,14 +148,16 @@ static int tcp_listen_all(struct listen_socket *sockets, struct address address,
 	return address_port(&address);
 }
 
-static int tcp_open(struct listen_socket *sockets, const struct endpoint *endpoint, uint32_t worker_count)
+static int tcp_open(struct listen_socket *sockets, const struct endpoint *endpoint,
+		    uint32_t worker_count)
 {
 	struct endpoint bound = *endpoint;
 	struct address address;
 	int port;
 
 	if (endpoint->kind == ENDPOINT_ANY) {
-		port = tcp_listen_all(sockets, any_address(AF_INET6, endpoint->port), false, worker_count);
+		port = tcp_listen_all(sockets, any_address(AF_INET6, endpoint->port), false,
+				      worker_count);
 		if (port == -EAFNOSUPPORT || port == -EADDRNOTAVAIL)
 			port = tcp_listen_all(sockets, any_address(AF_INET, endpoint->port), false,
 					      worker_count);
@@ -174,8 +178,9 @@ static int tcp_open(struct listen_socket *sockets, const struct endpoint *endpoi
 /* ---- unix ---- */
 
 /*
- * Two gateways that start on one stale file must not both find it stale and remove each other's. A lock on the directory
- * leaves nothing behind. Returns a descriptor to close, or -1: then it goes on without.
+ * Two gateways that start on one stale file must not both find it stale and remove each other's. A
+ * lock on the directory leaves nothing behind. Returns a descriptor to close, or -1: then it goes
+ * on without.
  */
 static int lock_directory(const char *path)
 {
@@ -199,7 +204,10 @@ static int lock_directory(const char *path)
 	return -1;
 }
 
-/* Returns 0 if the file is a socket that nobody listens on (or is gone), else a negative errno with `why`. */
+/*
+ * Returns 0 if the file is a socket that nobody listens on (or is gone), else a negative errno with
+ * `why`.
+ */
 static int check_stale(const struct address *address, const char *path, const struct complaint *why)
 {
 	struct stat file;
@@ -214,7 +222,9 @@ static int check_stale(const struct address *address, const char *path, const st
 	if (fd < 0)
 		return complain(why, -errno, "socket: %m");
 
-	int code = connect(fd, (const struct sockaddr *)&address->storage, address->len) == 0 ? 0 : -errno;
+	int code = connect(fd, (const struct sockaddr *)&address->storage, address->len) == 0
+			   ? 0
+			   : -errno;
 
 	close(fd);
 	if (code == -ECONNREFUSED || code == -ENOENT)
@@ -228,7 +238,10 @@ static int unix_bind(int fd, const char *path, const struct complaint *why)
 	struct address address = address_from_path(path);
 	int code = -EADDRINUSE;
 
-	/* The file is born with the mode of the socket less the umask: never wider than meant, not even for a moment. */
+	/*
+	 * The file is born with the mode of the socket less the umask: never wider than meant, not
+	 * even for a moment.
+	 */
 	if (fchmod(fd, UNIX_MODE) != 0)
 		return complain(why, -errno, "fchmod: %m");
 	for (int i = 0; i < BIND_TRIES && code == -EADDRINUSE; i++) {
@@ -241,13 +254,15 @@ static int unix_bind(int fd, const char *path, const struct complaint *why)
 		if (code)
 			return code;
 		if (unlink(path) != 0 && errno != ENOENT)
-			return complain(why, -errno, "%s: cannot remove the stale socket: %m", path);
+			return complain(why, -errno, "%s: cannot remove the stale socket: %m",
+					path);
 		code = -EADDRINUSE;
 	}
 	return complain(why, code, "cannot bind unix:%s: %s", path, error_text(code));
 }
 
-static int unix_listen(struct listen_socket *sockets, int fd, const char *path, const struct complaint *why)
+static int unix_listen(struct listen_socket *sockets, int fd, const char *path,
+		       const struct complaint *why)
 {
 	struct stat file;
 	int code = unix_bind(fd, path, why);
@@ -297,14 +312,14 @@ static int unix_open(struct listen_socket *sockets, const struct endpoint *endpo
 
 /* ---- both ---- */
 
-int listen_socket_open(struct listen_socket *sockets, const struct endpoint *endpoint, uint32_t worker_count,
-		       char *why, size_t why_size)
+int listen_socket_open(struct listen_socket *sockets, const struct endpoint *endpoint,
+		       uint32_t worker_count, char *why, size_t why_size)
 {
-	const struct complaint complaint = { why, why_size };
+	const struct complaint complaint = {why, why_size};
 	char text[ENDPOINT_TEXT_MAX];
 
 	CHECK(worker_count >= 1 && worker_count <= WORKERS_MAX);
-	*sockets = (struct listen_socket){ 0 };
+	*sockets = (struct listen_socket){0};
 	if (endpoint->kind == ENDPOINT_UNIX)
 		return unix_open(sockets, endpoint, &complaint);
 
@@ -327,19 +342,21 @@ static bool has_option(int fd, int option, int wanted)
 
 int listen_socket_inherit(struct listen_socket *sockets, int fd, char *why, size_t why_size)
 {
-	const struct complaint complaint = { why, why_size };
-	struct sockaddr_storage storage = { 0 };
+	const struct complaint complaint = {why, why_size};
+	struct sockaddr_storage storage = {0};
 	socklen_t len = sizeof(storage);
 
-	*sockets = (struct listen_socket){ 0 };
+	*sockets = (struct listen_socket){0};
 	if (!has_option(fd, SO_TYPE, SOCK_STREAM) || !has_option(fd, SO_ACCEPTCONN, 1) ||
 	    getsockname(fd, (struct sockaddr *)&storage, &len) != 0)
-		return complain(&complaint, -EINVAL, "descriptor %d is not a listening stream socket", fd);
+		return complain(&complaint, -EINVAL,
+				"descriptor %d is not a listening stream socket", fd);
 
 	/* On a non-blocking socket the ring's accept gives EAGAIN instead of waiting. */
 	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
 		return complain(&complaint, -EINVAL, "descriptor %d: %m", fd);
 	socket_set_tcp(fd, storage.ss_family);
 	socket_bound_send(fd, storage.ss_family);

@@ -6,7 +6,9 @@
 
 #include <errno.h>
 
-/* Descriptors come back when connections close; listener_room says so, this is for those of others. */
+/*
+ * Descriptors come back when connections close; listener_room says so, this is for those of others.
+ */
 #define RETRY_MS 100
 
 static uint32_t accept_count(const struct listener *listener)
@@ -77,7 +79,7 @@ static void listener_run_sweep(struct task *task)
 static void listener_take(struct listener *listener, struct listener_accept *accept, int32_t index)
 {
 	bool direct = ring_get_features(listener->worker->ring)->direct_files;
-	struct file_ref file = { .index = index, .direct = direct };
+	struct file_ref file = {.index = index, .direct = direct};
 
 	if (listener->stopping) {
 		socket_discard(listener->worker, file);
@@ -99,7 +101,10 @@ static void listener_accept_done(struct op *op, const struct completion *complet
 		listener_take(listener, accept, completion->result);
 	} else if (!listener->stopping) {
 		metric_add(&listener->failed_count, 1);
-		/* Not only for want of descriptors: an error that stays must not turn into a busy loop. */
+		/*
+		 * Not only for want of descriptors: an error that stays must not turn into a busy
+		 * loop.
+		 */
 		if (op_classify(RING_ACCEPT, completion->result) != OP_RETRY)
 			listener_pause(listener, completion->result);
 	}
@@ -118,7 +123,10 @@ static void listener_resume(struct listener *listener)
 {
 	deadline_disarm(listener->worker, &listener->retry);
 	listener->paused = false;
-	/* One to try: where the ring's table is still full, the kernel drops a connection for every accept. */
+	/*
+	 * One to try: where the ring's table is still full, the kernel drops a connection for every
+	 * accept.
+	 */
 	for (uint32_t i = 0; i < accept_count(listener); i++) {
 		if (!listener->accepts[i].op.armed) {
 			(void)listener_arm(listener, &listener->accepts[i]);

@@ -1,6 +1,7 @@
 /*
- * listener: accepts on the ring. The sockets are made before the workers start (bind errors end start-up);
- * each worker then accepts from its own (SO_REUSEPORT) or from a shared one (unix, systemd).
+ * listener: accepts on the ring. The sockets are made before the workers start (bind errors end
+ * start-up); each worker then accepts from its own (SO_REUSEPORT) or from a shared one (unix,
+ * systemd).
  */
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
@@ -11,27 +12,30 @@
 
 /* ---- making sockets (listen_socket.c); thread: main, before the workers run ---- */
 
-#define LISTEN_BACKLOG 4096 /* a burst of clients that reconnect; the kernel cuts it to net.core.somaxconn */
+/* a burst of clients that reconnect; the kernel cuts it to net.core.somaxconn */
+#define LISTEN_BACKLOG 4096
 
 struct listen_socket {
 	int fds[WORKERS_MAX]; /* one a worker when not shared; else fds[0] for all */
 	uint32_t fd_count;
-	bool shared;          /* unix or inherited: every worker accepts from fds[0] */
-	char unlink_path[ENDPOINT_PATH_MAX + 1]; /* unix: removed by listen_socket_close if it is still ours */
-	uint64_t unlink_device, unlink_inode;    /* by which that is told */
-	char text[ENDPOINT_TEXT_MAX];            /* the address it is bound to, for the log */
+	bool shared; /* unix or inherited: every worker accepts from fds[0] */
+	/* unix: removed by listen_socket_close if it is still ours */
+	char unlink_path[ENDPOINT_PATH_MAX + 1];
+	uint64_t unlink_device, unlink_inode; /* by which that is told */
+	char text[ENDPOINT_TEXT_MAX];	      /* the address it is bound to, for the log */
 };
 
 /*
- * Binds and listens, `worker_count` sockets with SO_REUSEPORT for TCP, one for unix (mode 0660; a stale file that
- * nobody listens on is replaced, a live one is -EADDRINUSE). ":port" binds v6 and v4, v4 alone where v6 is off; "[v6]:port"
- * binds v6 only; of a name's addresses the first is taken, v4 before v6. Port 0 is chosen once and shared by all of them.
- * Another process that listens is -EADDRINUSE even if it uses SO_REUSEPORT too. Sets TCP_NODELAY, keepalive,
- * TCP_USER_TIMEOUT, SO_SNDBUF, TCP_NOTSENT_LOWAT: inherited by what is accepted. May wait for a name server.
- * Returns 0 or a negative errno with a sentence in `why`.
+ * Binds and listens, `worker_count` sockets with SO_REUSEPORT for TCP, one for unix (mode 0660; a
+ * stale file that nobody listens on is replaced, a live one is -EADDRINUSE). ":port" binds v6 and
+ * v4, v4 alone where v6 is off; "[v6]:port" binds v6 only; of a name's addresses the first is
+ * taken, v4 before v6. Port 0 is chosen once and shared by all of them. Another process that
+ * listens is -EADDRINUSE even if it uses SO_REUSEPORT too. Sets TCP_NODELAY, keepalive,
+ * TCP_USER_TIMEOUT, SO_SNDBUF, TCP_NOTSENT_LOWAT: inherited by what is accepted. May wait for a
+ * name server. Returns 0 or a negative errno with a sentence in `why`.
  */
-int listen_socket_open(struct listen_socket *sockets, const struct endpoint *endpoint, uint32_t worker_count,
-		       char *why, size_t why_size);
+int listen_socket_open(struct listen_socket *sockets, const struct endpoint *endpoint,
+		       uint32_t worker_count, char *why, size_t why_size);
 
 /*
  * Takes over a listening descriptor from systemd. Owns: `fd` from now on, unless it fails.
@@ -56,7 +60,8 @@ static inline int listen_socket_fd(const struct listen_socket *sockets, uint32_t
 struct listener;
 
 /* Owns: the file from now on. Lifetime of `peer`: the call. listener_stop inside is allowed. */
-typedef void listener_accepted_fn(struct listener *listener, struct file_ref file, const struct address *peer);
+typedef void listener_accepted_fn(struct listener *listener, struct file_ref file,
+				  const struct address *peer);
 
 struct listener_accept {
 	struct op op, cancel_op;
@@ -65,7 +70,7 @@ struct listener_accept {
 };
 
 struct listener {
-	const char *name;          /* "public", "grpc", "admin" */
+	const char *name; /* "public", "grpc", "admin" */
 	struct worker *worker;
 	struct file_ref file;
 	bool shared, paused, stopping;
@@ -73,14 +78,14 @@ struct listener {
 	void (*stopped)(struct listener *listener);
 	void *context;
 	struct listener_accept accepts[LISTENER_ACCEPTS];
-	struct deadline retry;     /* after EMFILE, ENFILE, ENOBUFS, ENOMEM: 100 ms, or listener_room */
+	struct deadline retry; /* after EMFILE, ENFILE, ENOBUFS, ENOMEM: 100 ms, or listener_room */
 	struct task sweep;
 	struct metric_counter accepted_count, failed_count;
 };
 
 /*
- * Set name, accepted, stopped and context first. `fd` stays the socket's owner's. Returns 0 or a negative errno
- * (nothing could be armed): `stopped` is then not called.
+ * Set name, accepted, stopped and context first. `fd` stays the socket's owner's. Returns 0 or a
+ * negative errno (nothing could be armed): `stopped` is then not called.
  */
 int listener_start(struct listener *listener, struct worker *worker, int fd, bool shared);
 
@@ -88,8 +93,9 @@ int listener_start(struct listener *listener, struct worker *worker, int fd, boo
 void listener_room(struct listener *listener);
 
 /*
- * Cancels the accepts; `stopped` follows once, later, when none is in flight; `accepted` is not called any more. What the kernel
- * hands out meanwhile is closed. Once for every listener_start that returned 0; again is a no-op until `stopped`.
+ * Cancels the accepts; `stopped` follows once, later, when none is in flight; `accepted` is not
+ * called any more. What the kernel hands out meanwhile is closed. Once for every listener_start
+ * that returned 0; again is a no-op until `stopped`.
  */
 void listener_stop(struct listener *listener);
 

@@ -4,13 +4,16 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* About 2 MiB, 100 KiB and 1 MiB a thread: what a worker with a thousand busy connections turns over. */
+/*
+ * About 2 MiB, 100 KiB and 1 MiB a thread: what a worker with a thousand busy connections turns
+ * over.
+ */
 static const struct {
 	size_t bytes, kept_max;
 } kinds[POOL_KIND_COUNT] = {
-	[POOL_CHUNK] = { POOL_CHUNK_BYTES, 1024 },
-	[POOL_SEND_SMALL] = { POOL_SEND_SMALL_BYTES, 256 },
-	[POOL_SEND_LARGE] = { POOL_SEND_LARGE_BYTES, 256 },
+	[POOL_CHUNK] = {POOL_CHUNK_BYTES, 1024},
+	[POOL_SEND_SMALL] = {POOL_SEND_SMALL_BYTES, 256},
+	[POOL_SEND_LARGE] = {POOL_SEND_LARGE_BYTES, 256},
 };
 
 struct free_block {

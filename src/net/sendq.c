@@ -13,7 +13,10 @@ struct segment {
 
 #define CHUNK_ROOM (POOL_CHUNK_BYTES - sizeof(void *) - 4 * sizeof(uint16_t))
 
-/* Bytes grow up from the start of `room`, segments grow down from its end: segment n is the nth from there. */
+/*
+ * Bytes grow up from the start of `room`, segments grow down from its end: segment n is the nth
+ * from there.
+ */
 struct sendq_chunk {
 	struct sendq_chunk *next;
 	uint16_t bytes_used;
@@ -41,7 +44,7 @@ static size_t chunk_room(const struct sendq_chunk *chunk)
 
 void sendq_init(struct sendq *queue, size_t bytes_max)
 {
-	*queue = (struct sendq){ .bytes_max = bytes_max };
+	*queue = (struct sendq){.bytes_max = bytes_max};
 }
 
 static int chunk_add(struct sendq *queue)
@@ -85,7 +88,9 @@ static void chunk_add_segment(struct sendq_chunk *chunk, struct segment segment)
 	chunk->segment_count++;
 }
 
-/* How many bytes a copy can put into this chunk, joined to its last segment or in one of their own. */
+/*
+ * How many bytes a copy can put into this chunk, joined to its last segment or in one of their own.
+ */
 static size_t chunk_copy_room(const struct sendq_chunk *chunk)
 {
 	if (!chunk)
@@ -109,7 +114,8 @@ static void chunk_copy(struct sendq_chunk *chunk, struct span bytes)
 	if (last && !last->payload)
 		last->len += (uint32_t)bytes.len;
 	else
-		chunk_add_segment(chunk, (struct segment){ .data = target, .len = (uint32_t)bytes.len });
+		chunk_add_segment(chunk,
+				  (struct segment){.data = target, .len = (uint32_t)bytes.len});
 }
 
 static int append_large(struct sendq *queue, struct span bytes)
@@ -120,7 +126,7 @@ static int append_large(struct sendq *queue, struct span bytes)
 		return -ENOMEM;
 
 	int code = sendq_give_slice(
-		queue, (struct payload_slice){ .payload = payload, .len = (uint32_t)bytes.len });
+		queue, (struct payload_slice){.payload = payload, .len = (uint32_t)bytes.len});
 
 	if (code)
 		payload_put(payload);
@@ -158,7 +164,9 @@ int sendq_append_slice(struct sendq *queue, struct payload_slice slice)
 
 	int code = sendq_give_slice(queue, slice);
 
-	/* After, not before: the caller's own reference keeps the payload alive until this returns. */
+	/*
+	 * After, not before: the caller's own reference keeps the payload alive until this returns.
+	 */
 	if (code == 0)
 		payload_get(slice.payload, 1);
 	return code;
@@ -173,12 +181,13 @@ int sendq_give_slice(struct sendq *queue, struct payload_slice slice)
 	}
 	if (slice.len > queue->bytes_max || queue->bytes > queue->bytes_max - slice.len)
 		return -ENOBUFS;
-	if ((!queue->last || chunk_room(queue->last) < sizeof(struct segment)) && chunk_add(queue) < 0)
+	if ((!queue->last || chunk_room(queue->last) < sizeof(struct segment)) &&
+	    chunk_add(queue) < 0)
 		return -ENOMEM;
 
-	chunk_add_segment(queue->last, (struct segment){ .payload = slice.payload,
-							 .data = slice.payload->data + slice.offset,
-							 .len = slice.len });
+	chunk_add_segment(queue->last, (struct segment){.payload = slice.payload,
+							.data = slice.payload->data + slice.offset,
+							.len = slice.len});
 	queue->bytes += slice.len;
 	return 0;
 }
@@ -194,8 +203,8 @@ size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max
 
 			if (count == iov_max)
 				return count;
-			iov[count++] = (struct iovec){ .iov_base = (void *)(uintptr_t)segment->data,
-						       .iov_len = segment->len };
+			iov[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)segment->data,
+						      .iov_len = segment->len};
 			*bytes += segment->len;
 		}
 	}
@@ -212,7 +221,7 @@ static void put_later(struct put_batch *batch, struct payload *payload)
 {
 	if (batch->payload != payload) {
 		payload_put_many(batch->payload, batch->count);
-		*batch = (struct put_batch){ .payload = payload };
+		*batch = (struct put_batch){.payload = payload};
 	}
 	batch->count++;
 }
@@ -238,7 +247,7 @@ static size_t chunk_advance(struct sendq_chunk *chunk, size_t bytes, struct put_
 
 void sendq_advance(struct sendq *queue, size_t bytes)
 {
-	struct put_batch batch = { 0 };
+	struct put_batch batch = {0};
 
 	CHECK(bytes <= queue->bytes);
 	queue->bytes -= bytes;

@@ -1,10 +1,11 @@
 /*
- * sendq: what a connection has still to send: small copied bytes and slices of shared payloads, in order.
- * Pure bookkeeping over one worker's memory; thread: the worker's.
+ * sendq: what a connection has still to send: small copied bytes and slices of shared payloads, in
+ * order. Pure bookkeeping over one worker's memory; thread: the worker's.
  *
  *   first ─► chunk ─► chunk ◄─ last        a chunk: | copied bytes ──►   ◄── segments |
  *
- * A segment is a run of the chunk's own bytes or a slice of a payload; nothing that was gathered ever moves.
+ * A segment is a run of the chunk's own bytes or a slice of a payload; nothing that was gathered
+ * ever moves.
  */
 #ifndef NET_SENDQ_H
 #define NET_SENDQ_H
@@ -17,11 +18,12 @@ struct sendq_chunk;
 
 struct sendq {
 	struct sendq_chunk *first, *last;
-	size_t bytes;     /* queued and not yet acknowledged by sendq_advance */
+	size_t bytes;	  /* queued and not yet acknowledged by sendq_advance */
 	size_t bytes_max; /* appends beyond it are refused, nothing half taken */
 };
 
-#define SENDQ_IOV_MAX 256 /* one gather send: 64 messages of header + payload, twice; well under UIO_MAXIOV */
+/* one gather send: 64 messages of header + payload, twice; well under UIO_MAXIOV */
+#define SENDQ_IOV_MAX 256
 
 /* No memory while empty. */
 void sendq_init(struct sendq *queue, size_t bytes_max);
@@ -35,12 +37,14 @@ int sendq_append(struct sendq *queue, struct span bytes);
 /* Takes a reference of its own on the payload. Returns as sendq_append. */
 int sendq_append_slice(struct sendq *queue, struct payload_slice slice);
 
-/* As sendq_append_slice, but takes over the caller's reference. On failure it stays the caller's. */
+/*
+ * As sendq_append_slice, but takes over the caller's reference. On failure it stays the caller's.
+ */
 int sendq_give_slice(struct sendq *queue, struct payload_slice slice);
 
 /*
- * Fills iovecs from the front; they stay valid until sendq_advance or sendq_finish, appends included.
- * Returns how many; `bytes` is their sum.
+ * Fills iovecs from the front; they stay valid until sendq_advance or sendq_finish, appends
+ * included. Returns how many; `bytes` is their sum.
  */
 size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max, size_t *bytes);
 

@@ -7,16 +7,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_IDLE_S     60
 #define KEEPALIVE_INTERVAL_S 15
-#define KEEPALIVE_PROBES 4
+#define KEEPALIVE_PROBES     4
 /*
- * Unacknowledged bytes, and a closed window, for so long: the peer is gone. Above the 30 s that a push stream is given to
- * open its window (edge.md §4), and as long as keepalive takes after its idle time.
+ * Unacknowledged bytes, and a closed window, for so long: the peer is gone. Above the 30 s that a
+ * push stream is given to open its window (edge.md §4), and as long as keepalive takes after its
+ * idle time.
  */
 #define USER_TIMEOUT_MS 60000
 
-#define SEND_BUFFER_BYTES (64 * 1024)  /* a stalled reader then costs ~160 KB instead of 3.8 MB */
+#define SEND_BUFFER_BYTES  (64 * 1024) /* a stalled reader then costs ~160 KB instead of 3.8 MB */
 #define NOT_SENT_LOW_BYTES (32 * 1024) /* what waits here can no longer be overtaken or dropped */
 
 static void set_int(int fd, int level, int option, int value)
@@ -72,10 +73,14 @@ void socket_discard(struct worker *worker, struct file_ref file)
 			return;
 		free(discard);
 	}
-	/* No slot for it: the file is closed all the same, unless even the submission queue is stuck. */
-	(void)ring_queue(worker->ring, &(struct ring_submission){ .opcode = RING_CLOSE,
-								  .file = file,
-								  .user_data = user_data_make(
-									  RING_CLOSE, 0, USER_DATA_NO_SLOT),
-								  .quiet = true });
+	/*
+	 * No slot for it: the file is closed all the same, unless even the submission queue is
+	 * stuck.
+	 */
+	(void)ring_queue(worker->ring,
+			 &(struct ring_submission){
+				 .opcode = RING_CLOSE,
+				 .file = file,
+				 .user_data = user_data_make(RING_CLOSE, 0, USER_DATA_NO_SLOT),
+				 .quiet = true});
 }

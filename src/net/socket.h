@@ -5,8 +5,9 @@
 #include "uring/worker.h"
 
 /*
- * TCP_NODELAY, keepalive, TCP_USER_TIMEOUT. Best effort: a kernel that refuses one of them still makes connections
- * that work. Nothing for other families. Set on a listener they are inherited by what it accepts.
+ * TCP_NODELAY, keepalive, TCP_USER_TIMEOUT. Best effort: a kernel that refuses one of them still
+ * makes connections that work. Nothing for other families. Set on a listener they are inherited by
+ * what it accepts.
  */
 void socket_set_tcp(int fd, int family);
 

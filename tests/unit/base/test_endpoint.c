@@ -19,26 +19,27 @@ static const struct {
 	uint16_t port;
 	const char *host, *path;
 } good[] = {
-	{ ":8080", ENDPOINT_ANY, 8080, "", "" },
-	{ ":0", ENDPOINT_ANY, 0, "", "" },
-	{ ":65535", ENDPOINT_ANY, 65535, "", "" },
-	{ "127.0.0.1:80", ENDPOINT_HOST, 80, "127.0.0.1", "" },
-	{ "localhost:6379", ENDPOINT_HOST, 6379, "localhost", "" },
-	{ "redis-0.redis.svc.cluster.local.:6379", ENDPOINT_HOST, 6379, "redis-0.redis.svc.cluster.local.", "" },
-	{ "my_host:1", ENDPOINT_HOST, 1, "my_host", "" },
-	{ "3com.example:1", ENDPOINT_HOST, 1, "3com.example", "" },
-	{ "1.2.3.4a:1", ENDPOINT_HOST, 1, "1.2.3.4a", "" },
-	{ LABEL_63 ":1", ENDPOINT_HOST, 1, LABEL_63, "" },
-	{ "[::1]:9090", ENDPOINT_HOST, 9090, "::1", "" },
-	{ "[::]:9090", ENDPOINT_HOST, 9090, "::", "" },
-	{ "[2001:db8::7]:0", ENDPOINT_HOST, 0, "2001:db8::7", "" },
-	{ "[::ffff:1.2.3.4]:5", ENDPOINT_HOST, 5, "::ffff:1.2.3.4", "" },
-	{ "unix:/run/a.sock", ENDPOINT_UNIX, 0, "", "/run/a.sock" },
-	{ "unix:/a:b", ENDPOINT_UNIX, 0, "", "/a:b" },
+	{":8080", ENDPOINT_ANY, 8080, "", ""},
+	{":0", ENDPOINT_ANY, 0, "", ""},
+	{":65535", ENDPOINT_ANY, 65535, "", ""},
+	{"127.0.0.1:80", ENDPOINT_HOST, 80, "127.0.0.1", ""},
+	{"localhost:6379", ENDPOINT_HOST, 6379, "localhost", ""},
+	{"redis-0.redis.svc.cluster.local.:6379", ENDPOINT_HOST, 6379,
+	 "redis-0.redis.svc.cluster.local.", ""},
+	{"my_host:1", ENDPOINT_HOST, 1, "my_host", ""},
+	{"3com.example:1", ENDPOINT_HOST, 1, "3com.example", ""},
+	{"1.2.3.4a:1", ENDPOINT_HOST, 1, "1.2.3.4a", ""},
+	{LABEL_63 ":1", ENDPOINT_HOST, 1, LABEL_63, ""},
+	{"[::1]:9090", ENDPOINT_HOST, 9090, "::1", ""},
+	{"[::]:9090", ENDPOINT_HOST, 9090, "::", ""},
+	{"[2001:db8::7]:0", ENDPOINT_HOST, 0, "2001:db8::7", ""},
+	{"[::ffff:1.2.3.4]:5", ENDPOINT_HOST, 5, "::ffff:1.2.3.4", ""},
+	{"unix:/run/a.sock", ENDPOINT_UNIX, 0, "", "/run/a.sock"},
+	{"unix:/a:b", ENDPOINT_UNIX, 0, "", "/a:b"},
 };
 
 static const struct span bad[] = {
-	{ NULL, 0 },
+	{NULL, 0},
 	SPAN(":"),
 	SPAN("8080"),
 	SPAN("host"),
@@ -167,7 +168,8 @@ static void endpoint_bounds_hosts_and_paths(void **state)
 
 		bool fits = path_len <= ENDPOINT_PATH_MAX;
 
-		assert_int_equal(parse_exact(span_make(text, 5 + path_len), &endpoint), fits ? 0 : -EINVAL);
+		assert_int_equal(parse_exact(span_make(text, 5 + path_len), &endpoint),
+				 fits ? 0 : -EINVAL);
 	}
 }
 

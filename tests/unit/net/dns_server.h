@@ -9,8 +9,8 @@
 
 struct dns_row {
 	const char *name;
-	uint16_t type;        /* 1: A, 28: AAAA */
-	uint8_t rcode;        /* 3: no such name, 2: failure */
+	uint16_t type; /* 1: A, 28: AAAA */
+	uint8_t rcode; /* 3: no such name, 2: failure */
 	bool silent;
 	const char *addresses[20];
 };
@@ -23,13 +23,14 @@ struct dns_server {
 	int asked;
 };
 
-__attribute__((unused)) static void dns_server_open(struct dns_server *server, const struct dns_row *rows,
-						    size_t row_count)
+__attribute__((unused)) static void dns_server_open(struct dns_server *server,
+						    const struct dns_row *rows, size_t row_count)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(address);
 
-	*server = (struct dns_server){ .rows = rows, .row_count = row_count };
+	*server = (struct dns_server){.rows = rows, .row_count = row_count};
 	server->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	assert_int_equal(bind(server->fd, (struct sockaddr *)&address, len), 0);
 	assert_int_equal(getsockname(server->fd, (struct sockaddr *)&address, &len), 0);
@@ -37,8 +38,8 @@ __attribute__((unused)) static void dns_server_open(struct dns_server *server, c
 }
 
 /* Returns the question's length in `packet`, with its dotted name and type. */
-__attribute__((unused)) static size_t dns_question(const uint8_t *packet, size_t len, char name[256],
-						   uint16_t *type)
+__attribute__((unused)) static size_t dns_question(const uint8_t *packet, size_t len,
+						   char name[256], uint16_t *type)
 {
 	size_t at = 12, out = 0;
 
@@ -62,7 +63,7 @@ static inline size_t dns_add_record(uint8_t *out, uint16_t type, const char *tex
 {
 	uint8_t bytes[16];
 	size_t len = type == 1 ? 4 : 16;
-	const uint8_t head[] = { 0xc0, 12, 0, (uint8_t)type, 0, 1, 0, 0, 0, 60, 0, (uint8_t)len };
+	const uint8_t head[] = {0xc0, 12, 0, (uint8_t)type, 0, 1, 0, 0, 0, 60, 0, (uint8_t)len};
 
 	assert_int_equal(inet_pton(type == 1 ? AF_INET : AF_INET6, text, bytes), 1);
 	memcpy(out, head, sizeof(head));
@@ -70,7 +71,10 @@ static inline size_t dns_add_record(uint8_t *out, uint16_t type, const char *tex
 	return sizeof(head) + len;
 }
 
-/* Answers what has been asked. Unknown names do not exist; a known name has no records of other types. */
+/*
+ * Answers what has been asked. Unknown names do not exist; a known name has no records of other
+ * types.
+ */
 __attribute__((unused)) static void dns_server_serve(struct dns_server *server)
 {
 	uint8_t packet[2048];
@@ -78,7 +82,8 @@ __attribute__((unused)) static void dns_server_serve(struct dns_server *server)
 	socklen_t from_len = sizeof(from);
 	ssize_t got;
 
-	while ((got = recvfrom(server->fd, packet, 512, 0, (struct sockaddr *)&from, &from_len)) > 0) {
+	while ((got = recvfrom(server->fd, packet, 512, 0, (struct sockaddr *)&from, &from_len)) >
+	       0) {
 		const struct dns_row *found = NULL;
 		char name[256];
 		uint16_t type;
@@ -110,7 +115,8 @@ __attribute__((unused)) static void dns_server_serve(struct dns_server *server)
 }
 
 /* "127.0.0.1:port" for dns_set_servers. */
-__attribute__((unused)) static const char *dns_server_text(const struct dns_server *server, char text[32])
+__attribute__((unused)) static const char *dns_server_text(const struct dns_server *server,
+							   char text[32])
 {
 	snprintf(text, 32, "127.0.0.1:%u", server->port);
 	return text;

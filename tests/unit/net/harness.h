@@ -23,14 +23,14 @@
 #include <unistd.h>
 
 /* Turns until the condition holds; fails the test after ten seconds. */
-#define TURN_UNTIL(worker, condition)                                                    \
-	do {                                                                             \
-		uint64_t give_up_ms_ = harness_now_ms() + 10000;                         \
-		while (!(condition)) {                                                   \
-			if (harness_now_ms() > give_up_ms_)                              \
-				fail_msg("never came true: %s", #condition);             \
-			assert_int_equal(worker_turn((worker), 2000), 0);                \
-		}                                                                        \
+#define TURN_UNTIL(worker, condition)                                                              \
+	do {                                                                                       \
+		uint64_t give_up_ms_ = harness_now_ms() + 10000;                                   \
+		while (!(condition)) {                                                             \
+			if (harness_now_ms() > give_up_ms_)                                        \
+				fail_msg("never came true: %s", #condition);                       \
+			assert_int_equal(worker_turn((worker), 2000), 0);                          \
+		}                                                                                  \
 	} while (0)
 
 __attribute__((unused)) static uint64_t harness_now_ms(void)
@@ -46,11 +46,11 @@ __attribute__((unused)) static void harness_worker_init(struct worker *worker, u
 {
 	const struct worker_options options = {
 		.name = "test",
-		.ring = { .sq_entries = 256,
-			  .cq_entries = 16384,
-			  .file_slots = file_slots,
-			  .buffer_count = buffer_count,
-			  .buffer_bytes = 4096 },
+		.ring = {.sq_entries = 256,
+			 .cq_entries = 16384,
+			 .file_slots = file_slots,
+			 .buffer_count = buffer_count,
+			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
 	};
 	char why[256] = "";
@@ -102,7 +102,8 @@ __attribute__((unused)) static int harness_get_int(int fd, int level, int option
 /* A listening socket on 127.0.0.1; its port. */
 __attribute__((unused)) static int harness_listen(uint16_t *port, int backlog)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(address);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -117,7 +118,8 @@ __attribute__((unused)) static int harness_listen(uint16_t *port, int backlog)
 /* Two ends of one TCP connection: ours blocking (for the ring), the peer's not. */
 __attribute__((unused)) static void harness_tcp_pair(int *ours, int *peer)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	uint16_t port;
 	int listener = harness_listen(&port, 1);
 

@@ -12,17 +12,31 @@ static const struct {
 	uint8_t key[ADDRESS_KEY_MAX];
 	bool loopback;
 } rows[] = {
-	{ "127.0.0.1", 80, "127.0.0.1:80", 4, { 127, 0, 0, 1 }, true },
-	{ "127.9.9.9", 1, "127.9.9.9:1", 4, { 127, 9, 9, 9 }, true },
-	{ "192.0.2.7", 65535, "192.0.2.7:65535", 4, { 192, 0, 2, 7 }, false },
-	{ "::ffff:192.0.2.7", 9, "192.0.2.7:9", 4, { 192, 0, 2, 7 }, false },
-	{ "::ffff:127.0.0.1", 9, "127.0.0.1:9", 4, { 127, 0, 0, 1 }, true },
-	{ "::1", 80, "[::1]:80", 8, { 0 }, true },
-	{ "::2", 80, "[::2]:80", 8, { 0 }, false },
-	{ "2001:db8:1:2:3:4:5:6", 80, "[2001:db8:1:2:3:4:5:6]:80", 8, { 0x20, 1, 0xd, 0xb8, 0, 1, 0, 2 }, false },
-	{ "2001:db8:1:2:ffff::", 80, "[2001:db8:1:2:ffff::]:80", 8, { 0x20, 1, 0xd, 0xb8, 0, 1, 0, 2 }, false },
-	{ "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535, "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535",
-	  8, { 255, 255, 255, 255, 255, 255, 255, 255 }, false },
+	{"127.0.0.1", 80, "127.0.0.1:80", 4, {127, 0, 0, 1}, true},
+	{"127.9.9.9", 1, "127.9.9.9:1", 4, {127, 9, 9, 9}, true},
+	{"192.0.2.7", 65535, "192.0.2.7:65535", 4, {192, 0, 2, 7}, false},
+	{"::ffff:192.0.2.7", 9, "192.0.2.7:9", 4, {192, 0, 2, 7}, false},
+	{"::ffff:127.0.0.1", 9, "127.0.0.1:9", 4, {127, 0, 0, 1}, true},
+	{"::1", 80, "[::1]:80", 8, {0}, true},
+	{"::2", 80, "[::2]:80", 8, {0}, false},
+	{"2001:db8:1:2:3:4:5:6",
+	 80,
+	 "[2001:db8:1:2:3:4:5:6]:80",
+	 8,
+	 {0x20, 1, 0xd, 0xb8, 0, 1, 0, 2},
+	 false},
+	{"2001:db8:1:2:ffff::",
+	 80,
+	 "[2001:db8:1:2:ffff::]:80",
+	 8,
+	 {0x20, 1, 0xd, 0xb8, 0, 1, 0, 2},
+	 false},
+	{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+	 65535,
+	 "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535",
+	 8,
+	 {255, 255, 255, 255, 255, 255, 255, 255},
+	 false},
 };
 
 static void address_has_text_key_and_port(void **state)
@@ -47,7 +61,7 @@ static void address_has_text_key_and_port(void **state)
 
 static void unix_peer_is_local_and_has_no_key(void **state)
 {
-	struct sockaddr_storage unnamed = { .ss_family = AF_UNIX };
+	struct sockaddr_storage unnamed = {.ss_family = AF_UNIX};
 	const struct address addresses[] = {
 		address_from_path("/run/x.sock"),
 		address_make(&unnamed, sizeof(sa_family_t)), /* what accept gives */
@@ -68,10 +82,10 @@ static void unix_peer_is_local_and_has_no_key(void **state)
 
 static void unknown_address_is_harmless(void **state)
 {
-	struct sockaddr_storage v4 = { .ss_family = AF_INET };
+	struct sockaddr_storage v4 = {.ss_family = AF_INET};
 	const struct address addresses[] = {
-		{ .len = 0 },
-		address_make(&v4, sizeof(v4) + 1),               /* longer than any */
+		{.len = 0},
+		address_make(&v4, sizeof(v4) + 1),		   /* longer than any */
 		address_make(&v4, sizeof(struct sockaddr_in) - 1), /* cut off */
 	};
 
@@ -89,7 +103,8 @@ static void unknown_address_is_harmless(void **state)
 
 static void names_are_no_addresses(void **state)
 {
-	static const char *const names[] = { "", "localhost", "1.2.3", "1.2.3.4.5", "::g", "[::1]", "::1%lo" };
+	static const char *const names[] = {"",	   "localhost", "1.2.3", "1.2.3.4.5",
+					    "::g", "[::1]",	"::1%lo"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {

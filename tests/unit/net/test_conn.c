@@ -5,7 +5,7 @@
 
 #include <netinet/tcp.h>
 
-#define PATTERN(i) ((uint8_t)((i) * 31 + (i) / 251))
+#define PATTERN(i) ((uint8_t)((i)*31 + (i) / 251))
 
 /* A connection under test with all that happened to it. */
 struct subject {
@@ -73,9 +73,10 @@ static void on_produce(struct conn *conn)
 			struct payload *payload = payload_copy(span_make(bytes + 9, len - 9));
 
 			assert_int_equal(conn_send(conn, span_make(bytes, 9)), 0);
-			assert_int_equal(conn_give_slice(conn, (struct payload_slice){
-								       payload, 0, (uint32_t)len - 9 }),
-					 0);
+			assert_int_equal(
+				conn_give_slice(conn, (struct payload_slice){payload, 0,
+									     (uint32_t)len - 9}),
+				0);
 		} else {
 			assert_int_equal(conn_send(conn, span_make(bytes, len)), 0);
 		}
@@ -104,7 +105,7 @@ static const struct conn_handler handler = {
 	.closed = on_closed,
 };
 
-static const struct conn_handler handler_plain = { .received = on_received, .closed = on_closed };
+static const struct conn_handler handler_plain = {.received = on_received, .closed = on_closed};
 
 static const struct conn_options options = {
 	.queue_bytes_max = 1 << 20,
@@ -124,7 +125,7 @@ static void fixture_open_with(struct fixture *fixture, const struct conn_handler
 {
 	int ours;
 
-	*fixture = (struct fixture){ .fds_before = harness_fd_count() };
+	*fixture = (struct fixture){.fds_before = harness_fd_count()};
 	harness_worker_init(&fixture->worker, file_slots, 64);
 	harness_tcp_pair(&ours, &fixture->peer);
 	harness_set_int(ours, SOL_SOCKET, SO_SNDBUF, 4096);
@@ -133,7 +134,8 @@ static void fixture_open_with(struct fixture *fixture, const struct conn_handler
 	struct file_ref file = ring_adopt(fixture->worker.ring, ours);
 
 	assert_int_equal(file.direct, file_slots > 0);
-	assert_int_equal(conn_open(&fixture->subject.conn, &fixture->worker, file, with, conn_options), 0);
+	assert_int_equal(
+		conn_open(&fixture->subject.conn, &fixture->worker, file, with, conn_options), 0);
 	fixture->subject.conn.counters = &fixture->subject.counters;
 }
 
@@ -156,7 +158,10 @@ static void fixture_close(struct fixture *fixture)
 	assert_int_equal(harness_fd_count(), fixture->fds_before);
 }
 
-/* Peer's non-blocking reads of the pattern. Returns bytes so far; `end` is set at FIN (0) or an error. */
+/*
+ * Peer's non-blocking reads of the pattern. Returns bytes so far; `end` is set at FIN (0) or an
+ * error.
+ */
 struct reader {
 	size_t bytes, wrong;
 	bool ended;
@@ -217,7 +222,7 @@ static void conn_receives_what_the_peer_sends(void **state)
 
 static void produce_is_called_until_all_is_sent(struct fixture *fixture)
 {
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 	size_t total = 2u << 20;
 
 	fixture->subject.to_produce = total;
@@ -254,7 +259,7 @@ static void conn_sends_headers_and_slices_in_order(void **state)
 static void conn_moves_megabytes_both_ways_at_once(void **state)
 {
 	struct fixture fixture;
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 	size_t written = 0, total = 1u << 20;
 
 	(void)state;
@@ -292,7 +297,7 @@ static void conn_refuses_over_its_bound_and_takes_nothing(void **state)
 static void half_close_lets_us_go_on_sending(void **state)
 {
 	struct fixture fixture;
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 
 	(void)state;
 	fixture_open(&fixture);
@@ -313,7 +318,7 @@ static void half_close_lets_us_go_on_sending(void **state)
 static void conn_without_peer_finished_sends_its_queue_and_closes(void **state)
 {
 	struct fixture fixture;
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 	static uint8_t bytes[200000];
 
 	(void)state;
@@ -334,7 +339,7 @@ static void conn_without_peer_finished_sends_its_queue_and_closes(void **state)
 /* The close that follows sends RST instead of FIN. */
 static void peer_reset(int fd)
 {
-	const struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+	const struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
 }
@@ -361,8 +366,9 @@ static void reset_during_a_blocked_send_ends_the_conn(void **state)
 	fixture_open(&fixture);
 	fixture.subject.to_produce = 64u << 20;
 	conn_wants_flush(&fixture.subject.conn);
-	TURN_UNTIL(&fixture.worker, fixture.subject.conn.send_op.armed &&
-					    metric_value(&fixture.subject.counters.sent_bytes) > 1000);
+	TURN_UNTIL(&fixture.worker,
+		   fixture.subject.conn.send_op.armed &&
+			   metric_value(&fixture.subject.counters.sent_bytes) > 1000);
 	peer_reset(fixture.peer);
 	close(fixture.peer);
 	fixture.peer = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -469,8 +475,8 @@ static void paused_conn_leaves_bytes_in_the_kernel(void **state)
 	assert_true(written < total);
 	fixture.subject.pause_in_received = false;
 	conn_resume_receive(&fixture.subject.conn);
-	TURN_UNTIL(&fixture.worker,
-		   (write_some(fixture.peer, &written, total), fixture.subject.received_bytes == total));
+	TURN_UNTIL(&fixture.worker, (write_some(fixture.peer, &written, total),
+				     fixture.subject.received_bytes == total));
 	assert_int_equal(fixture.subject.received_wrong, 0);
 	conn_close(&fixture.subject.conn);
 	fixture_close(&fixture);
@@ -482,7 +488,7 @@ static void starved_receives_lose_nothing(void **state)
 	static struct subject subjects[CONNS];
 	struct worker worker;
 	int peers[CONNS];
-	size_t written[CONNS] = { 0 }, total = 200000;
+	size_t written[CONNS] = {0}, total = 200000;
 	bool all;
 
 	(void)state;
@@ -492,8 +498,8 @@ static void starved_receives_lose_nothing(void **state)
 		int ours;
 
 		harness_tcp_pair(&ours, &peers[i]);
-		assert_int_equal(conn_open(&subjects[i].conn, &worker, ring_adopt(worker.ring, ours),
-					   &handler, &options),
+		assert_int_equal(conn_open(&subjects[i].conn, &worker,
+					   ring_adopt(worker.ring, ours), &handler, &options),
 				 0);
 	}
 	do {
@@ -519,7 +525,7 @@ static void starved_receives_lose_nothing(void **state)
 static void finish_sending_sends_the_queue_then_fin(void **state)
 {
 	struct fixture fixture;
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 
 	(void)state;
 	fixture_open(&fixture);
@@ -548,7 +554,7 @@ static void lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more(vo
 {
 	static uint8_t reply[300000];
 	struct fixture fixture;
-	struct reader reader = { 0 };
+	struct reader reader = {0};
 	size_t written = 0;
 
 	(void)state;
@@ -557,7 +563,10 @@ static void lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more(vo
 	fixture_open(&fixture);
 	fixture.subject.reply = span_make(reply, sizeof(reply));
 	fixture.subject.finish_in_received = true;
-	/* The peer sends far more than we take, and reads late: a plain close would reset over its bytes. */
+	/*
+	 * The peer sends far more than we take, and reads late: a plain close would reset over its
+	 * bytes.
+	 */
 	write_some(fixture.peer, &written, 64u << 20);
 	TURN_UNTIL(&fixture.worker, !conn_is_open(&fixture.subject.conn));
 	for (int i = 0; i < 20; i++) {
@@ -576,7 +585,8 @@ static void lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more(vo
 
 static void lingering_ends_without_the_peers_fin(void **state)
 {
-	const struct conn_options brief = { .queue_bytes_max = 4096, .queue_bytes_room = 4096, .linger_ms = 30 };
+	const struct conn_options brief = {
+		.queue_bytes_max = 4096, .queue_bytes_room = 4096, .linger_ms = 30};
 	struct fixture fixture;
 
 	(void)state;
@@ -591,13 +601,13 @@ static void lingering_ends_without_the_peers_fin(void **state)
 static void draining_gives_up_at_its_deadline(void **state)
 {
 	const struct conn_options brief = {
-		.queue_bytes_max = 64u << 20, .queue_bytes_room = 64u << 20, .linger_ms = 30
-	};
+		.queue_bytes_max = 64u << 20, .queue_bytes_room = 64u << 20, .linger_ms = 30};
 	struct fixture fixture;
 
 	(void)state;
 	fixture_open_with(&fixture, &handler, &brief, 64);
-	fixture.subject.to_produce = 32u << 20; /* more than the kernel takes for a peer that does not read */
+	fixture.subject.to_produce =
+		32u << 20; /* more than the kernel takes for a peer that does not read */
 	conn_wants_flush(&fixture.subject.conn);
 	TURN_UNTIL(&fixture.worker, fixture.subject.produced > 0);
 	conn_finish_sending(&fixture.subject.conn);
@@ -634,7 +644,7 @@ static void thousand_conns_leave_nothing_behind(void **state)
 	int fds_worker = harness_fd_count();
 
 	for (int i = 0; i < 1000; i++) {
-		struct subject subject = { .worker = &worker, .to_produce = i % 3 == 0 ? 500 : 0 };
+		struct subject subject = {.worker = &worker, .to_produce = i % 3 == 0 ? 500 : 0};
 		int ours, peer;
 
 		harness_tcp_pair(&ours, &peer);

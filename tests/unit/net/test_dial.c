@@ -8,9 +8,9 @@
 #include <netinet/tcp.h>
 
 static const struct dns_row rows[] = {
-	{ "one.test", 1, 0, false, { "127.0.0.1" } },
-	{ "turn.test", 1, 0, false, { "127.0.0.3", "127.0.0.2", "127.0.0.1" } },
-	{ "silent.test", 0, 0, true, { NULL } },
+	{"one.test", 1, 0, false, {"127.0.0.1"}},
+	{"turn.test", 1, 0, false, {"127.0.0.3", "127.0.0.2", "127.0.0.1"}},
+	{"silent.test", 0, 0, true, {NULL}},
 };
 
 struct caller {
@@ -106,7 +106,8 @@ static void start_at(struct fixture *fixture, const char *host, uint16_t port, u
 
 static int wait_done(struct fixture *fixture)
 {
-	TURN_UNTIL(&fixture->worker, (dns_server_serve(&fixture->server), fixture->caller.done_calls > 0));
+	TURN_UNTIL(&fixture->worker,
+		   (dns_server_serve(&fixture->server), fixture->caller.done_calls > 0));
 	assert_int_equal(fixture->caller.done_calls, 1);
 	return fixture->caller.error;
 }
@@ -140,7 +141,7 @@ static uint16_t refused_port(void)
 
 static void dial_connects_to_numbers_names_and_paths(void **state)
 {
-	static const char *const hosts[] = { "127.0.0.1", "localhost", "one.test" };
+	static const char *const hosts[] = {"127.0.0.1", "localhost", "one.test"};
 	struct fixture fixture;
 	uint16_t port = 0;
 	int listener = listen_at("127.0.0.1", &port, false, NULL);
@@ -161,9 +162,12 @@ static void dial_connects_to_numbers_names_and_paths(void **state)
 			if (!fixture.caller.file.direct) {
 				int ours = fixture.caller.file.index;
 
-				assert_int_equal(harness_get_int(ours, IPPROTO_TCP, TCP_NODELAY), 1);
-				assert_int_equal(harness_get_int(ours, SOL_SOCKET, SO_KEEPALIVE), 1);
-				assert_true(harness_get_int(ours, IPPROTO_TCP, TCP_USER_TIMEOUT) > 0);
+				assert_int_equal(harness_get_int(ours, IPPROTO_TCP, TCP_NODELAY),
+						 1);
+				assert_int_equal(harness_get_int(ours, SOL_SOCKET, SO_KEEPALIVE),
+						 1);
+				assert_true(harness_get_int(ours, IPPROTO_TCP, TCP_USER_TIMEOUT) >
+					    0);
 				assert_true(fcntl(ours, F_GETFD) & FD_CLOEXEC);
 			}
 			close(fd);
@@ -322,10 +326,10 @@ static void cancel_at_every_stage_leaves_nothing(void **state)
 		uint16_t port;
 		uint32_t timeout_ms;
 	} cases[] = {
-		{ "127.0.0.1", good_port, 1000 },   { "127.0.0.1", refused_port(), 1000 },
-		{ "127.0.0.1", silent_port, 1000 }, { "127.0.0.1", silent_port, 1 },
-		{ "one.test", good_port, 1000 },    { "localhost", good_port, 1000 },
-		{ "silent.test", 1, 1000 },         { "one.test", silent_port, 3 },
+		{"127.0.0.1", good_port, 1000},	  {"127.0.0.1", refused_port(), 1000},
+		{"127.0.0.1", silent_port, 1000}, {"127.0.0.1", silent_port, 1},
+		{"one.test", good_port, 1000},	  {"localhost", good_port, 1000},
+		{"silent.test", 1, 1000},	  {"one.test", silent_port, 3},
 	};
 
 	(void)state;
@@ -381,7 +385,7 @@ static void dial_may_start_again_inside_done(void **state)
 
 static void idle_dial_is_cancelled_at_once(void **state)
 {
-	struct caller caller = { .error = 0 };
+	struct caller caller = {.error = 0};
 
 	(void)state;
 	assert_true(dial_is_idle(&caller.dial));

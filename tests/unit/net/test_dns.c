@@ -4,17 +4,20 @@
 #include "net/dns.h"
 
 static const struct dns_row rows[] = {
-	{ "one.test", 1, 0, false, { "127.0.0.1" } },
-	{ "both.test", 1, 0, false, { "127.0.0.1", "127.0.0.2" } },
-	{ "both.test", 28, 0, false, { "::1" } },
-	{ "six.test", 28, 0, false, { "::1" } },
-	{ "many.test", 1, 0, false,
-	  { "127.0.1.1",  "127.0.1.2",  "127.0.1.3",  "127.0.1.4",  "127.0.1.5",  "127.0.1.6",  "127.0.1.7",
-	    "127.0.1.8",  "127.0.1.9",  "127.0.1.10", "127.0.1.11", "127.0.1.12", "127.0.1.13", "127.0.1.14",
-	    "127.0.1.15", "127.0.1.16", "127.0.1.17", "127.0.1.18" } },
-	{ "empty.test", 99, 0, false, { NULL } }, /* the name is there, addresses are not */
-	{ "broken.test", 0, 2, false, { NULL } },
-	{ "silent.test", 0, 0, true, { NULL } },
+	{"one.test", 1, 0, false, {"127.0.0.1"}},
+	{"both.test", 1, 0, false, {"127.0.0.1", "127.0.0.2"}},
+	{"both.test", 28, 0, false, {"::1"}},
+	{"six.test", 28, 0, false, {"::1"}},
+	{"many.test",
+	 1,
+	 0,
+	 false,
+	 {"127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4", "127.0.1.5", "127.0.1.6", "127.0.1.7",
+	  "127.0.1.8", "127.0.1.9", "127.0.1.10", "127.0.1.11", "127.0.1.12", "127.0.1.13",
+	  "127.0.1.14", "127.0.1.15", "127.0.1.16", "127.0.1.17", "127.0.1.18"}},
+	{"empty.test", 99, 0, false, {NULL}}, /* the name is there, addresses are not */
+	{"broken.test", 0, 2, false, {NULL}},
+	{"silent.test", 0, 0, true, {NULL}},
 };
 
 struct asker {
@@ -34,7 +37,8 @@ struct fixture {
 	int fds_before;
 };
 
-static void on_done(struct dns_query *query, int status, const struct address *addresses, size_t count)
+static void on_done(struct dns_query *query, int status, const struct address *addresses,
+		    size_t count)
 {
 	struct asker *asker = CONTAINER_OF(query, struct asker, query);
 
@@ -62,7 +66,7 @@ static void fixture_open(struct fixture *fixture)
 {
 	char text[32];
 
-	*fixture = (struct fixture){ .fds_before = harness_fd_count() };
+	*fixture = (struct fixture){.fds_before = harness_fd_count()};
 	harness_worker_init(&fixture->worker, 16, 16);
 	dns_server_open(&fixture->server, rows, ARRAY_LEN(rows));
 	assert_int_equal(dns_create(&fixture->dns, &fixture->worker), 0);
@@ -84,12 +88,12 @@ static void fixture_close(struct fixture *fixture)
 
 static void ask(struct fixture *fixture, struct asker *asker, const char *name)
 {
-	*asker = (struct asker){ .query.done = on_done };
+	*asker = (struct asker){.query.done = on_done};
 	dns_query_start(fixture->dns, &asker->query, name, 6379);
 	assert_int_equal(asker->done_calls, 0);
 }
 
-#define SERVE_UNTIL(fixture, condition) \
+#define SERVE_UNTIL(fixture, condition)                                                            \
 	TURN_UNTIL(&(fixture)->worker, (dns_server_serve(&(fixture)->server), (condition)))
 
 static bool has_address(const struct asker *asker, const char *text)
@@ -126,12 +130,12 @@ static void names_have_addresses_of_both_families(void **state)
 		size_t count;
 		const char *addresses[3];
 	} cases[] = {
-		{ "one.test", 1, { "127.0.0.1:6379" } },
-		{ "both.test", 3, { "127.0.0.1:6379", "127.0.0.2:6379", "[::1]:6379" } },
-		{ "six.test", 1, { "[::1]:6379" } },
-		{ "ONE.Test", 1, { "127.0.0.1:6379" } },
-		{ "one.test.", 1, { "127.0.0.1:6379" } },
-		{ "many.test", DNS_ADDRESSES_MAX, { NULL } },
+		{"one.test", 1, {"127.0.0.1:6379"}},
+		{"both.test", 3, {"127.0.0.1:6379", "127.0.0.2:6379", "[::1]:6379"}},
+		{"six.test", 1, {"[::1]:6379"}},
+		{"ONE.Test", 1, {"127.0.0.1:6379"}},
+		{"one.test.", 1, {"127.0.0.1:6379"}},
+		{"many.test", DNS_ADDRESSES_MAX, {NULL}},
 	};
 	struct fixture fixture;
 
@@ -156,11 +160,8 @@ static void failures_have_their_errno(void **state)
 		const char *name;
 		int status;
 	} cases[] = {
-		{ "nothing.test", -ENOENT },
-		{ "empty.test", -ENOENT },
-		{ "broken.test", -EIO },
-		{ "a..b", -ENOENT },
-		{ "silent.test", -ETIMEDOUT },
+		{"nothing.test", -ENOENT}, {"empty.test", -ENOENT},	{"broken.test", -EIO},
+		{"a..b", -ENOENT},	   {"silent.test", -ETIMEDOUT},
 	};
 	struct fixture fixture;
 
@@ -222,17 +223,18 @@ static void many_queries_at_once_each_get_their_answer(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(askers); i++)
 		ask(&fixture, &askers[i], i % 2 ? "one.test" : "six.test");
 	SERVE_UNTIL(&fixture, ({
-			    done = 0;
-			    for (size_t i = 0; i < ARRAY_LEN(askers); i++)
-				    done += (size_t)askers[i].done_calls;
-			    done == ARRAY_LEN(askers);
-		    }));
+		done = 0;
+		for (size_t i = 0; i < ARRAY_LEN(askers); i++)
+			done += (size_t)askers[i].done_calls;
+		done == ARRAY_LEN(askers);
+	}));
 	for (size_t i = 0; i < ARRAY_LEN(askers); i++) {
 		bool over = i >= DNS_LOOKUPS_MAX;
 
 		assert_int_equal(askers[i].status, over ? -ENOBUFS : 0);
 		if (!over)
-			assert_true(has_address(&askers[i], i % 2 ? "127.0.0.1:6379" : "[::1]:6379"));
+			assert_true(
+				has_address(&askers[i], i % 2 ? "127.0.0.1:6379" : "[::1]:6379"));
 	}
 	fixture_close(&fixture);
 }
@@ -243,7 +245,9 @@ static void cancelled_query_is_never_called(void **state)
 
 	(void)state;
 	fixture_open(&fixture);
-	/* At every stage: asked, polled, answered but not delivered; and found in the hosts file. */
+	/*
+	 * At every stage: asked, polled, answered but not delivered; and found in the hosts file.
+	 */
 	for (int turns = 0; turns < 8; turns++) {
 		struct asker *asker = malloc(sizeof(*asker));
 		struct asker *local = malloc(sizeof(*local));
@@ -291,7 +295,7 @@ static void destroy_leaves_nothing_though_answers_are_missing(void **state)
 
 static void unused_dns_is_destroyed(void **state)
 {
-	struct fixture fixture = { .fds_before = harness_fd_count() };
+	struct fixture fixture = {.fds_before = harness_fd_count()};
 
 	(void)state;
 	harness_worker_init(&fixture.worker, 16, 16);

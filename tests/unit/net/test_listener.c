@@ -160,7 +160,8 @@ static void accepted_connections_inherit_the_options(void **state)
 	assert_int_equal(harness_get_int(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
 	assert_true(harness_get_int(fd, IPPROTO_TCP, TCP_KEEPIDLE) < 7200);
 	assert_true(harness_get_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) > 30000);
-	assert_int_equal(harness_get_int(fd, SOL_SOCKET, SO_SNDBUF), 2 * 64 * 1024); /* the kernel doubles it */
+	assert_int_equal(harness_get_int(fd, SOL_SOCKET, SO_SNDBUF),
+			 2 * 64 * 1024); /* the kernel doubles it */
 	assert_true(harness_get_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT) <= 64 * 1024);
 	close(fd);
 	close(client);
@@ -172,11 +173,11 @@ static void host_forms_bind_what_they_name(void **state)
 	static const struct {
 		const char *text, *reach, *miss;
 	} rows[] = {
-		{ "127.0.0.1:0", "127.0.0.1", "127.0.0.2" },
-		{ "127.0.0.2:0", "127.0.0.2", "127.0.0.1" },
-		{ "localhost:0", "127.0.0.1", "127.0.0.2" },
-		{ "[::1]:0", "::1", "127.0.0.1" },
-		{ "[::]:0", "::1", "127.0.0.1" }, /* v6 only: v4 is another address */
+		{"127.0.0.1:0", "127.0.0.1", "127.0.0.2"},
+		{"127.0.0.2:0", "127.0.0.2", "127.0.0.1"},
+		{"localhost:0", "127.0.0.1", "127.0.0.2"},
+		{"[::1]:0", "::1", "127.0.0.1"},
+		{"[::]:0", "::1", "127.0.0.1"}, /* v6 only: v4 is another address */
 	};
 
 	(void)state;
@@ -202,8 +203,8 @@ static void a_port_in_use_is_refused_even_if_its_owner_shares(void **state)
 	(void)state;
 	for (int share = 0; share <= 1; share++) {
 		struct listen_socket sockets;
-		struct sockaddr_in address = { .sin_family = AF_INET,
-					       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		struct sockaddr_in address = {.sin_family = AF_INET,
+					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 		int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		char text[32];
 
@@ -217,7 +218,9 @@ static void a_port_in_use_is_refused_even_if_its_owner_shares(void **state)
 		snprintf(text, sizeof(text), ":%u", port_of(other));
 		assert_int_equal(open_text(&sockets, text, 2), -EADDRINUSE);
 		close(other);
-		/* Free again: the restart of a gateway finds its port, whatever TIME_WAIT is left. */
+		/*
+		 * Free again: the restart of a gateway finds its port, whatever TIME_WAIT is left.
+		 */
 		assert_int_equal(open_text(&sockets, text, 2), 0);
 		listen_socket_close(&sockets);
 	}
@@ -233,7 +236,7 @@ static void an_address_of_another_machine_is_refused(void **state)
 
 static void unix_socket_has_its_mode_whatever_the_umask(void **state)
 {
-	static const mode_t masks[] = { 0, 022, 077, 0777 };
+	static const mode_t masks[] = {0, 022, 077, 0777};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(masks); i++) {
@@ -333,11 +336,12 @@ static void inherited_descriptor_must_listen(void **state)
 	(void)state;
 	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
 
-	const int bad[] = { pair[0], plain, datagram, 9999 };
+	const int bad[] = {pair[0], plain, datagram, 9999};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		why[0] = 0;
-		assert_int_equal(listen_socket_inherit(&sockets, bad[i], why, sizeof(why)), -EINVAL);
+		assert_int_equal(listen_socket_inherit(&sockets, bad[i], why, sizeof(why)),
+				 -EINVAL);
 		assert_true(why[0] != 0);
 		listen_socket_close(&sockets);
 	}
@@ -412,7 +416,7 @@ static void on_stopped(struct listener *listener)
 
 static void door_open(struct door *door, const char *text, uint32_t file_slots)
 {
-	*door = (struct door){ 0 };
+	*door = (struct door){0};
 	harness_worker_init(&door->worker, file_slots, 16);
 	assert_int_equal(open_text(&door->sockets, text, 1), 0);
 	door->port = door->sockets.shared ? 0 : port_of(door->sockets.fds[0]);
@@ -420,8 +424,8 @@ static void door_open(struct door *door, const char *text, uint32_t file_slots)
 	door->listener.accepted = on_accepted;
 	door->listener.stopped = on_stopped;
 	door->listener.context = door;
-	assert_int_equal(listener_start(&door->listener, &door->worker, listen_socket_fd(&door->sockets, 0),
-					door->sockets.shared),
+	assert_int_equal(listener_start(&door->listener, &door->worker,
+					listen_socket_fd(&door->sockets, 0), door->sockets.shared),
 			 0);
 }
 
@@ -574,7 +578,7 @@ static void stop_while_paused_is_heard(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	fd = dup(0); /* the first free one */
 	close(fd);
-	tight = (struct rlimit){ .rlim_cur = (rlim_t)fd, .rlim_max = before.rlim_max };
+	tight = (struct rlimit){.rlim_cur = (rlim_t)fd, .rlim_max = before.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
 
 	struct address address;

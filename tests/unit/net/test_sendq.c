@@ -35,7 +35,7 @@ static void model_fill(struct model *model, uint8_t *bytes, size_t len)
 
 static void append_copy(struct model *model, struct sendq *queue)
 {
-	static const uint32_t sizes[] = { 1, 9, 16, 100, 1024, 1025, 2100, 9000 };
+	static const uint32_t sizes[] = {1, 9, 16, 100, 1024, 1025, 2100, 9000};
 	uint8_t bytes[9000];
 	size_t len = 1 + model_random(model, sizes[model_random(model, ARRAY_LEN(sizes))]);
 
@@ -58,7 +58,7 @@ static void append_slice(struct model *model, struct sendq *queue, struct payloa
 {
 	uint32_t offset = model_random(model, payload->len);
 	uint32_t len = model_random(model, payload->len - offset + 1);
-	const struct payload_slice slice = { payload, offset, len };
+	const struct payload_slice slice = {payload, offset, len};
 	bool give = model_random(model, 2);
 	int code;
 
@@ -95,8 +95,9 @@ static void sendq_is_a_flat_queue_of_bytes(void **state)
 {
 	(void)state;
 	for (uint32_t seed = 1; seed <= 30; seed++) {
-		struct model model = { .bytes = malloc(MODEL_BYTES), .random = seed };
-		struct payload *payloads[3] = { payload_create(20), payload_create(700), payload_create(40000) };
+		struct model model = {.bytes = malloc(MODEL_BYTES), .random = seed};
+		struct payload *payloads[3] = {payload_create(20), payload_create(700),
+					       payload_create(40000)};
 		struct iovec iov[SENDQ_IOV_MAX];
 		struct sendq queue;
 		size_t count = 0, bytes = 0;
@@ -113,17 +114,20 @@ static void sendq_is_a_flat_queue_of_bytes(void **state)
 			case 2:
 				append_slice(&model, &queue, payloads[model_random(&model, 3)]);
 				break;
-			case 3: /* completes the send in flight, wholly or in part, and starts the next */
+			case 3: /* completes the send in flight, wholly or in part, and starts the
+				   next */
 				compare(&model, iov, count, bytes);
 				if (bytes > 0) {
-					size_t sent = model_random(&model, 2) ?
-							      bytes :
-							      model_random(&model, (uint32_t)bytes + 1);
+					size_t sent =
+						model_random(&model, 2)
+							? bytes
+							: model_random(&model, (uint32_t)bytes + 1);
 
 					sendq_advance(&queue, sent);
 					model.sent += sent;
 				}
-				count = sendq_gather(&queue, iov, 1 + model_random(&model, SENDQ_IOV_MAX),
+				count = sendq_gather(&queue, iov,
+						     1 + model_random(&model, SENDQ_IOV_MAX),
 						     &bytes);
 				assert_true((count == 0) == (queue.bytes == 0));
 				break;
@@ -176,8 +180,8 @@ static void small_slices_are_not_copied(void **state)
 	(void)state;
 	sendq_init(&queue, 1000);
 	assert_int_equal(sendq_append(&queue, SPAN("9 bytes..")), 0);
-	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 1, 3 }), 0);
-	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 5, 0 }), 0);
+	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){payload, 1, 3}), 0);
+	assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){payload, 5, 0}), 0);
 	assert_int_equal(payload->count, 2);
 	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 2);
 	assert_int_equal(bytes, 12);
@@ -200,7 +204,8 @@ static void gather_stops_at_its_bound(void **state)
 	(void)state;
 	sendq_init(&queue, 100000);
 	for (int i = 0; i < 1000; i++)
-		assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){ payload, 0, 1 }), 0);
+		assert_int_equal(sendq_append_slice(&queue, (struct payload_slice){payload, 0, 1}),
+				 0);
 	assert_int_equal(sendq_gather(&queue, iov, SENDQ_IOV_MAX, &bytes), SENDQ_IOV_MAX);
 	assert_int_equal(bytes, SENDQ_IOV_MAX);
 	assert_int_equal(payload->count, 1001);
