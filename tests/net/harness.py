@@ -4,6 +4,7 @@ Nothing here sleeps: every wait is for an event (a line of the log, a byte on a 
 """
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -34,13 +35,26 @@ ECHO = OUT / "echo_handler"
 # a sanitized build is several times slower; waits are bounds, never pauses
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "20" if MODE in ("release", "debug") else "60"))
 
+# a finding ends the process with a code that is none of its own, so that no test can expect it by accident
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99"}
+FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", ": runtime error: ")
+
 PROTOS = OUT / "tests" / "python"
 
 
 def _generate_protos():
+    """Once, if several test processes start together: the others wait for the lock and find the files there."""
     PROTOS.mkdir(parents=True, exist_ok=True)
-    sources = [str(path) for path in sorted((ROOT / "proto").rglob("*.proto"))]
-    subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={PROTOS}", *sources], check=True)
+    sources = sorted((ROOT / "proto").rglob("*.proto"))
+    newest = max(path.stat().st_mtime for path in sources)
+    done = PROTOS / "done"
+    with open(PROTOS / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists() and done.stat().st_mtime > newest:
+            return
+        subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={PROTOS}", *map(str, sources)],
+                       check=True)
+        done.touch()
 
 
 _generate_protos()
@@ -120,7 +134,14 @@ class Process:
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} did not end; it said:\n" + "\n".join(self.err.seen[-40:])) from None
         self.err.join()
+        self._look_for_findings()
         return code
+
+    def _look_for_findings(self):
+        """A sanitizer's report fails the test, whatever the exit code was expected to be."""
+        text = self.err.text()
+        if any(finding in text for finding in FINDINGS):
+            raise Failed(f"{self.name}: a sanitizer reported:\n" + "\n".join(self.err.seen[-100:]))
 
     def stop(self):
         if self.process.poll() is None:
@@ -135,6 +156,7 @@ class Process:
         for stream in (self.process.stderr, self.process.stdout):
             if stream:
                 stream.close()
+        self._look_for_findings()
         return code
 
 
@@ -221,8 +243,7 @@ class Gateway:
             "GATEWAY_ADMIN_HTTP_ADDR": "127.0.0.1:0",
             "GATEWAY_WORKERS": "2",
             "GATEWAY_LOG_LEVEL": "debug",
-            "ASAN_OPTIONS": "detect_leaks=1",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
+            **SANITIZERS,
         }
         if config is not None:
             path = self.folder / "gateway.yaml"
