@@ -76,8 +76,10 @@ struct reply {
 	const char *content_type; /* "application/json" */
 	struct span body;	  /* copied */
 	const struct reply_header *headers;
-	size_t header_count;
+	size_t header_count; /* ≤ REPLY_HEADERS_MAX */
 };
+
+#define REPLY_HEADERS_MAX 16 /* besides date, content-type, content-length and connection */
 
 /* What a face does for a request; private to edge. */
 struct face_operations {

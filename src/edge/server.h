@@ -33,7 +33,7 @@ struct server_options {
  * closed and counted. */
 struct connection_limit {
 	_Atomic uint64_t open_count;
-	uint64_t max_count;
+	uint64_t max_count; /* 0: none */
 };
 
 struct server;

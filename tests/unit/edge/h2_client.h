@@ -225,6 +225,7 @@ static inline void call_write_message(struct test_call *call, struct span body)
 {
 	struct payload *payload = message_make(body);
 
+	assert_non_null(payload);
 	call_write(call, payload_span(payload));
 	payload_put(payload);
 }

@@ -35,6 +35,7 @@ struct rig {
 	int listen_fd;
 	struct sockaddr_in address;
 	bool stopped;
+	void (*around)(bool begins); /* called before and after each turn */
 	/* the service */
 	struct request *held[8]; /* of /later, Hold and Watch */
 	size_t held_count;
@@ -63,7 +64,11 @@ static inline struct rig *rig_of(struct request *request)
 
 static inline void rig_turn(struct rig *rig)
 {
+	if (rig->around)
+		rig->around(true);
 	assert_int_equal(worker_turn(&rig->worker, 1000), 0);
+	if (rig->around)
+		rig->around(false);
 }
 
 /* Turns until it is so; a test waits for events, never for a number of turns. */
@@ -157,12 +162,13 @@ static inline void count_cancelled(struct request *request)
 		rig->stream = NULL;
 }
 
-/* A message of a gRPC answer. */
+/* A message of a gRPC answer; NULL without memory. */
 static inline struct payload *message_make(struct span body)
 {
 	struct payload *payload = payload_create(GRPC_PREFIX_BYTES + body.len);
 
-	assert_non_null(payload);
+	if (!payload)
+		return NULL;
 	grpc_write_prefix(payload->data, (uint32_t)body.len);
 	if (body.len > 0)
 		memcpy(payload->data + GRPC_PREFIX_BYTES, body.data, body.len);
@@ -172,6 +178,12 @@ static inline struct payload *message_make(struct span body)
 static inline bool message_send(struct request *request, struct span body)
 {
 	struct payload *payload = message_make(body);
+
+	if (!payload) {
+		rpc_fail(request, ERR_OUT_OF_MEMORY, NULL, 0);
+		return false;
+	}
+
 	bool more =
 		rpc_send(request, (struct payload_slice){.payload = payload, .len = payload->len});
 
