@@ -42,8 +42,9 @@ static void update_arrived(struct worker *to, struct letter *letter)
 
 static void copy_field(char **at, struct span *field)
 {
-	if (field->len)
-		memcpy(*at, field->data, field->len);
+	if (field->len == 0)
+		return; /* absent stays absent */
+	memcpy(*at, field->data, field->len);
 	*field = span_make(*at, field->len);
 	*at += field->len;
 }

@@ -72,6 +72,7 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 	struct node *node = node_of(port);
 	struct session *session;
 	const char *field;
+	int error;
 
 	switch (update->kind) {
 	case BUS_ALL_FORGOTTEN:
@@ -81,7 +82,9 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 		sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
 		return;
 	case BUS_SESSION_REPLACED:
-		if (session_create(&session, &update->fields, &field)) { /* no memory: Redis decides */
+		error = session_create(&session, &update->fields, &field);
+		if (error) {
+			CHECK(error == -ENOMEM); /* the bus has checked the fields. Redis decides */
 			sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
 			return;
 		}

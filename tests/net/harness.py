@@ -243,6 +243,10 @@ class Gateway:
             "GATEWAY_ADMIN_HTTP_ADDR": "127.0.0.1:0",
             "GATEWAY_WORKERS": "2",
             "GATEWAY_LOG_LEVEL": "debug",
+            # stories that are not about budgets ask as often as they like
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_IP_REQUESTS": "0",
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_SESSION_REQUESTS": "0",
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_USER_REQUESTS": "0",
             **SANITIZERS,
         }
         if config is not None:

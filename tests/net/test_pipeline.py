@@ -340,9 +340,7 @@ commands:
                 return False
         harness.wait_until(executed, "the handler is found again")
         second_channel.close()
-    finally:
-        second.stop()
-        handler.stop()
+    assert handler.stop() == 0
 
 
 def test_caller_deadline_shortens_the_upstream_deadline(gateway, channel, device):
