@@ -428,10 +428,12 @@ static void pause_and_resume_lose_nothing(void **state)
 	struct fixture fixture;
 	size_t written = 0, total = 2u << 20;
 	unsigned seed = 7;
+	uint64_t give_up_ms = harness_now_ms() + 10000;
 
 	(void)state;
 	fixture_open(&fixture);
 	while (fixture.subject.received_bytes < total) {
+		assert_true(harness_now_ms() < give_up_ms);
 		write_some(fixture.peer, &written, total);
 		assert_int_equal(worker_turn(&fixture.worker, 100), 0);
 		seed = seed * 1103515245 + 12345;
@@ -489,6 +491,7 @@ static void starved_receives_lose_nothing(void **state)
 	struct worker worker;
 	int peers[CONNS];
 	size_t written[CONNS] = {0}, total = 200000;
+	uint64_t give_up_ms = harness_now_ms() + 10000;
 	bool all;
 
 	(void)state;
@@ -503,6 +506,7 @@ static void starved_receives_lose_nothing(void **state)
 				 0);
 	}
 	do {
+		assert_true(harness_now_ms() < give_up_ms);
 		all = true;
 		for (int i = 0; i < CONNS; i++) {
 			write_some(peers[i], &written[i], total);
@@ -581,6 +585,26 @@ static void lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more(vo
 	assert_int_equal(fixture.subject.received_calls, 1);
 	shutdown(fixture.peer, SHUT_WR);
 	fixture_close(&fixture);
+}
+
+static void paused_conn_still_hears_the_peers_fin_while_lingering(void **state)
+{
+	struct fixture fixture;
+	size_t written = 0;
+	uint64_t before_ms;
+
+	(void)state;
+	fixture_open(&fixture);
+	write_some(fixture.peer, &written, 8192);
+	conn_pause_receive(&fixture.subject.conn);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(worker_turn(&fixture.worker, 0), 0);
+	assert_int_equal(conn_send(&fixture.subject.conn, SPAN("bye")), 0);
+	conn_finish_sending(&fixture.subject.conn);
+	before_ms = harness_now_ms();
+	shutdown(fixture.peer, SHUT_WR);
+	fixture_close(&fixture);
+	assert_true(harness_now_ms() - before_ms < CONN_LINGER_READ_MS / 2);
 }
 
 static void lingering_ends_without_the_peers_fin(void **state)
@@ -690,6 +714,7 @@ int main(void)
 		cmocka_unit_test(starved_receives_lose_nothing),
 		cmocka_unit_test(finish_sending_sends_the_queue_then_fin),
 		cmocka_unit_test(lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more),
+		cmocka_unit_test(paused_conn_still_hears_the_peers_fin_while_lingering),
 		cmocka_unit_test(lingering_ends_without_the_peers_fin),
 		cmocka_unit_test(draining_gives_up_at_its_deadline),
 		cmocka_unit_test(close_while_draining_and_lingering),
