@@ -1,0 +1,66 @@
+/*
+ * mock_ring: a second implementation of uring/ring.h, without a kernel. One thread; any number of
+ * rings.
+ *
+ * Files are ends of streams in memory; time stands still but for ring_enter, which moves it on;
+ * what completes next, when, how short, and with which error, a seed decides. Same seed and same
+ * calls: same run. Descriptors made by the real socket(2) become such files when a ring adopts or
+ * first uses them: a listener is found by the address it is bound to, a connect goes to the
+ * listener of that address.
+ */
+#ifndef TESTS_SIM_MOCK_RING_H
+#define TESTS_SIM_MOCK_RING_H
+
+#include "uring/worker.h"
+
+/* Chances are per thousand and drawn for each attempt. */
+struct sim_options {
+	uint64_t seed;
+	uint32_t delay_us_max;	   /* an operation is looked at this much later, at most */
+	uint32_t short_chance;	   /* moves that are smaller than they could be */
+	uint32_t starve_chance;	   /* ENOBUFS though buffers are there */
+	uint32_t multishot_chance; /* multishot receives that end after a completion */
+	uint32_t reset_chance;	   /* sends and receives that find the connection reset */
+	uint32_t accept_chance;	 /* accepts that fail (ECONNABORTED, ENFILE) and lose the connection
+				  */
+	uint32_t connect_chance; /* connects that fail (ECONNREFUSED, ETIMEDOUT) */
+	uint32_t message_chance; /* messages between rings that are refused (EOVERFLOW) */
+	uint32_t stream_bytes;	 /* what a stream holds between its ends */
+	uint32_t idle_us;	 /* a wait without a completion moves time by at most this */
+};
+
+/* Kind to everything: delays and short moves, no errors. */
+struct sim_options sim_options_clean(uint64_t seed);
+/* As clean, with every fault there is. */
+struct sim_options sim_options_faulty(uint64_t seed);
+
+/* Before the first ring. */
+void sim_begin(const struct sim_options *options);
+
+/* After the last ring: nothing may be left open (CHECK). */
+void sim_end(void);
+
+/* 0 … below - 1, from the seed. */
+uint64_t sim_random(uint64_t below);
+bool sim_chance(uint32_t per_thousand);
+
+/* Microseconds since sim_begin. */
+uint64_t sim_now_us(void);
+void sim_sleep_us(uint64_t us);
+
+extern const struct worker_clock sim_clock;
+
+/* A connected pair, one end in each ring's table (may be the same ring). */
+void sim_pair(struct ring *a, struct file_ref *file_a, struct ring *b, struct file_ref *file_b);
+
+/* An unconnected socket and a listener at 127.0.0.1:port, without the kernel's help. */
+struct file_ref sim_socket(struct ring *ring);
+struct file_ref sim_listener(struct ring *ring, uint16_t port);
+
+struct sim_counts {
+	uint64_t shorts, starvations, multishot_ends, resets, accept_failures, connect_failures;
+	uint64_t messages_refused, bytes;
+};
+struct sim_counts sim_get_counts(void);
+
+#endif
