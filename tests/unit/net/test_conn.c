@@ -220,6 +220,53 @@ static void conn_receives_what_the_peer_sends(void **state)
 	assert_int_equal(fixture.subject.error, 0);
 }
 
+static void conn_goes_on_where_receives_are_single_shot(void **state)
+{
+	struct fixture fixture;
+	size_t written = 0, total = 1u << 20;
+	struct ring_features *features;
+
+	(void)state;
+	fixture_open(&fixture);
+	/* As a kernel would have it that ends every multishot at once. */
+	features = (struct ring_features *)(uintptr_t)ring_get_features(fixture.worker.ring);
+	features->multishot_receive = false;
+	conn_pause_receive(&fixture.subject.conn); /* ends the one that is armed */
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(worker_turn(&fixture.worker, 0), 0);
+	conn_resume_receive(&fixture.subject.conn);
+	TURN_UNTIL(&fixture.worker, (write_some(fixture.peer, &written, total),
+				     fixture.subject.received_bytes == total));
+	assert_int_equal(fixture.subject.received_wrong, 0);
+	conn_close(&fixture.subject.conn);
+	fixture_close(&fixture);
+}
+
+static void conn_that_cannot_open_closes_its_file(void **state)
+{
+	(void)state;
+	for (uint32_t file_slots = 0; file_slots <= 16; file_slots += 16) {
+		int fds_before = harness_fd_count();
+		struct subject subject = {.worker = NULL};
+		struct worker worker;
+		int ours, peer;
+		char byte;
+
+		harness_worker_init(&worker, file_slots,
+				    0); /* no buffers: nothing to receive into */
+		harness_tcp_pair(&ours, &peer);
+		assert_true(conn_open(&subject.conn, &worker, ring_adopt(worker.ring, ours),
+				      &handler, &options) < 0);
+		assert_false(conn_is_open(&subject.conn));
+		conn_close(&subject.conn);
+		TURN_UNTIL(&worker, recv(peer, &byte, 1, 0) == 0);
+		assert_int_equal(subject.closed_calls, 0);
+		close(peer);
+		harness_worker_finish(&worker);
+		assert_int_equal(harness_fd_count(), fds_before);
+	}
+}
+
 static void produce_is_called_until_all_is_sent(struct fixture *fixture)
 {
 	struct reader reader = {0};
@@ -699,6 +746,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(conn_receives_what_the_peer_sends),
+		cmocka_unit_test(conn_goes_on_where_receives_are_single_shot),
+		cmocka_unit_test(conn_that_cannot_open_closes_its_file),
 		cmocka_unit_test(conn_sends_copied_bytes_in_order),
 		cmocka_unit_test(conn_sends_headers_and_slices_in_order),
 		cmocka_unit_test(conn_moves_megabytes_both_ways_at_once),

@@ -10,6 +10,7 @@
 #include "net/sendq.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #define MODEL_BYTES (1u << 20)
@@ -235,6 +236,34 @@ static void empty_queue_keeps_no_memory(void **state)
 	assert_int_equal(pool_kept(POOL_CHUNK), kept);
 }
 
+/* What a thread kept is freed when it ends: the leak checker would tell. */
+static void *use_a_queue(void *unused)
+{
+	struct sendq queue;
+
+	(void)unused;
+	sendq_init(&queue, 1 << 20);
+	for (int i = 0; i < 500; i++)
+		(void)sendq_append(&queue, SPAN("0123456789abcdef0123456789abcdef"));
+	sendq_finish(&queue);
+	return pool_kept(POOL_CHUNK) > 1 ? NULL : unused;
+}
+
+static void pool_ends_with_its_thread(void **state)
+{
+	int marker = 0;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		pthread_t thread;
+		void *result = &marker;
+
+		assert_int_equal(pthread_create(&thread, NULL, use_a_queue, &marker), 0);
+		assert_int_equal(pthread_join(thread, &result), 0);
+		assert_null(result);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +272,7 @@ int main(void)
 		cmocka_unit_test(small_slices_are_not_copied),
 		cmocka_unit_test(gather_stops_at_its_bound),
 		cmocka_unit_test(empty_queue_keeps_no_memory),
+		cmocka_unit_test(pool_ends_with_its_thread),
 	};
 
 	return cmocka_run_group_tests_name("sendq", tests, NULL, NULL);
