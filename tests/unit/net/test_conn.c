@@ -654,6 +654,43 @@ static void paused_conn_still_hears_the_peers_fin_while_lingering(void **state)
 	assert_true(harness_now_ms() - before_ms < CONN_LINGER_READ_MS / 2);
 }
 
+static void unix_conns_end_alike(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 4; how++) {
+		struct fixture fixture = { .fds_before = harness_fd_count() };
+		struct reader reader = { 0 };
+		size_t written = 0, total = 300000;
+		int pair[2];
+
+		harness_worker_init(&fixture.worker, how % 2 ? 16 : 0, 64);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		fixture.peer = pair[1];
+		harness_set_nonblocking(fixture.peer);
+		assert_int_equal(conn_open(&fixture.subject.conn, &fixture.worker,
+					   ring_adopt(fixture.worker.ring, pair[0]), &handler,
+					   &options),
+				 0);
+		fixture.subject.to_produce = total;
+		conn_wants_flush(&fixture.subject.conn);
+		TURN_UNTIL(&fixture.worker, (write_some(fixture.peer, &written, total),
+					     read_some(&reader, fixture.peer),
+					     reader.bytes == total &&
+						     fixture.subject.received_bytes == total));
+		assert_int_equal(reader.wrong + fixture.subject.received_wrong, 0);
+		if (how / 2) {
+			conn_finish_sending(&fixture.subject.conn);
+			TURN_UNTIL(&fixture.worker, read_some(&reader, fixture.peer));
+			assert_int_equal(reader.error, 0);
+			shutdown(fixture.peer, SHUT_WR);
+		} else {
+			conn_close(&fixture.subject.conn);
+		}
+		fixture_close(&fixture);
+		assert_int_equal(fixture.subject.end, CONN_END_LOCAL);
+	}
+}
+
 static void lingering_ends_without_the_peers_fin(void **state)
 {
 	const struct conn_options brief = {
@@ -764,6 +801,7 @@ int main(void)
 		cmocka_unit_test(finish_sending_sends_the_queue_then_fin),
 		cmocka_unit_test(lingering_close_delivers_the_last_reply_to_a_peer_that_sends_more),
 		cmocka_unit_test(paused_conn_still_hears_the_peers_fin_while_lingering),
+		cmocka_unit_test(unix_conns_end_alike),
 		cmocka_unit_test(lingering_ends_without_the_peers_fin),
 		cmocka_unit_test(draining_gives_up_at_its_deadline),
 		cmocka_unit_test(close_while_draining_and_lingering),
