@@ -11,7 +11,7 @@ struct h2_client {
 	struct buf out;
 	bool reads; /* false: the connection's windows are not opened again */
 	bool broken;
-	bool goaway;
+	bool goaway, noticed; /* noticed: the first step, that refuses no stream yet */
 	int32_t goaway_last_id;
 	uint32_t goaway_code;
 };
@@ -90,6 +90,7 @@ static inline void take_goaway(struct h2_session *session, int32_t last_stream_i
 	struct h2_client *client = h2_session_owner(session);
 
 	client->goaway = true;
+	client->noticed = client->noticed || last_stream_id == INT32_MAX;
 	client->goaway_last_id = last_stream_id;
 	client->goaway_code = code;
 }

@@ -237,6 +237,7 @@ static void http2_drains_in_two_steps(void **state)
 	assert_int_equal(between.grpc_status, GRPC_OK);
 	PUMP_UNTIL(&pair.client,
 		   pair.client.goaway && pair.client.goaway_last_id == between.stream.id);
+	assert_true(pair.client.noticed);
 	assert_int_equal(pair.client.goaway_code, H2_NO_ERROR);
 	assert_false(pair.rig.stopped);
 	assert_int_equal(h2_request(pair.client.session, &after.stream, NULL, 0, true), -EAGAIN);

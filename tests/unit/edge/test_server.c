@@ -545,6 +545,28 @@ static void server_drains_idle_at_once_and_busy_when_answered(void **state)
 	rig_close(&rig);
 }
 
+static void server_drain_lets_an_answer_in_progress_end(void **state)
+{
+	struct rig rig;
+	struct client client;
+	int small = 65536;
+
+	(void)state;
+	rig_open(&rig, BOTH);
+	client_open(&client, &rig);
+	assert_int_equal(setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	client_say(&client, "GET /big HTTP/1.1\r\nhost: x\r\n\r\n");
+	RIG_UNTIL(&rig, rig.started == 1);
+	server_drain(rig.server, rig_note_stopped, &rig);
+	rig_turns(&rig, 10);
+	assert_int_equal(server_connection_count(rig.server), 1);
+	client_expect_end(&client);
+	assert_true(client.in.len > RIG_BIG_BYTES);
+	client_close(&client);
+	rig_wait_stopped(&rig);
+	rig_close(&rig);
+}
+
 static void server_cuts_what_is_left(void **state)
 {
 	struct rig rig;
@@ -603,6 +625,7 @@ int main(void)
 		cmocka_unit_test(server_refuses_connections_over_the_limit),
 		cmocka_unit_test(server_closes_what_is_no_protocol_of_the_listener),
 		cmocka_unit_test(server_drains_idle_at_once_and_busy_when_answered),
+		cmocka_unit_test(server_drain_lets_an_answer_in_progress_end),
 		cmocka_unit_test(server_cuts_what_is_left),
 		cmocka_unit_test(server_stops_without_connections),
 	};
