@@ -21,10 +21,19 @@
 /* NOW_MAX × RATE_MAX + this + one token is below TIME_CHANGING. */
 #define AHEAD_MAX (UINT64_C(1) << 61)
 
+/*
+ * Seams for a test that steps from one access that other threads can see to the next, in a table
+ * small enough for that.
+ */
+#ifndef BUCKET_STEP
+#define BUCKET_STEP() ((void)0)
+#define BUCKET_YIELD() sched_yield()
+#define SPINS_BEFORE_YIELD 64
 #define WAYS 8
+#endif
+
 #define TAG_EMPTY 0
 #define TIME_CHANGING UINT64_MAX /* the bucket is being given to another key */
-#define SPINS_BEFORE_YIELD 64
 
 /*
  * `claim` guards tags and rates against other writers, so that a key cannot get two buckets; readers
@@ -131,14 +140,17 @@ static struct charge charge_make(const struct bucket_rule *rule, uint64_t tag, u
 /* Another thread is between two stores; it may have lost its CPU there. */
 static void wait_a_little(unsigned *spins)
 {
-	if (++*spins % SPINS_BEFORE_YIELD == 0)
-		sched_yield();
+	if (++*spins < SPINS_BEFORE_YIELD)
+		return;
+	*spins = 0;
+	BUCKET_YIELD();
 }
 
 /* Returns the way that holds the tag, or -1. A tag that was there all the time is found. */
 static int set_find(struct bucket_set *set, uint64_t tag)
 {
 	for (int way = 0; way < WAYS; way++) {
+		BUCKET_STEP();
 		/* Relaxed: way_charge looks again, in order. */
 		if (atomic_load_explicit(&set->tags[way], memory_order_relaxed) == tag)
 			return way;
@@ -152,18 +164,21 @@ static int set_find(struct bucket_set *set, uint64_t tag)
 static bool way_charge(struct bucket_set *set, int way, const struct charge *charge,
 		       uint64_t *wait_ms)
 {
-	/* Acquire, paired with the release in way_give: a time of the new owner shows its tag. */
+	BUCKET_STEP();
+	/* Acquire, paired with the release in set_insert: a time of the new owner shows its tag. */
 	uint64_t time = atomic_load_explicit(&set->times[way], memory_order_acquire);
 
 	for (;;) {
 		if (time == TIME_CHANGING)
 			return false;
+		BUCKET_STEP();
 		/* Acquire: the second look at the time, below, must come after this one. */
 		if (atomic_load_explicit(&set->tags[way], memory_order_acquire) != charge->tag)
 			return false;
 
 		uint64_t after = (time > charge->now ? time : charge->now) + charge->token;
 
+		BUCKET_STEP();
 		if (after - charge->now <= charge->ahead_max) {
 			if (atomic_compare_exchange_weak_explicit(&set->times[way], &time, after,
 								  memory_order_acq_rel,
@@ -194,6 +209,8 @@ static int set_choose(struct bucket_set *set, uint64_t *time)
 	uint64_t stalest_ms = UINT64_MAX;
 
 	for (int way = 0; way < WAYS; way++) {
+		BUCKET_STEP();
+
 		uint64_t at = atomic_load_explicit(&set->times[way], memory_order_relaxed);
 		uint64_t full_ms = 0;
 
@@ -220,14 +237,17 @@ static void set_insert(struct bucket_table *table, struct bucket_set *set,
 	/* A charge in between makes the bucket less stale: choose again. */
 	do {
 		way = set_choose(set, &time);
+		BUCKET_STEP();
 	} while (!atomic_compare_exchange_strong_explicit(&set->times[way], &time, TIME_CHANGING,
 							  memory_order_acq_rel,
 							  memory_order_relaxed));
 	if (atomic_load_explicit(&set->tags[way], memory_order_relaxed) != TAG_EMPTY)
 		atomic_fetch_add_explicit(&table->evicted_count, 1, memory_order_relaxed);
 	atomic_store_explicit(&set->rates[way], (uint32_t)charge->rate, memory_order_relaxed);
+	BUCKET_STEP();
 	/* Release: who sees this tag sees TIME_CHANGING or a later time, never the old owner's. */
 	atomic_store_explicit(&set->tags[way], charge->tag, memory_order_release);
+	BUCKET_STEP();
 	/* Release, paired with the acquire in way_charge. */
 	atomic_store_explicit(&set->times[way], charge->now + charge->token, memory_order_release);
 }
@@ -236,6 +256,7 @@ static bool set_try_claim(struct bucket_set *set)
 {
 	uint32_t free_claim = 0;
 
+	BUCKET_STEP();
 	/* Acquire, paired with the release in set_unclaim: the tags of earlier holders are seen. */
 	return atomic_compare_exchange_strong_explicit(&set->claim, &free_claim, 1,
 						       memory_order_acquire, memory_order_relaxed);
@@ -243,6 +264,7 @@ static bool set_try_claim(struct bucket_set *set)
 
 static void set_unclaim(struct bucket_set *set)
 {
+	BUCKET_STEP();
 	atomic_store_explicit(&set->claim, 0, memory_order_release);
 }
 

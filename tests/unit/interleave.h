@@ -59,6 +59,7 @@ const char *__asan_default_options(void)
 #define INTERLEAVE_ACTORS 3
 #define INTERLEAVE_STACK_BYTES (256 << 10)
 #define INTERLEAVE_CHOICES_MAX 4096 /* in one run */
+#define INTERLEAVE_STEPS_MAX 100000 /* in one run: beyond it, scripts wait for each other */
 #define INTERLEAVE_STATES_MAX (1 << 22) /* power of two; at most half are used */
 #define INTERLEAVE_MEMORY_MAX 8
 
@@ -68,6 +69,7 @@ struct actor {
 	void (*script)(void *context);
 	enum actor_state state;
 	const bool *waits_for;
+	uint64_t paused_at; /* the memory's hash when it paused */
 	ucontext_t machine;
 	jmp_buf registers;
 	const char *stack_low; /* in use from here up */
@@ -97,7 +99,7 @@ static struct {
 	int running; /* -1: home */
 	ucontext_t home;
 	uint8_t choices[INTERLEAVE_CHOICES_MAX], options[INTERLEAVE_CHOICES_MAX];
-	size_t depth, length;
+	size_t depth, length, steps;
 	bool is_known; /* this run came to a state that was seen before */
 	uint64_t states[INTERLEAVE_STATES_MAX];
 } interleave = { .running = -1 };
@@ -112,9 +114,19 @@ INTERLEAVE_NO_ASAN static uint64_t interleave_mix(uint64_t hash, const void *byt
 	return hash ^ hash >> 29;
 }
 
-static uint64_t interleave_hash(void)
+static uint64_t interleave_hash_memory(void)
 {
 	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (int i = 0; i < INTERLEAVE_MEMORY_MAX; i++)
+		hash = interleave_mix(hash, interleave.test->memory[i].bytes,
+				      interleave.test->memory[i].len);
+	return hash;
+}
+
+static uint64_t interleave_hash(void)
+{
+	uint64_t hash = interleave_hash_memory();
 
 	for (int i = 0; i < INTERLEAVE_ACTORS; i++) {
 		struct actor *actor = &interleave.actors[i];
@@ -128,9 +140,6 @@ static uint64_t interleave_hash(void)
 				      (size_t)(actor->stack + INTERLEAVE_STACK_BYTES -
 					       actor->stack_low));
 	}
-	for (int i = 0; i < INTERLEAVE_MEMORY_MAX; i++)
-		hash = interleave_mix(hash, interleave.test->memory[i].bytes,
-				      interleave.test->memory[i].len);
 	return hash ? hash : 1;
 }
 
@@ -155,18 +164,38 @@ static bool interleave_may_run(const struct actor *actor)
 	       (actor->state == ACTOR_WAITING && *actor->waits_for);
 }
 
+/* A pause ends when another script has changed something, or when none is left to do so. */
+static void interleave_end_pauses(bool all)
+{
+	for (int i = 0; i < INTERLEAVE_ACTORS; i++) {
+		struct actor *actor = &interleave.actors[i];
+
+		if (actor->state == ACTOR_PAUSED &&
+		    (all || actor->paused_at != interleave_hash_memory()))
+			actor->state = ACTOR_READY;
+	}
+}
+
 /* The next actor to run; -1: home, because all are done, stuck, or the state is known. */
 static int interleave_choose(void)
 {
 	int able[INTERLEAVE_ACTORS], count = 0, chosen = 0;
 	bool all_done = true;
 
+	interleave_end_pauses(false);
 	for (int i = 0; i < INTERLEAVE_ACTORS; i++) {
 		if (interleave_may_run(&interleave.actors[i]))
 			able[count++] = i;
 		all_done = all_done && interleave.actors[i].state == ACTOR_DONE;
 	}
-	if (count == 0) {
+	if (count == 0 && !all_done) {
+		interleave_end_pauses(true);
+		for (int i = 0; i < INTERLEAVE_ACTORS; i++) {
+			if (interleave_may_run(&interleave.actors[i]))
+				able[count++] = i;
+		}
+	}
+	if (count == 0 || interleave.steps++ > INTERLEAVE_STEPS_MAX) {
 		interleave.test->is_stuck = interleave.test->is_stuck || !all_done;
 		return -1;
 	}
@@ -182,11 +211,6 @@ static int interleave_choose(void)
 		}
 		chosen = interleave.choices[interleave.depth++];
 	}
-	/* A step of another is what a pause waits for. */
-	for (int i = 0; i < INTERLEAVE_ACTORS; i++) {
-		if (i != able[chosen] && interleave.actors[i].state == ACTOR_PAUSED)
-			interleave.actors[i].state = ACTOR_READY;
-	}
 	return able[chosen];
 }
 
@@ -201,6 +225,15 @@ static void interleave_switch(void)
 		    to < 0 ? &interleave.home : &interleave.actors[to].machine);
 }
 
+/*
+ * The stack in use begins at this function's frame: below all of interleave_leave's, which holds
+ * the registers of its caller that it has saved. Those that it has not are in `registers`.
+ */
+static __attribute__((noinline)) void interleave_mark(struct actor *actor)
+{
+	actor->stack_low = __builtin_frame_address(0);
+}
+
 static __attribute__((noinline)) void interleave_leave(enum actor_state state)
 {
 	if (interleave.running < 0)
@@ -209,7 +242,9 @@ static __attribute__((noinline)) void interleave_leave(enum actor_state state)
 	struct actor *actor = &interleave.actors[interleave.running];
 
 	actor->state = state;
-	actor->stack_low = __builtin_frame_address(0);
+	if (state == ACTOR_PAUSED)
+		actor->paused_at = interleave_hash_memory();
+	interleave_mark(actor);
 	memset(actor->registers, 0, sizeof(actor->registers));
 	(void)setjmp(actor->registers); /* for what the caller keeps in registers; never jumped to */
 	interleave_switch();
@@ -224,7 +259,7 @@ static inline void interleave_step(void)
 	interleave_leave(ACTOR_READY);
 }
 
-/* In a loop that waits for another script: goes on after any step of one. */
+/* In a loop that waits for another script: goes on when one has changed the memory. */
 static inline void interleave_pause(void)
 {
 	interleave_leave(ACTOR_PAUSED);
@@ -275,6 +310,7 @@ static void interleave_run(void)
 		makecontext(&actor->machine, interleave_main, 0);
 	}
 	interleave.depth = 0;
+	interleave.steps = 0;
 	interleave.is_known = false;
 	test->set_up(test->context);
 	test->run_count++;
