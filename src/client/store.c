@@ -1,0 +1,248 @@
+#include "client/store.h"
+
+#include "auth/signer.h"
+#include "base/check.h"
+#include "client/loop.h"
+#include "codec/json.h"
+#include "redis/client.h"
+
+#include <errno.h>
+
+#define LOOK_MS 20 /* how soon a failed connection is noticed */
+
+struct store {
+	const struct arguments *arguments;
+	struct loop loop;
+	struct redis_client *client;
+	struct redis_call call;
+	struct deadline look;
+	const struct store_command *commands;
+	size_t count, done_count;
+	struct buf password;
+	struct buf *last;
+	uint64_t timeout_ms, due_ms;
+	bool is_over;
+};
+
+/* ---- the end ---- */
+
+static void store_stopped(void *context)
+{
+	struct store *store = context;
+
+	loop_end(&store->loop, store->done_count == store->count ? EXIT_OKAY : EXIT_FAILED);
+}
+
+static void store_end(struct store *store)
+{
+	if (store->is_over)
+		return;
+	store->is_over = true;
+	deadline_disarm(store->loop.worker, &store->look);
+	redis_call_cancel(&store->call);
+	redis_client_stop(store->client, store_stopped, store);
+}
+
+/* ---- commands ---- */
+
+static void store_next(struct store *store);
+
+static void store_answered(struct redis_call *call, enum redis_outcome outcome,
+			   const struct resp_value *value)
+{
+	struct store *store = CONTAINER_OF(call, struct store, call);
+
+	switch (outcome) {
+	case REDIS_REPLY:
+		if (value->type == RESP_STRING || value->type == RESP_STATUS) {
+			buf_clear(store->last, 0);
+			buf_append(store->last, value->text);
+		}
+		store->done_count++;
+		store_next(store);
+		return;
+	case REDIS_REFUSED:
+		complain("Redis refused: %.*s", SPAN_ARGS(value->text));
+		break;
+	case REDIS_TIMEOUT:
+		complain("Redis did not answer in time");
+		break;
+	case REDIS_LOST:
+	case REDIS_OUTCOME_COUNT:
+		complain("the connection to Redis was lost");
+		break;
+	}
+	store_end(store);
+}
+
+static void store_next(struct store *store)
+{
+	if (store->done_count == store->count) {
+		store_end(store);
+		return;
+	}
+	const struct redis_command command = {
+		.args = store->commands[store->done_count].args,
+		.count = store->commands[store->done_count].count,
+		.role = REDIS_SESSION,
+		.timeout_ms = (uint32_t)store->timeout_ms,
+	};
+
+	if (redis_call_start(store->client, &store->call, store_answered, &command) != 0) {
+		complain("the command cannot be sent to Redis");
+		store_end(store);
+	}
+}
+
+static void store_changed(struct redis_client *client, bool ready, void *context)
+{
+	struct store *store = context;
+
+	(void)client;
+	if (ready && !store->is_over)
+		store_next(store);
+}
+
+/* The client would try for ever; a person would not. */
+static void store_look(struct deadline *deadline)
+{
+	struct store *store = CONTAINER_OF(deadline, struct store, look);
+	const char *error = redis_client_last_error(store->client);
+	bool is_late = store->loop.worker->now_ms >= store->due_ms;
+
+	if (redis_client_is_ready(store->client))
+		return;
+	if (*error || is_late) {
+		complain("%s", *error ? error : "cannot connect to Redis in time");
+		store_end(store);
+		return;
+	}
+	deadline_arm(store->loop.worker, &store->look, LOOK_MS);
+}
+
+/* ---- the beginning ---- */
+
+static bool read_password(struct store *store)
+{
+	const char *path = argument(store->arguments, "--password-file");
+	char name[4096];
+
+	buf_init(&store->password, 4096);
+	if (!path)
+		return true;
+	FILE *file = fopen(path, "re");
+
+	if (!file || !fgets(name, sizeof(name), file)) {
+		complain("--password-file: %s: %s", path,
+			 file ? "is empty" : strerrordesc_np(errno));
+		if (file)
+			fclose(file);
+		return false;
+	}
+	fclose(file);
+	buf_append(&store->password, span_make(name, strcspn(name, "\r\n")));
+	explicit_bzero(name, sizeof(name));
+	return true;
+}
+
+static int open_client(struct store *store)
+{
+	struct redis_options options = {.role = REDIS_SESSION, .dns = store->loop.dns};
+	uint64_t db;
+
+	if (!argument_endpoint(store->arguments, "--redis", &options.endpoint) ||
+	    !argument_count(store->arguments, "--db", &db) || db > UINT32_MAX ||
+	    !read_password(store))
+		return EXIT_USAGE;
+	options.db = (uint32_t)db;
+	options.username = argument_span(store->arguments, "--username");
+	options.password = buf_span(&store->password);
+	options.connect_timeout_ms = (uint32_t)store->timeout_ms;
+	if (redis_client_create(&store->client, store->loop.worker, &options) == 0)
+		return 0;
+	complain("out of memory");
+	return EXIT_FAILED;
+}
+
+int store_run(const struct arguments *arguments, const struct store_command *commands, size_t count,
+	      struct buf *last)
+{
+	struct store store = {
+		.arguments = arguments,
+		.commands = commands,
+		.count = count,
+		.last = last,
+	};
+
+	if (!argument_ms(arguments, "--timeout", &store.timeout_ms))
+		return EXIT_USAGE;
+	if (store.timeout_ms > INT32_MAX)
+		store.timeout_ms = INT32_MAX;
+
+	int code = loop_create(&store.loop);
+
+	if (code == 0)
+		code = open_client(&store);
+	if (code == 0) {
+		store.due_ms = store.loop.worker->now_ms + store.timeout_ms;
+		deadline_init(&store.look, store_look);
+		deadline_arm(store.loop.worker, &store.look, LOOK_MS);
+		redis_client_start(store.client, store_changed, &store);
+		code = loop_run(&store.loop);
+	}
+	redis_client_destroy(store.client);
+	loop_destroy(&store.loop);
+	if (store.password.data)
+		explicit_bzero(store.password.data, store.password.len);
+	buf_finish(&store.password);
+	return code;
+}
+
+/* ---- session records ---- */
+
+int record_init(struct record *record, const struct arguments *arguments, const char *status)
+{
+	struct signer *signer;
+	char why[256] = "";
+
+	*record = (struct record){
+		.session = argument_span(arguments, "--session"),
+		.user = argument_span(arguments, "--user"),
+		.status = status,
+	};
+	buf_init(&record->key, 64);
+	if (signer_load(&signer, argument(arguments, "--key"), why, sizeof(why)) != 0) {
+		complain("--key: %s", why);
+		return EXIT_USAGE;
+	}
+	(void)base64_append(&record->key, span_make(signer_public_key(signer), ENVELOPE_KEY_BYTES));
+	signer_destroy(signer);
+	return 0;
+}
+
+void record_finish(struct record *record)
+{
+	buf_finish(&record->key);
+}
+
+int record_write(const struct record *record, struct buf *out)
+{
+	buf_append(out, SPAN("{\"device_session_id\":"));
+	(void)json_append_string(out, record->session);
+	buf_append(out, SPAN(",\"user_id\":"));
+	(void)json_append_string(out, record->user);
+	buf_append(out, SPAN(",\"client_public_key\":"));
+	(void)json_append_string(out, buf_span(&record->key));
+	buf_printf(out, ",\"status\":\"%s\"", record->status);
+	if (record->revoked_at_ms > 0)
+		buf_printf(out, ",\"revoked_at_ms\":%lld", (long long)record->revoked_at_ms);
+	buf_append_byte(out, '}');
+	return out->failed ? -ENOMEM : 0;
+}
+
+int record_key(const struct record *record, const struct arguments *arguments, struct buf *out)
+{
+	buf_append(out, argument_span(arguments, "--prefix"));
+	buf_append(out, record->session);
+	return out->failed ? -ENOMEM : 0;
+}
