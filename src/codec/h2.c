@@ -94,17 +94,6 @@ static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-/* nghttp2 would drop the field and go on; a malformed message is an error of its stream (RFC 9113
- * §8.1.1). */
-static int on_invalid_header(nghttp2_session *framing, const nghttp2_frame *frame,
-			     const uint8_t *name, size_t name_len, const uint8_t *value,
-			     size_t value_len, uint8_t flags, void *user_data)
-{
-	(void)framing, (void)frame, (void)name, (void)name_len;
-	(void)value, (void)value_len, (void)flags, (void)user_data;
-	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-}
-
 static enum h2_headers_kind headers_kind(struct h2_stream *stream, const nghttp2_frame *frame)
 {
 	if (stream->session->options.role == H2_SERVER)
@@ -257,7 +246,6 @@ static nghttp2_session_callbacks *make_callbacks(void)
 		return NULL;
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-	nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
@@ -431,9 +419,6 @@ int h2_receive(struct h2_session *session, struct span bytes)
 static int produce_one(struct h2_session *session)
 {
 	const uint8_t *data;
-
-	session->is_paused = false;
-
 	ssize_t len = nghttp2_session_mem_send(session->framing, &data);
 
 	if (session->sink_error)
@@ -441,7 +426,7 @@ static int produce_one(struct h2_session *session)
 	if (len < 0)
 		return len == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
 	if (len == 0)
-		return session->is_paused;
+		return 0;
 	session->sink_error =
 		session->sink->bytes(session->sink->context, span_make(data, (size_t)len));
 	return session->sink_error ? session->sink_error : 1;

@@ -20,7 +20,6 @@ struct h2_session {
 	bool is_busy;		    /* inside h2_receive or h2_produce */
 	bool is_broken;		    /* a connection error, or the sink failed */
 	bool is_leaving;	    /* GOAWAY sent or received: no new requests */
-	bool is_paused;		    /* the sink's room ran out behind a DATA frame */
 	bool fatal_goaway;	    /* GOAWAY with an error is queued or sent */
 	bool fatal_goaway_sent;
 };

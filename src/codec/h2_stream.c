@@ -440,6 +440,5 @@ int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t
 	}
 	if (session->sink_error)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	session->is_paused = !sink->has_room(sink->context);
-	return session->is_paused ? NGHTTP2_ERR_PAUSE : 0;
+	return sink->has_room(sink->context) ? 0 : NGHTTP2_ERR_PAUSE;
 }

@@ -51,8 +51,9 @@ int json_parse_object(struct json_document **document, struct span text, size_t 
 	json_t *root =
 		json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &error);
 
+	/* jansson has a code for it that it never sets; without memory its text is empty, mostly */
 	if (!root)
-		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EINVAL;
+		return error.text[0] == 0 ? -ENOMEM : -EINVAL;
 	if (!json_is_object(root)) {
 		json_decref(root);
 		return -EINVAL;

@@ -8,7 +8,8 @@ struct json_document; /* an object */
 
 /*
  * Parses one JSON object, UTF-8, no duplicate members, nothing behind it, no NUL in strings.
- * Returns 0, -EINVAL (malformed, not an object, over bytes_max or 32 levels) or -ENOMEM.
+ * Returns 0, -EINVAL (malformed, not an object, over bytes_max or 32 levels) or
+ * -ENOMEM; without memory it may be -EINVAL too, as jansson cannot always tell.
  */
 int json_parse_object(struct json_document **document, struct span text, size_t bytes_max);
 void json_free(struct json_document *document);

@@ -208,6 +208,9 @@ static const struct span malformed_blocks[] = {
 	     "\x00\x01x\x01\n"), /* a control byte in a value */
 	SPAN("\x83\x86\x84\x01\x01"
 	     "a"
+	     "\x00\x02( \x01y"), /* no token */
+	SPAN("\x83\x86\x84\x01\x01"
+	     "a"
 	     "\x00\x01x\x02 y"), /* a leading blank */
 	SPAN("\x83\x86\x84\x01\x01"
 	     "a"
@@ -258,6 +261,29 @@ static void more_streams_than_offered_are_refused(void **state)
 		assert_int_equal(feed_request(end, 2 * i + 1, 0), 0);
 	assert_int_equal(h2_open_stream_count(end->session), 10);
 	expect_frames(end, "SETTINGS 0\nSETTINGS 0 ack\nRST 21 7\n");
+	end_destroy(end);
+}
+
+static void trailers_have_a_header_limit_of_their_own(void **state)
+{
+	struct h2_options options = end_options(H2_SERVER);
+	static struct frame block;
+
+	(void)state;
+	options.max_header_list_bytes = 300;
+
+	struct end *end = server_create_with(options);
+	char value[200];
+
+	memset(value, 'v', sizeof(value));
+	end->quiet = true;
+	assert_int_equal(feed_request(end, 1, 0), 0);
+	block.len = 0;
+	field_put(&block, SPAN("x"), span_make(value, sizeof(value)), false);
+	assert_int_equal(feed_frame(end, 1, FRAME_END_HEADERS | FRAME_END_STREAM, 1,
+				    span_make(block.bytes, block.len)),
+			 0);
+	expect_events(end, "opened 1\nrequest 1\ntrailers 1 end\nended 1\n");
 	end_destroy(end);
 }
 
@@ -396,6 +422,27 @@ static void ping_is_answered_and_told(void **state)
 	end_destroy(end);
 }
 
+static void settings_are_told(struct h2_session *session)
+{
+	buf_printf(&end_of(session)->events, "settings\n");
+}
+
+static void owner_hears_of_settings_but_not_of_their_acknowledgement(void **state)
+{
+	struct h2_handler with_settings = end_handler;
+	struct h2_options options = end_options(H2_CLIENT);
+	struct end *end = end_create(H2_CLIENT);
+
+	(void)state;
+	with_settings.settings = settings_are_told;
+	h2_session_destroy(end->session);
+	assert_int_equal(h2_session_create(&end->session, &options, &with_settings, end), 0);
+	assert_int_equal(feed_frame(end, 4, 0, 0, SPAN_EMPTY), 0);
+	assert_int_equal(feed_frame(end, 4, 1, 0, SPAN_EMPTY), 0);
+	expect_events(end, "settings\n");
+	end_destroy(end);
+}
+
 /* ---- flow control in ---- */
 
 static void windows_open_only_when_consumed(void **state)
@@ -431,6 +478,26 @@ static void unconsumed_bytes_return_to_the_connection_when_a_stream_ends(void **
 	assert_int_equal(feed_frame(end, 3, 0, 1, SPAN("\x00\x00\x00\x08")), 0);
 	expect_frames(end, "WINDOW_UPDATE 0 48000\n");
 	h2_consume(&first_call(end)->stream, 5); /* late: nothing to do */
+	end_destroy(end);
+}
+
+static void consumed_bytes_are_not_returned_again_when_a_stream_ends(void **state)
+{
+	struct end *end = server_create();
+	static uint8_t bytes[15000];
+
+	(void)state;
+	end->quiet = true;
+	for (uint32_t id = 1; id <= 3; id += 2) {
+		assert_int_equal(feed_request(end, id, 0), 0);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(feed_frame(end, 0, 0, id, span_make(bytes, sizeof(bytes))),
+					 0);
+	}
+	h2_consume(&first_call(end)->stream, 30000);
+	assert_int_equal(feed_frame(end, 3, 0, 1, SPAN("\x00\x00\x00\x08")), 0);
+	/* 30,000 of 65,535 are free again: too few to tell */
+	expect_frames(end, "");
 	end_destroy(end);
 }
 
@@ -478,6 +545,7 @@ int main(void)
 		cmocka_unit_test(owner_refuses_a_header_with_its_code),
 		cmocka_unit_test(malformed_request_resets_its_stream),
 		cmocka_unit_test(more_streams_than_offered_are_refused),
+		cmocka_unit_test(trailers_have_a_header_limit_of_their_own),
 		cmocka_unit_test(broken_frame_ends_the_connection_at_once),
 		cmocka_unit_test(frame_over_the_size_ends_the_connection),
 		cmocka_unit_test(ping_flood_ends_the_connection),
@@ -485,8 +553,10 @@ int main(void)
 		cmocka_unit_test(continuation_flood_ends_the_connection),
 		cmocka_unit_test(unknown_frame_is_ignored),
 		cmocka_unit_test(ping_is_answered_and_told),
+		cmocka_unit_test(owner_hears_of_settings_but_not_of_their_acknowledgement),
 		cmocka_unit_test(windows_open_only_when_consumed),
 		cmocka_unit_test(unconsumed_bytes_return_to_the_connection_when_a_stream_ends),
+		cmocka_unit_test(consumed_bytes_are_not_returned_again_when_a_stream_ends),
 		cmocka_unit_test(data_of_a_refused_stream_is_consumed),
 		cmocka_unit_test(data_over_the_window_ends_the_connection_or_stream),
 	};

@@ -134,6 +134,12 @@ static void deferred_stream_is_pulled_again_only_when_resumed(void **state)
 	end_destroy(end);
 }
 
+static void finish_and_reset_in_pull(struct call *call)
+{
+	assert_int_equal(h2_stream_finish(&call->stream, NULL, 0), 0);
+	h2_stream_reset(&call->stream, H2_INTERNAL_ERROR);
+}
+
 static void reset_in_pull(struct call *call)
 {
 	h2_stream_reset(&call->stream, H2_INTERNAL_ERROR);
@@ -141,14 +147,16 @@ static void reset_in_pull(struct call *call)
 
 static void pull_may_reset(void **state)
 {
-	struct end *end = server_with_request(FRAME_END_STREAM);
+	for (int finish = 0; finish < 2; finish++) {
+		struct end *end = server_with_request(FRAME_END_STREAM);
 
-	(void)state;
-	end->on_pull = reset_in_pull;
-	assert_int_equal(h2_respond(&first_call(end)->stream, ok_headers, 1, false), 0);
-	expect_frames(end, "HEADERS 1\nRST 1 2\n");
-	expect_events(end, "closed 1 2\n");
-	end_destroy(end);
+		(void)state;
+		end->on_pull = finish ? finish_and_reset_in_pull : reset_in_pull;
+		assert_int_equal(h2_respond(&first_call(end)->stream, ok_headers, 1, false), 0);
+		expect_frames(end, "HEADERS 1\nRST 1 2\n");
+		expect_events(end, "closed 1 2\n");
+		end_destroy(end);
+	}
 }
 
 static void room_is_asked_before_each_frame(void **state)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 static int parse(struct span text)
 {
@@ -244,6 +245,38 @@ static void random_strings_round_trip(void **state)
 	}
 }
 
+static long allocations_left;
+
+static void *failing_malloc(size_t bytes)
+{
+	return allocations_left-- > 0 ? malloc(bytes) : NULL;
+}
+
+/* Every allocation of the parser fails in turn: it fails, mostly saying why, and leaves nothing
+ * behind. */
+static void failed_allocation_does_no_harm(void **state)
+{
+	struct span text = SPAN(
+		"{\"a\":[1,2.5,true,null,{\"b\":\"\\u00e9\"}],\"c\":\"a longer string here\"}");
+	struct json_document *document;
+	int error = -ENOMEM;
+	long count = 0, told_count = 0;
+
+	(void)state;
+	json_set_alloc_funcs(failing_malloc, free);
+	for (; error != 0 && count < 1000; count++) {
+		allocations_left = count;
+		error = json_parse_object(&document, text, 1000);
+		if (error)
+			assert_null(document);
+		told_count += error == -ENOMEM;
+	}
+	json_set_alloc_funcs(malloc, free);
+	assert_int_equal(error, 0);
+	assert_true(count > 10 && told_count > count / 2);
+	json_free(document);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +288,7 @@ int main(void)
 		cmocka_unit_test(members_are_read_strictly),
 		cmocka_unit_test(strings_are_escaped),
 		cmocka_unit_test(random_strings_round_trip),
+		cmocka_unit_test(failed_allocation_does_no_harm),
 	};
 
 	return cmocka_run_group_tests_name("json", tests, NULL, NULL);
