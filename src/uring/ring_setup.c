@@ -20,6 +20,7 @@
 /* An eighth of the table for files we bring ourselves: they are upstreams, few beside accepted
  * ones. */
 #define ADOPTED_SHARE 8
+#define FILES_MAX     (1u << 20) /* the kernel's bound, IORING_MAX_FIXED_FILES */
 
 static const uint8_t operations_used[] = {
 	IORING_OP_ACCEPT,   IORING_OP_RECV,	IORING_OP_SENDMSG,  IORING_OP_SENDMSG_ZC,
@@ -174,6 +175,8 @@ static int files_init(struct ring *ring, uint32_t wanted)
 	/* Cut first: liburing would raise the process's soft limit by itself. */
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && wanted > limit.rlim_cur)
 		wanted = (uint32_t)limit.rlim_cur;
+	if (wanted > FILES_MAX)
+		wanted = FILES_MAX;
 	if (wanted == 0)
 		return 0;
 	int code = io_uring_register_files_sparse(&ring->uring, wanted);

@@ -17,16 +17,15 @@
 struct sim_options {
 	uint64_t seed;
 	uint32_t delay_us_max;	   /* an operation is looked at this much later, at most */
-	uint32_t short_chance;	   /* moves that are smaller than they could be */
+	uint32_t short_chance;	   /* sends and receives that move less than they could */
 	uint32_t starve_chance;	   /* ENOBUFS though buffers are there */
 	uint32_t multishot_chance; /* multishot receives that end after a completion */
 	uint32_t reset_chance;	   /* sends and receives that find the connection reset */
-	uint32_t accept_chance;	 /* accepts that fail (ECONNABORTED, ENFILE) and lose the connection
-				  */
-	uint32_t connect_chance; /* connects that fail (ECONNREFUSED, ETIMEDOUT) */
-	uint32_t message_chance; /* messages between rings that are refused (EOVERFLOW) */
-	uint32_t stream_bytes;	 /* what a stream holds between its ends */
-	uint32_t idle_us;	 /* a wait without a completion moves time by at most this */
+	uint32_t accept_chance;	   /* accepts that fail and lose the connection */
+	uint32_t connect_chance;   /* connects that fail (ECONNREFUSED, ETIMEDOUT) */
+	uint32_t message_chance;   /* messages between rings that are refused */
+	uint32_t stream_bytes;	   /* what a stream holds between its ends */
+	uint32_t idle_us;	   /* a wait without a completion moves time by at most this */
 };
 
 /* Kind to everything: delays and short moves, no errors. */

@@ -1,6 +1,9 @@
 #include "unit/uring/rig.h"
 
+#include "uring/ring_internal.h"
+
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 /* ── echo over TCP, server and client in one worker, both with direct descriptors ── */
@@ -186,6 +189,8 @@ static bool echo_is_over(const struct echo_run *run)
 	return true;
 }
 
+static bool echo_one_shot; /* as on a kernel without multishot receive */
+
 /* Returns how often a receive starved. */
 static uint64_t echo_run(const struct ring_options *options)
 {
@@ -196,6 +201,8 @@ static uint64_t echo_run(const struct ring_options *options)
 	memset(run, 0, sizeof(*run));
 	echo_current = run;
 	rig_worker_init(&run->worker, 0, options);
+	if (echo_one_shot)
+		run->worker.ring->features.multishot_receive = false;
 	/* A queue that overflows submits, which only an enabled ring takes. */
 	assert_int_equal(worker_turn(&run->worker, 0), 0);
 	run->listener = ring_adopt(run->worker.ring, rig_listen(&address));
@@ -279,6 +286,14 @@ static void echo_with_a_tiny_submission_queue(void **state)
 
 	options.sq_entries = 2;
 	echo_run(&options);
+}
+
+static void echo_with_one_shot_receives(void **state)
+{
+	(void)state;
+	echo_one_shot = true;
+	echo_run(&rig_ring_options);
+	echo_one_shot = false;
 }
 
 /* ── tasks ── */
@@ -430,6 +445,60 @@ static void a_stopped_worker_returns_when_the_last_operation_has_ended(void **st
 	assert_int_equal(rig_fd_count(), before);
 }
 
+/* As main does: the parts are built first, the threads come later. */
+struct prepared {
+	struct worker worker;
+	struct op poll, close;
+	struct file_ref file;
+	int poll_result, close_result, run_result;
+};
+
+static void prepared_closed(struct op *op, const struct completion *completion)
+{
+	struct prepared *prepared = CONTAINER_OF(op, struct prepared, close);
+
+	prepared->close_result = completion->result;
+	worker_stop(&prepared->worker);
+}
+
+static void prepared_polled(struct op *op, const struct completion *completion)
+{
+	struct prepared *prepared = CONTAINER_OF(op, struct prepared, poll);
+
+	prepared->poll_result = completion->result;
+	prepared->close_result = op_close(&prepared->worker, &prepared->close, prepared->file);
+}
+
+static void *prepared_run(void *argument)
+{
+	struct prepared *prepared = argument;
+
+	prepared->run_result = worker_run(&prepared->worker);
+	return NULL;
+}
+
+static void a_worker_prepared_by_one_thread_runs_in_another(void **state)
+{
+	(void)state;
+	static struct prepared prepared;
+	pthread_t thread;
+
+	rig_worker_init(&prepared.worker, 0, &rig_ring_options);
+	prepared.file = ring_adopt(prepared.worker.ring, eventfd(1, EFD_CLOEXEC));
+	assert_true(prepared.file.direct);
+	prepared.poll.done = prepared_polled;
+	prepared.close.done = prepared_closed;
+	assert_int_equal(op_poll(&prepared.worker, &prepared.poll, prepared.file, POLLIN), 0);
+	alarm(10);
+	assert_int_equal(pthread_create(&thread, NULL, prepared_run, &prepared), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	alarm(0);
+	assert_int_equal(prepared.run_result, 0);
+	assert_int_equal(prepared.poll_result, POLLIN);
+	assert_int_equal(prepared.close_result, 0);
+	worker_finish(&prepared.worker);
+}
+
 static void a_worker_stopped_before_it_runs_returns_at_once(void **state)
 {
 	(void)state;
@@ -525,6 +594,8 @@ int main(void)
 		cmocka_unit_test(echo_without_a_file_table),
 		cmocka_unit_test(starved_receives_resume_and_lose_nothing),
 		cmocka_unit_test(echo_with_a_tiny_submission_queue),
+		cmocka_unit_test(echo_with_one_shot_receives),
+		cmocka_unit_test(a_worker_prepared_by_one_thread_runs_in_another),
 		cmocka_unit_test(a_task_runs_once_however_often_it_is_scheduled),
 		cmocka_unit_test(a_task_scheduled_within_its_step_runs_next_turn_without_a_wait),
 		cmocka_unit_test(a_step_runs_a_batch_and_leaves_the_rest_in_order),
