@@ -28,10 +28,10 @@ int caller_init(struct caller *caller, const struct arguments *arguments)
 	*caller = (struct caller){.arguments = arguments};
 	caller->is_json = argument(arguments, "--json") != NULL;
 	if (!argument_endpoint(arguments, "--gateway", &caller->gateway) ||
-	    !argument_ms(arguments, "--timeout", &caller->connect_ms) || !load_keys(caller))
+	    !argument_ms(arguments, "--timeout", &caller->timeout_ms) || !load_keys(caller))
 		return EXIT_USAGE;
-	if (caller->connect_ms > UINT32_MAX)
-		caller->connect_ms = UINT32_MAX;
+	if (caller->timeout_ms > UINT32_MAX)
+		caller->timeout_ms = UINT32_MAX;
 	request_id_make(caller->made_id);
 	caller->request_id = span_from_cstr(request_id ? request_id : caller->made_id);
 	return loop_create(&caller->loop);
@@ -44,7 +44,7 @@ int caller_send(struct caller *caller, const char *path, const struct request *r
 		.endpoint = caller->gateway,
 		.path = path,
 		.message = request_write(request, caller->signer),
-		.connect_ms = caller->connect_ms,
+		.begin_ms = caller->timeout_ms,
 		.timeout_ms = timeout_ms,
 	};
 

@@ -17,7 +17,7 @@ struct caller {
 	char made_id[33];
 	struct span request_id;
 	struct endpoint gateway;
-	uint64_t connect_ms;
+	uint64_t timeout_ms; /* --timeout */
 };
 
 /* Reads keys and address, makes the loop. Returns 0, or an exit code with a sentence on standard

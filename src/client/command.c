@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 
-#define HELP_COLUMN 26
+#define HELP_COLUMN 30
 #define READ_BYTES  65536
 
 void complain(const char *format, ...)

@@ -96,7 +96,7 @@ static int send_command(struct execute *execute)
 		request.payload = buf_span(&payload);
 		code = caller_send(&execute->caller,
 				   "/galaxy.gateway.v1.EdgeGateway/ExecuteCommand", &request,
-				   execute->caller.connect_ms, &execute_handler);
+				   execute->caller.timeout_ms, &execute_handler);
 	}
 	buf_finish(&payload);
 	return code;

@@ -53,7 +53,7 @@ int keygen_run(const struct arguments *arguments)
 	buf_init(&pem, PEM_BYTES_MAX);
 	if (signer_generate(&signer) != 0 || signer_public_pem(signer, &pem) != 0 ||
 	    signer_save(signer, private_path, why, sizeof(why)) != 0)
-		complain("keygen: %s: %s", private_path, why);
+		complain("keygen: %s", why);
 	else
 		code = publish_key(public_path, buf_span(&pem));
 	buf_finish(&pem);

@@ -36,6 +36,10 @@
 	{                                                                                          \
 		"--timeout", "DURATION", "5s", false, "longest wait"                               \
 	}
+#define FIRST_TIMEOUT                                                                              \
+	{                                                                                          \
+		"--timeout", "DURATION", "5s", false, "longest wait for the stream to begin"       \
+	}
 #define JSON                                                                                       \
 	{                                                                                          \
 		"--json", NULL, NULL, false, "print JSON, one object a line"                       \
@@ -83,7 +87,7 @@ static const struct option_row subscribe_options[] = {
 	REQUEST_ID,
 	TRACE_ID,
 	GATEWAY_KEY,
-	TIMEOUT,
+	FIRST_TIMEOUT,
 	JSON,
 	END};
 

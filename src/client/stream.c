@@ -140,7 +140,8 @@ static void on_headers_done(struct h2_stream *h2, enum h2_headers_kind kind, boo
 	(void)end_stream;
 	if (kind != H2_HEADERS_RESPONSE)
 		return;
-	stream->http_status = h2->status;
+	if (stream->target.timeout_ms == 0)
+		deadline_disarm(stream->loop->worker, &stream->deadline);
 	if (h2->status != 200 && !stream->has_status)
 		fail(stream, grpc_status_from_http(h2->status), "HTTP status %u", h2->status);
 	else if (!stream->is_grpc)
@@ -320,6 +321,13 @@ static int open_session(struct stream *stream, struct file_ref file)
 	return code;
 }
 
+static const char *error_text(const struct stream *stream, int error)
+{
+	if (error == -ENOENT && stream->target.endpoint.kind == ENDPOINT_HOST)
+		return "no such host";
+	return strerrordesc_np(-error);
+}
+
 static void dialed(struct dial *dial, int error, struct file_ref file, const struct address *peer)
 {
 	struct stream *stream = CONTAINER_OF(dial, struct stream, dial);
@@ -329,7 +337,7 @@ static void dialed(struct dial *dial, int error, struct file_ref file, const str
 		error = open_session(stream, file);
 	if (error) {
 		fail(stream, GRPC_UNAVAILABLE, "cannot connect to %s: %s", stream->authority,
-		     strerrordesc_np(-error));
+		     error_text(stream, error));
 		return;
 	}
 	fsm_move(&stream_fsm, &stream->state, STREAM_OPEN);
@@ -341,8 +349,6 @@ static void dialed(struct dial *dial, int error, struct file_ref file, const str
 void stream_open(struct stream *stream, struct loop *loop, const struct stream_target *target,
 		 const struct stream_handler *handler)
 {
-	uint64_t connect_ms = target->connect_ms;
-
 	*stream = (struct stream){.loop = loop, .handler = handler, .target = *target};
 	payload_get(target->message, 1);
 	endpoint_format(&target->endpoint, stream->authority);
@@ -351,11 +357,10 @@ void stream_open(struct stream *stream, struct loop *loop, const struct stream_t
 	grpc_deframer_init(&stream->deframer, GRPC_IDENTITY, ANSWER_BYTES_MAX);
 	buf_init(&stream->status_message, STATUS_MESSAGE_BYTES_MAX);
 	deadline_init(&stream->deadline, expired);
-	if (target->timeout_ms > 0) {
-		stream->due_ms = loop->worker->now_ms + target->timeout_ms;
-		deadline_arm(loop->worker, &stream->deadline, target->timeout_ms);
-	}
+	stream->due_ms = loop->worker->now_ms + target->timeout_ms;
+	deadline_arm(loop->worker, &stream->deadline,
+		     target->timeout_ms > 0 ? target->timeout_ms : target->begin_ms);
 	fsm_move(&stream_fsm, &stream->state, STREAM_DIALING);
-	dial_start(&stream->dial, loop->worker, loop->dns, &target->endpoint, (uint32_t)connect_ms,
-		   dialed);
+	dial_start(&stream->dial, loop->worker, loop->dns, &target->endpoint,
+		   (uint32_t)target->begin_ms, dialed);
 }

@@ -32,7 +32,7 @@ struct stream_target {
 	struct endpoint endpoint;
 	const char *path;
 	struct payload *message; /* with its 5-byte prefix; a reference is taken */
-	uint64_t connect_ms;
+	uint64_t begin_ms; /* for the connection, and without timeout_ms for the answer's headers */
 	uint64_t timeout_ms; /* for all of it, sent as grpc-timeout; 0: none */
 };
 
@@ -50,7 +50,6 @@ struct stream { /* lives until loop_destroy */
 	struct deadline deadline;
 	uint64_t due_ms, retry_after_ms;
 	uint8_t state;
-	uint16_t http_status;
 	bool is_grpc, has_status;
 	enum grpc_status status;
 };

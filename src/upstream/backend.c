@@ -58,6 +58,13 @@ static void dialer_wait(struct dialer *dialer, uint32_t after_ms)
 	upstream_pump_later(upstream);
 }
 
+static const char *error_text(const struct dialer *dialer, int error)
+{
+	if (error == -ENOENT && dialer->backend->endpoint->kind == ENDPOINT_HOST)
+		return "no such host";
+	return strerrordesc_np(-error);
+}
+
 static void dialer_fail(struct dialer *dialer, int error)
 {
 	link_destroy(dialer->link);
@@ -65,7 +72,7 @@ static void dialer_fail(struct dialer *dialer, int error)
 	dialer->was_silent = error == -ETIMEDOUT;
 	dialer->calls_wait = false;
 	dialer->backoff.failed_tries++;
-	backend_log(dialer->backend, LOG_WARN, "cannot connect", strerrordesc_np(-error));
+	backend_log(dialer->backend, LOG_WARN, "cannot connect", error_text(dialer, error));
 	dialer_wait(dialer, backoff_wait_ms(&dialer->backoff));
 }
 
