@@ -209,11 +209,13 @@ static int create_parts(struct gateway *gateway, char *why, size_t why_size)
 
 int gateway_create(struct gateway **created, const struct gateway_options *options, char *why, size_t why_size)
 {
-	struct gateway *gateway = calloc(1, sizeof(*gateway));
+	struct gateway *gateway;
 
 	snprintf(why, why_size, "out of memory");
-	if (!gateway)
+	/* a worker's mailbox has a cache line of its own */
+	if (posix_memalign((void **)&gateway, _Alignof(struct gateway), sizeof(*gateway)))
 		return -ENOMEM;
+	memset(gateway, 0, sizeof(*gateway));
 	gateway->options = *options;
 	gateway->control = options->control;
 	gateway->node_count = options->worker_count;

@@ -1,5 +1,6 @@
 /* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut and named. */
 #include "gateway/gateway_internal.h"
+#include "gateway/health.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -185,11 +186,23 @@ void gateway_stop_init(struct gateway *gateway)
 	deadline_init(&gateway->delay_deadline, delay_expired);
 }
 
+static void drain_noticed(struct worker *to, struct letter *letter)
+{
+	(void)to;
+	health_announce(CONTAINER_OF(letter, struct gateway_thread, drain_notice)->node);
+}
+
 void gateway_stop(struct gateway *gateway)
 {
 	CHECK(!gateway->stopping);
 	gateway->stopping = true;
 	atomic_store_explicit(&gateway->shared.draining, true, memory_order_relaxed);
+	for (uint32_t i = 0; i < gateway->node_count; i++) {
+		struct gateway_thread *thread = &gateway->node_threads[i];
+
+		thread->drain_notice.deliver = drain_noticed;
+		letter_post(gateway->control, &thread->worker, &thread->drain_notice);
+	}
 	if (gateway->options.config->shutdown_delay_ms)
 		deadline_arm(gateway->control, &gateway->delay_deadline, gateway->options.config->shutdown_delay_ms);
 	else

@@ -179,6 +179,7 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	node->worker = worker;
 	node->port = port;
 	list_init(&node->streams);
+	list_init(&node->watches);
 	feed_ready_init(&node->ready);
 	port->worker = worker;
 	port->updated = updated;

@@ -44,6 +44,7 @@ struct node {
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
 	struct list streams; /* open or on their way in or out */
+	struct list watches; /* health Watch calls */
 	uint32_t parts_running;
 	void (*stopped)(struct node *node);
 	void *context;

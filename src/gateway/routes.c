@@ -1,8 +1,11 @@
 #include "gateway/routes.h"
 
 #include "gateway/execute.h"
+#include "gateway/health.h"
 #include "gateway/public_auth.h"
 #include "gateway/subscribe.h"
+
+#define HEALTH_REQUEST_MAX 4096 /* a service name */
 
 static void reply_json(struct request *request, int status, struct span body)
 {
@@ -45,6 +48,13 @@ int routes_add(struct routes *routes, const struct config *config, struct router
 			       .body_bytes_max = config->grpc_max_message_bytes,
 			       .start = subscribe_start, .cancelled = subscribe_cancelled,
 			       .pull = subscribe_pull, .long_lived = true },
+		.health_check = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/Check",
+				  .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_check },
+		.health_list = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/List",
+				 .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_list },
+		.health_watch = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/Watch",
+				  .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_watch,
+				  .cancelled = health_watch_cancelled, .long_lived = true },
 	};
 	const struct {
 		struct router *router;
@@ -56,6 +66,9 @@ int routes_add(struct routes *routes, const struct config *config, struct router
 		{ public_router, &routes->confirm_email_code },
 		{ grpc_router, &routes->execute },
 		{ grpc_router, &routes->subscribe },
+		{ grpc_router, &routes->health_check },
+		{ grpc_router, &routes->health_list },
+		{ grpc_router, &routes->health_watch },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -8,6 +8,7 @@
 struct routes {
 	struct route healthz, readyz, send_email_code, confirm_email_code;
 	struct route execute, subscribe;
+	struct route health_check, health_list, health_watch;
 };
 
 /* Fills `routes` and adds them. Lifetime: `routes` outlives the routers. Returns 0 or a negative errno. */

@@ -59,6 +59,7 @@ def _generate_protos():
 
 _generate_protos()
 sys.path.insert(0, str(PROTOS))
+grpc.__path__.append(str(PROTOS / "grpc"))  # grpc.health: the package is grpcio's
 
 from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 
