@@ -61,6 +61,7 @@ struct peer {
 	struct list link;
 	struct service *service;
 	struct h2_session *session;
+	unsigned calls;
 };
 
 struct served {
@@ -234,6 +235,7 @@ static void service_answer(struct served *served)
 		break;
 	case SCRIPT_WRONG_TYPE:
 		service_headers(served, "200", "text/html", NULL);
+		service_push(served, SPAN("x"));
 		service_trailers(served, GRPC_OK, NULL);
 		break;
 	case SCRIPT_HTTP_ERROR:
@@ -329,6 +331,7 @@ static void service_ended(struct h2_stream *stream)
 		return;
 	}
 	service->calls++;
+	served->peer->calls++;
 	if (++service->open_calls > service->open_calls_max)
 		service->open_calls_max = service->open_calls;
 	served->is_answered = true;
