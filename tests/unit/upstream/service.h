@@ -429,7 +429,11 @@ static void service_accepted(struct listener *listener, struct file_ref file,
 {
 	struct service *service = listener->context;
 	struct peer *peer = calloc(1, sizeof(*peer));
-	const struct conn_options conn_options = {16u << 20, 8u << 20, 100};
+	const struct conn_options conn_options = {
+		.queue_bytes_max = 16u << 20,
+		.queue_bytes_room = 8u << 20,
+		.linger_ms = 100,
+	};
 	const struct h2_options h2_options = {
 		.role = H2_SERVER,
 		.max_concurrent_streams = service->max_concurrent_streams,
