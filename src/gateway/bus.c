@@ -149,8 +149,8 @@ int bus_create(struct bus **created, const struct bus_options *options)
 	bus->budget = options->budget;
 	bus->started = options->started;
 	bus->started_context = options->context;
-	uint64_t capacity = options->config->push_queue_capacity;
-	bus->events_per_fence = capacity < FENCE_EVENTS_MAX ? (uint32_t)capacity : FENCE_EVENTS_MAX;
+	uint64_t room = options->config->push_queue_capacity - 1; /* beside a bootstrap */
+	bus->events_per_fence = room < FENCE_EVENTS_MAX ? (uint32_t)room : FENCE_EVENTS_MAX;
 	index_init(&bus->index, options->secret);
 	list_init(&bus->pending);
 	list_init(&bus->rereads);

@@ -70,6 +70,7 @@ struct bus_port {
 	struct task fence_done;
 	bool fence_is_out;  /* a letter is under way */
 	bool fence_awaited; /* and the bus waits for it */
+	bool fence_again;   /* … but it left before the fence that waits: a second one follows it */
 };
 
 struct bus_options {

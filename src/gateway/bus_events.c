@@ -116,8 +116,10 @@ static void deliver_to(struct subscription *subscription, void *context)
 		payload_get(delivery->event->payload, REFERENCES_AT_ONCE);
 		delivery->references = REFERENCES_AT_ONCE;
 	}
-	if (feed_push(&subscription->feed, delivery->event->payload, &wake) == FEED_PUSHED)
+	if (feed_push(&subscription->feed, delivery->event->payload, &wake) == FEED_PUSHED) {
 		delivery->references--;
+		wake = true; /* the fence waits for its worker, also if the feed was in its queue before */
+	}
 	if (wake)
 		bus_note_wake(delivery->bus, member);
 }
@@ -163,7 +165,10 @@ static void deliver(struct bus *bus, struct bus_event *event)
 	payload_put_many(event->payload, delivery.references);
 }
 
-/* ---- fences: a feed that was empty at the last one can take `capacity` events before the next ---- */
+/*
+ * ---- fences: a feed that was drained at the last one can take what is pushed before the next: `events_per_fence`,
+ * and the bootstrap of a stream that came after it ----
+ */
 
 static void fence_done(struct bus *bus)
 {
@@ -174,6 +179,8 @@ static void fence_done(struct bus *bus)
 	bus_balance_reading(bus);
 }
 
+static void fence_send(struct bus_port *port);
+
 static void fence_returned(struct worker *to, struct letter *letter)
 {
 	struct bus_port *port = CONTAINER_OF(letter, struct bus_port, fence_back);
@@ -181,7 +188,13 @@ static void fence_returned(struct worker *to, struct letter *letter)
 	(void)to;
 	port->fence_is_out = false;
 	if (!port->fence_awaited) { /* late: its fence has timed out, or reading has ended */
+		port->fence_again = false;
 		bus_balance_reading(port->bus);
+		return;
+	}
+	if (port->fence_again) { /* late, and its drain pass may have come before the last pushes */
+		port->fence_again = false;
+		fence_send(port);
 		return;
 	}
 	port->fence_awaited = false;
@@ -211,6 +224,13 @@ static void fence_arrived(struct worker *to, struct letter *letter)
 	worker_sweep_later(to, &port->fence_done);
 }
 
+static void fence_send(struct bus_port *port)
+{
+	port->fence_is_out = true;
+	port->fence_out.deliver = fence_arrived;
+	letter_post(port->bus->worker, port->worker, &port->fence_out);
+}
+
 void bus_fence_expired(struct deadline *deadline)
 {
 	struct bus *bus = CONTAINER_OF(deadline, struct bus, fence_deadline);
@@ -235,13 +255,11 @@ static bool fence_start(struct bus *bus)
 		bus->port_woken[i] = false;
 		port->fence_awaited = true;
 		bus->fences_out++;
-		if (port->fence_is_out) { /* late from a fence that timed out: its drain pass is still to come */
+		port->fence_again = port->fence_is_out; /* late from a fence that timed out */
+		if (port->fence_is_out)
 			worker_wake(bus->worker, port->worker);
-			continue;
-		}
-		port->fence_is_out = true;
-		port->fence_out.deliver = fence_arrived;
-		letter_post(bus->worker, port->worker, &port->fence_out);
+		else
+			fence_send(port);
 	}
 	bus->events_since_fence = 0;
 	if (bus->fences_out == 0)
