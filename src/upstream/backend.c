@@ -42,8 +42,14 @@ static void dialer_move(struct dialer *dialer, enum dialer_state next)
 void backend_log(const struct backend *backend, enum log_level level, const char *message,
 		 const char *why)
 {
-	LOG(level, "upstream", message, LOG_TEXT("upstream", backend->upstream->config->name),
-	    LOG_TEXT("address", backend->text), LOG_TEXT("reason", why));
+	const char *name = backend->upstream->config->name;
+
+	if (*why)
+		LOG(level, "upstream", message, LOG_TEXT("upstream", name),
+		    LOG_TEXT("address", backend->text), LOG_TEXT("reason", why));
+	else
+		LOG(level, "upstream", message, LOG_TEXT("upstream", name),
+		    LOG_TEXT("address", backend->text));
 }
 
 /* ---- one connection, again and again ---- */
@@ -266,8 +272,9 @@ bool backend_is_hopeful(const struct backend *backend, uint64_t avoided_link)
 
 void backend_show(struct backend *backend)
 {
-	metric_gauge_set(&backend->healthy,
-			 backend->health == HEALTH_GOOD && backend->ready_count > 0);
+	metric_gauge_set(&backend->healthy, backend->health == HEALTH_GOOD &&
+						    backend->ready_count > 0 &&
+						    backend->upstream->is_running);
 	upstream_pump_later(backend->upstream);
 }
 

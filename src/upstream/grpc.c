@@ -158,6 +158,10 @@ static void settle(struct task *task)
 {
 	struct upstream *upstream = CONTAINER_OF(task, struct upstream, settle);
 
+	if (upstream->is_retiring && upstream->in_flight_count == 0) {
+		upstream_stop(upstream, upstream->stopped, upstream->stopped_context);
+		return;
+	}
 	if (!upstream->is_stopping || !is_stopped(upstream))
 		return;
 	upstream->is_stopping = false;
@@ -168,7 +172,7 @@ static void settle(struct task *task)
 
 void upstream_settle_later(struct upstream *upstream)
 {
-	if (upstream->is_stopping)
+	if (upstream->is_retiring || upstream->is_stopping)
 		worker_sweep_later(upstream->worker, &upstream->settle);
 }
 
@@ -261,11 +265,23 @@ void upstream_start(struct upstream *upstream)
 		backend_start(&upstream->backends[i]);
 }
 
+void upstream_retire(struct upstream *upstream, void (*stopped)(void *context), void *context)
+{
+	upstream->stopped = stopped;
+	upstream->stopped_context = context;
+	upstream->is_running = false;
+	upstream->is_retiring = true;
+	for (size_t i = 0; i < upstream->backend_count; i++)
+		backend_show(&upstream->backends[i]);
+	upstream_settle_later(upstream);
+}
+
 void upstream_stop(struct upstream *upstream, void (*stopped)(void *context), void *context)
 {
 	upstream->stopped = stopped;
 	upstream->stopped_context = context;
 	upstream->is_running = false;
+	upstream->is_retiring = false;
 	upstream->is_stopping = true;
 	fail_waiting(upstream);
 	for (size_t i = 0; i < upstream->backend_count; i++)
@@ -277,7 +293,8 @@ void upstream_destroy(struct upstream *upstream)
 {
 	if (!upstream)
 		return;
-	CHECK(!upstream->is_running && !upstream->is_stopping && is_stopped(upstream));
+	CHECK(!upstream->is_running && !upstream->is_retiring && !upstream->is_stopping &&
+	      is_stopped(upstream));
 	CHECK(list_is_empty(&upstream->pump.link) && list_is_empty(&upstream->settle.link));
 	upstream_metrics_finish(upstream);
 	release(upstream);

@@ -85,6 +85,12 @@ void upstream_call_cancel(struct upstream_call *call);
 /* Whether an address could take a call now: for tests and dumps. */
 bool upstream_is_ready(const struct upstream *upstream);
 
+/*
+ * Takes no calls any more, and is not healthy; those in flight or waiting go on as before. `stopped`
+ * follows when the last has ended and the connections are closed. upstream_stop may cut it short.
+ */
+void upstream_retire(struct upstream *upstream, void (*stopped)(void *context), void *context);
+
 /* Cancels what is in flight (UPSTREAM_UNAVAILABLE), closes, then calls `stopped`; upstream_destroy
  * may follow. */
 void upstream_stop(struct upstream *upstream, void (*stopped)(void *context), void *context);

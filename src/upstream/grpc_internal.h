@@ -241,6 +241,7 @@ enum dialer_loss {
 /* The link is no longer its dialer's: the dialer dials again, unless the pool stops. */
 void dialer_lost(struct dialer *dialer, enum dialer_loss loss);
 
+/* `why` may be empty. */
 void backend_log(const struct backend *backend, enum log_level level, const char *message,
 		 const char *why);
 
@@ -269,7 +270,7 @@ struct upstream {
 	struct payload *check_message;
 	struct task pump, settle;
 	struct backoff jitter;
-	bool is_running, is_stopping;
+	bool is_running, is_retiring, is_stopping;
 	void (*stopped)(void *context);
 	void *stopped_context;
 	struct upstream_metrics metrics;

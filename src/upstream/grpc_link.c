@@ -346,6 +346,8 @@ static const char *end_text(enum conn_end end)
 		return "the transport gave up";
 	case CONN_END_RESOURCE:
 		return "out of memory or operations";
+	case CONN_END_SECURITY:
+		return "refused by TLS";
 	}
 	UNREACHABLE("every end has its text");
 }

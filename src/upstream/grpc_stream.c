@@ -150,6 +150,8 @@ static void count_end(struct upstream_stream *stream, enum grpc_status status)
 	if (!stream->pinned) {
 		metric_add(&upstream->metrics.calls[status], 1);
 		upstream->in_flight_count--;
+		if (upstream->in_flight_count == 0)
+			upstream_settle_later(upstream);
 		metric_gauge_set(&upstream->metrics.in_flight, upstream->in_flight_count);
 	}
 	if (!stream->rpc)
@@ -438,7 +440,7 @@ static void on_closed(struct h2_stream *h2, uint32_t code)
 	struct upstream_link *link = stream->on;
 
 	if (stream->call && is_unseen(stream, code) && !stream->pinned &&
-	    stream->avoided_link == 0 && stream->upstream->is_running) {
+	    stream->avoided_link == 0 && !stream->upstream->is_stopping) {
 		send_again(stream);
 	} else {
 		if (stream->call)

@@ -17,6 +17,26 @@ static void goaway_below_a_call_sends_it_again(void **state)
 	assert_true(has_metric(rig, "upstream_grpc_retries_total{upstream=\"fleet\"} 1\n"));
 }
 
+/* The request is submitted but has not left when GOAWAY is read. */
+static void call_that_goaway_overtakes_is_sent_again(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_open(rig);
+
+	struct peer *peer = CONTAINER_OF(rig->services[0].peers.next, struct peer, link);
+
+	/* last id 2^31 - 1: a server's first notice */
+	conn_send(&peer->conn, SPAN("\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\0"));
+	assert_int_equal(worker_turn(rig->worker, 2000), 0);
+	assert_int_equal(start(rig, 0), 0);
+	TURN_UNTIL(rig->worker, rig->calls[0].done);
+	assert_int_equal(rig->calls[0].result.outcome, UPSTREAM_OK);
+	assert_int_equal(rig->services[0].calls, 1);
+	assert_int_equal(rig->services[0].connections, 2);
+	assert_true(has_metric(rig, "upstream_grpc_retries_total{upstream=\"fleet\"} 1\n"));
+}
+
 static void goaway_above_a_call_lets_it_end(void **state)
 {
 	struct rig *rig = *state;
@@ -261,6 +281,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(goaway_below_a_call_sends_it_again),
+		TEST(call_that_goaway_overtakes_is_sent_again),
 		TEST(goaway_above_a_call_lets_it_end),
 		TEST(refused_stream_is_sent_again_to_another_connection),
 		TEST(refused_twice_is_unavailable),
