@@ -108,9 +108,16 @@ $(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h: proto/%.proto
 	$(call say,PROTO,$<)
 	$(Q)mkdir -p $(OUT)/gen && protoc-c --proto_path=proto --c_out=$(OUT)/gen $<
 
+# every proto in wire form: server reflection answers from it
+$(OUT)/gen/descriptors.pb: $(PROTOS)
+	$(call say,PROTO,$@)
+	$(Q)mkdir -p $(OUT)/gen && protoc --proto_path=proto --include_imports --descriptor_set_out=$@ $^
+
 $(GEN_O): %.o: %.c
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -Wno-conversion -Wno-strict-prototypes -c -o $@ $<
+
+$(OUT)/obj/codec/descriptors.o: $(OUT)/gen/descriptors.pb
 
 $(OUT)/obj/%.o: src/%.c | $(GEN_C)
 	$(call say,CC,$<)
