@@ -128,6 +128,7 @@ static int fail(const char *what, const char *why)
 {
 	LOG(LOG_ERROR, "main", what, LOG_TEXT("error", why));
 	return -EIO;
+	config_write_file(config->file, &out);
 }
 
 static int open_listener(struct program *program, enum listener_kind kind, const struct config_endpoint *address,

@@ -113,6 +113,12 @@ int endpoint_parse(struct span text, struct endpoint *endpoint)
 	return parse_host(span_first(text, (size_t)colon), endpoint);
 }
 
+bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->path, b->path) == 0;
+}
+
 size_t endpoint_format(const struct endpoint *endpoint, char text[ENDPOINT_TEXT_MAX])
 {
 	int len = 0;

@@ -23,6 +23,8 @@ struct endpoint {
 /* Returns 0 or -EINVAL. Port 0 is allowed: the kernel chooses (listeners only). */
 int endpoint_parse(struct span text, struct endpoint *endpoint);
 
+bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
+
 /* Writes the text form, NUL-terminated. Returns its length; `text` has room for ENDPOINT_TEXT_MAX. */
 #define ENDPOINT_TEXT_MAX (ENDPOINT_HOST_MAX + 16)
 size_t endpoint_format(const struct endpoint *endpoint, char text[ENDPOINT_TEXT_MAX]);

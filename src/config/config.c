@@ -24,14 +24,76 @@ static struct config *config_create(void)
 	return config;
 }
 
+static struct config_file *config_file_create(void)
+{
+	struct config_file *file = calloc(1, sizeof(*file));
+
+	if (!file)
+		return NULL;
+	file->memory = malloc(sizeof(*file->memory));
+	if (!file->memory) {
+		free(file);
+		return NULL;
+	}
+	arena_init(file->memory, CONFIG_MEMORY_MAX);
+	atomic_init(&file->references, 1);
+	return file;
+}
+
+struct config_file *config_file_get(struct config_file *file)
+{
+	/* relaxed: whoever takes one holds one */
+	atomic_fetch_add_explicit(&file->references, 1, memory_order_relaxed);
+	return file;
+}
+
+void config_file_put(struct config_file *file)
+{
+	/* release: our reading is done; acquire: so is everybody else's when it is freed */
+	if (!file || atomic_fetch_sub_explicit(&file->references, 1, memory_order_acq_rel) > 1)
+		return;
+	arena_finish(file->memory);
+	free(file->memory);
+	free(file);
+}
+
+/* Returns NULL without memory; mistakes are in the report. */
+static struct config_file *file_load(const char *path, struct report *report)
+{
+	struct config_file *file = config_file_create();
+
+	if (!file)
+		return NULL;
+	if (path[0] != '\0' && routes_load(file, path, report) != 0) {
+		config_file_put(file);
+		return NULL;
+	}
+	return file;
+}
+
+struct config_file *config_file_load(const char *path, struct buf *out)
+{
+	struct report report = { .out = out };
+	struct config_file *file = file_load(path, &report);
+
+	if (!file)
+		report_mistake(&report, "GATEWAY_CONFIG_FILE", "%s", strerrordesc_np(ENOMEM));
+	if (report.mistake_count == 0)
+		return file;
+	config_file_put(file);
+	return NULL;
+}
+
 struct config *config_load(char *const *environment, struct buf *out)
 {
 	struct report report = { .out = out };
 	struct config *config = config_create();
 	int error = config ? environment_load(environment, config, &report) : -ENOMEM;
 
-	if (!error && config->config_file[0] != '\0')
-		error = routes_load(config, &report);
+	if (!error) {
+		config->file = file_load(config->config_file, &report);
+		error = config->file ? 0 : -ENOMEM;
+	}
 	if (error)
 		report_mistake(&report, "configuration", "%s", strerrordesc_np(-error));
 	if (report.mistake_count == 0)
@@ -51,6 +113,7 @@ void config_destroy(struct config *config)
 		if (value)
 			explicit_bzero((char *)(uintptr_t)value, strlen(value));
 	}
+	config_file_put(config->file);
 	arena_finish(config->memory);
 	free(config->memory);
 	free(config);
@@ -72,22 +135,35 @@ static bool matches(const struct config_command *command, struct span key)
 	return command->prefix ? span_starts_with(key, text) : span_equal(key, text);
 }
 
-int config_route(const struct config *config, struct span message_type)
+int config_route(const struct config_file *file, struct span message_type)
 {
-	size_t low = 0, high = config->command_count; /* commands before `low` are ≤ the key */
+	size_t low = 0, high = file->command_count; /* commands before `low` are ≤ the key */
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare(message_type, config->commands[middle].message_type) >= 0)
+		if (compare(message_type, file->commands[middle].message_type) >= 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	/* Every prefix of the key is the command before it, or one that this begins with. */
-	for (int32_t at = (int32_t)low - 1; at >= 0; at = config->commands[at].shorter) {
-		if (matches(&config->commands[at], message_type))
-			return (int)config->commands[at].upstream;
+	for (int32_t at = (int32_t)low - 1; at >= 0; at = file->commands[at].shorter) {
+		if (matches(&file->commands[at], message_type))
+			return (int)file->commands[at].upstream;
 	}
 	return -1;
+}
+
+bool config_upstream_equal(const struct config_upstream *a, const struct config_upstream *b)
+{
+	if (strcmp(a->name, b->name) != 0 || a->address_count != b->address_count ||
+	    a->deadline_ms != b->deadline_ms || a->connections != b->connections ||
+	    a->max_in_flight != b->max_in_flight || a->health != b->health ||
+	    a->health_interval_ms != b->health_interval_ms)
+		return false;
+	for (size_t i = 0; i < a->address_count; i++)
+		if (!endpoint_equal(&a->addresses[i], &b->addresses[i]))
+			return false;
+	return true;
 }

@@ -1,5 +1,7 @@
 /*
  * config: everything the process was told, parsed and checked once, then immutable. Any thread reads.
+ * The environment is for life; what GATEWAY_CONFIG_FILE says is a part of its own, counted, which a
+ * reload replaces whole.
  * One table (option.def) makes the struct, the defaults, --help, --print-config and the README's table.
  */
 #ifndef CONFIG_CONFIG_H
@@ -52,15 +54,22 @@ struct config_command {
 	int32_t shorter;    /* the longest other prefix that message_type begins with: index or -1 */
 };
 
-struct config {
-#define OPTION(field, kind, variable, fallback, min, max, flags, help) CONFIG_TYPE_##kind field;
-#include "config/option.def"
-#undef OPTION
+/* What GATEWAY_CONFIG_FILE says. Immutable; freed with its last reference. */
+struct config_file {
 	struct config_upstream *upstreams;
 	size_t upstream_count;
 	struct config_command *commands;
 	size_t command_count;
-	struct arena *memory; /* owns all strings and arrays above */
+	struct arena *memory; /* owns the arrays and strings above */
+	_Atomic uint32_t references;
+};
+
+struct config {
+#define OPTION(field, kind, variable, fallback, min, max, flags, help) CONFIG_TYPE_##kind field;
+#include "config/option.def"
+#undef OPTION
+	struct config_file *file; /* as it was at start-up; never NULL: without the variable it is empty */
+	struct arena *memory;	  /* owns the strings above */
 };
 
 /*
@@ -76,18 +85,31 @@ struct config *config_load(char *const *environment, struct buf *report);
 void config_destroy(struct config *config);
 
 /*
+ * Reads the file at `path` anew; an empty path gives an empty file. `report` and limits as above.
+ * Returns it with one reference, or NULL when there was a mistake (or no memory).
+ */
+struct config_file *config_file_load(const char *path, struct buf *report);
+struct config_file *config_file_get(struct config_file *file);
+void config_file_put(struct config_file *file); /* NULL is fine */
+
+/*
  * The longest match for a message type, exact before prefix.
  * Returns the upstream's index or -1. No allocation; logarithmic in the number of commands.
  */
-int config_route(const struct config *config, struct span message_type);
+int config_route(const struct config_file *file, struct span message_type);
+
+/* Whether two upstreams are the same in everything, so that connections to one serve the other. */
+bool config_upstream_equal(const struct config_upstream *a, const struct config_upstream *b);
 
 /* "--help": usage and the whole table. */
 int config_write_help(struct buf *out, const char *program);
 /*
- * "--print-config": VARIABLE=value lines with origin and default, secrets masked; then what the file
- * said. `environment` is the one it was loaded from.
+ * "--print-config": VARIABLE=value lines with origin and default, secrets masked. `environment` is the
+ * one it was loaded from.
  */
 int config_write_values(const struct config *config, char *const *environment, struct buf *out);
+/* What the file says, as comment lines below those. */
+int config_write_file(const struct config_file *file, struct buf *out);
 /* The table of the README, Markdown. */
 int config_write_markdown(struct buf *out);
 

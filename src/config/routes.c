@@ -27,7 +27,7 @@ struct draft {
 
 struct routes {
 	struct tree tree;
-	struct config *config;
+	struct config_file *file;
 	const yaml_node_t *upstreams, *commands;
 	struct draft *drafts;
 	size_t draft_count;
@@ -41,7 +41,7 @@ static struct routes *routes_of(struct tree *tree)
 
 static void *routes_alloc(struct routes *routes, size_t count, size_t size)
 {
-	void *memory = arena_alloc(routes->config->memory, count * size);
+	void *memory = arena_alloc(routes->file->memory, count * size);
 
 	if (!memory)
 		routes->no_memory = true;
@@ -52,14 +52,9 @@ static void *routes_alloc(struct routes *routes, size_t count, size_t size)
 
 static bool has_address(const struct config_upstream *upstream, const struct endpoint *endpoint)
 {
-	for (size_t i = 0; i < upstream->address_count; i++) {
-		const struct endpoint *other = &upstream->addresses[i];
-
-		if (other->kind == endpoint->kind && other->port == endpoint->port &&
-		    strcmp(other->host, endpoint->host) == 0 &&
-		    strcmp(other->path, endpoint->path) == 0)
+	for (size_t i = 0; i < upstream->address_count; i++)
+		if (endpoint_equal(&upstream->addresses[i], endpoint))
 			return true;
-	}
 	return false;
 }
 
@@ -164,10 +159,10 @@ static const struct tree_key upstream_keys[] = {
 	{ NULL, false, NULL },
 };
 
-static int upstream_find(const struct config *config, struct span name)
+static int upstream_find(const struct config_file *file, struct span name)
 {
-	for (size_t i = 0; i < config->upstream_count; i++) {
-		if (span_equal(span_from_cstr(config->upstreams[i].name), name))
+	for (size_t i = 0; i < file->upstream_count; i++) {
+		if (span_equal(span_from_cstr(file->upstreams[i].name), name))
 			return (int)i;
 	}
 	return -1;
@@ -198,7 +193,7 @@ static bool name_is_usable(struct routes *routes, const yaml_node_t *key, struct
 			     quoted_make(*name).text, UPSTREAM_NAME_MAX);
 		return false;
 	}
-	if (upstream_find(routes->config, *name) >= 0) {
+	if (upstream_find(routes->file, *name) >= 0) {
 		tree_mistake(&routes->tree, key, "upstream %s is here twice",
 			     quoted_make(*name).text);
 		return false;
@@ -208,8 +203,8 @@ static bool name_is_usable(struct routes *routes, const yaml_node_t *key, struct
 
 static void take_upstream(struct routes *routes, const yaml_node_pair_t *pair)
 {
-	struct config *config = routes->config;
-	struct config_upstream *upstream = &config->upstreams[config->upstream_count];
+	struct config_file *file = routes->file;
+	struct config_upstream *upstream = &file->upstreams[file->upstream_count];
 	const yaml_node_t *body = tree_node(&routes->tree, pair->value);
 	struct span name;
 	bool usable = name_is_usable(routes, tree_node(&routes->tree, pair->key), &name);
@@ -226,13 +221,13 @@ static void take_upstream(struct routes *routes, const yaml_node_pair_t *pair)
 	if (!usable)
 		return;
 	memcpy(upstream->name, name.data, name.len);
-	config->upstream_count++; /* even with mistakes: commands that name it are right to */
+	file->upstream_count++; /* even with mistakes: commands that name it are right to */
 }
 
 static void take_upstreams(struct routes *routes)
 {
 	const yaml_node_t *node = routes->upstreams;
-	struct config *config = routes->config;
+	struct config_file *file = routes->file;
 
 	if (!node || !tree_is_mapping(&routes->tree, node, "upstreams"))
 		return;
@@ -246,8 +241,8 @@ static void take_upstreams(struct routes *routes)
 		count = UPSTREAMS_MAX;
 	}
 	if (count > 0)
-		config->upstreams = routes_alloc(routes, count, sizeof(config->upstreams[0]));
-	for (size_t i = 0; config->upstreams && i < count; i++)
+		file->upstreams = routes_alloc(routes, count, sizeof(file->upstreams[0]));
+	for (size_t i = 0; file->upstreams && i < count; i++)
 		take_upstream(routes, &pair[i]);
 }
 
@@ -288,7 +283,7 @@ static void take_message_type(struct tree *tree, const yaml_node_t *node, void *
 		return;
 	}
 
-	struct span copy = arena_copy(routes_of(tree)->config->memory, text);
+	struct span copy = arena_copy(routes_of(tree)->file->memory, text);
 
 	if (!copy.data) {
 		routes_of(tree)->no_memory = true;
@@ -306,7 +301,7 @@ static void take_command_upstream(struct tree *tree, const yaml_node_t *node, vo
 	if (!tree_text(tree, node, "upstream", &name))
 		return;
 
-	int index = upstream_find(routes_of(tree)->config, name);
+	int index = upstream_find(routes_of(tree)->file, name);
 
 	if (index < 0) {
 		tree_mistake(tree, node, "upstream %s is not among the upstreams",
@@ -380,16 +375,16 @@ static void find_twice(struct routes *routes)
 
 static void keep_commands(struct routes *routes)
 {
-	struct config *config = routes->config;
+	struct config_file *file = routes->file;
 
-	config->commands = routes_alloc(routes, routes->draft_count, sizeof(config->commands[0]));
-	for (size_t i = 0; config->commands && i < routes->draft_count; i++) {
+	file->commands = routes_alloc(routes, routes->draft_count, sizeof(file->commands[0]));
+	for (size_t i = 0; file->commands && i < routes->draft_count; i++) {
 		const struct draft *draft = &routes->drafts[i];
 
 		if (draft->type_node && !draft->earlier && draft->has_upstream)
-			config->commands[config->command_count++] = draft->command;
+			file->commands[file->command_count++] = draft->command;
 	}
-	routes_link(config->commands, config->command_count);
+	routes_link(file->commands, file->command_count);
 }
 
 static void take_commands(struct routes *routes)
@@ -460,9 +455,9 @@ static const struct tree_key root_keys[] = {
 	{ NULL, false, NULL },
 };
 
-int routes_parse(struct config *config, const char *path, struct span text, struct report *report)
+int routes_parse(struct config_file *file, const char *path, struct span text, struct report *report)
 {
-	struct routes routes = { .config = config };
+	struct routes routes = { .file = file };
 	int error = tree_parse(&routes.tree, path, text, report);
 	const yaml_node_t *root = error ? NULL : tree_root(&routes.tree);
 
@@ -475,20 +470,20 @@ int routes_parse(struct config *config, const char *path, struct span text, stru
 	return error == -ENOMEM || routes.no_memory ? -ENOMEM : 0;
 }
 
-int routes_load(struct config *config, struct report *report)
+int routes_load(struct config_file *file, const char *path, struct report *report)
 {
 	struct buf bytes;
-	int error = file_read(config->config_file, ROUTES_FILE_MAX, &bytes);
+	int error = file_read(path, ROUTES_FILE_MAX, &bytes);
 
 	if (error == -EFBIG)
 		report_mistake(report, "GATEWAY_CONFIG_FILE", "%s is larger than 4 MiB",
-			       quoted_make(span_from_cstr(config->config_file)).text);
+			       quoted_make(span_from_cstr(path)).text);
 	else if (error && error != -ENOMEM)
 		report_mistake(report, "GATEWAY_CONFIG_FILE", "cannot read %s: %s",
-			       quoted_make(span_from_cstr(config->config_file)).text,
+			       quoted_make(span_from_cstr(path)).text,
 			       strerrordesc_np(-error));
 	else if (!error)
-		error = routes_parse(config, config->config_file, buf_span(&bytes), report);
+		error = routes_parse(file, path, buf_span(&bytes), report);
 	file_forget(&bytes);
 	return error == -ENOMEM ? error : 0;
 }

@@ -125,14 +125,19 @@ int config_write_values(const struct config *config, char *const *environment, s
 		write_default(row, out);
 		buf_append(out, SPAN("\n"));
 	}
-	for (size_t i = 0; i < config->upstream_count; i++)
-		write_upstream(&config->upstreams[i], out);
-	for (size_t i = 0; i < config->command_count; i++) {
-		const struct config_command *command = &config->commands[i];
+	return written(out);
+}
 
-		CHECK(command->upstream < config->upstream_count);
+int config_write_file(const struct config_file *file, struct buf *out)
+{
+	for (size_t i = 0; i < file->upstream_count; i++)
+		write_upstream(&file->upstreams[i], out);
+	for (size_t i = 0; i < file->command_count; i++) {
+		const struct config_command *command = &file->commands[i];
+
+		CHECK(command->upstream < file->upstream_count);
 		buf_printf(out, "# command %s%s: upstream=%s\n", command->message_type,
-			   command->prefix ? "*" : "", config->upstreams[command->upstream].name);
+			   command->prefix ? "*" : "", file->upstreams[command->upstream].name);
 	}
 	return written(out);
 }

@@ -112,9 +112,9 @@ static void downstream_done(struct upstream_call *upstream, const struct upstrea
 static void execute_admitted(struct admission *admission)
 {
 	struct execute_call *call = CONTAINER_OF(admission, struct execute_call, admission);
-	int route = config_route(admission->node->shared->config, admission->envelope.message_type);
+	struct upstream *upstream = upstreams_route(&admission->node->upstreams, admission->envelope.message_type);
 
-	if (route < 0) {
+	if (!upstream) {
 		execute_fail(call, ERR_NOT_ROUTED);
 		return;
 	}
@@ -134,8 +134,7 @@ static void execute_admitted(struct admission *admission)
 		.deadline_ms = request_time_left_ms(admission->request),
 		.request_id = admission->request->request_id,
 	};
-	int refused = upstream_call_start(admission->node->upstreams[route], &call->upstream, downstream_done,
-					  &upstream_request);
+	int refused = upstream_call_start(upstream, &call->upstream, downstream_done, &upstream_request);
 
 	payload_put(message);
 	if (refused)

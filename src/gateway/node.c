@@ -127,22 +127,14 @@ static int create_redis(struct node *node)
 static int create_upstreams(struct node *node)
 {
 	const struct config *config = node->shared->config;
-	int error = 0;
+	const struct upstreams_options options = {
+		.worker = node->worker,
+		.message_bytes_max = (uint32_t)config->grpc_max_message_bytes,
+		.dns = node->dns,
+		.metrics = node->shared->metrics,
+	};
 
-	node->upstreams = calloc(config->upstream_count + 1, sizeof(*node->upstreams));
-	if (!node->upstreams)
-		return -ENOMEM;
-	for (size_t i = 0; i < config->upstream_count && !error; i++) {
-		const struct upstream_options options = {
-			.config = &config->upstreams[i],
-			.message_bytes_max = (uint32_t)config->grpc_max_message_bytes,
-			.dns = node->dns,
-			.metrics = node->shared->metrics,
-		};
-
-		error = upstream_create(&node->upstreams[i], node->worker, &options);
-	}
-	return error;
+	return upstreams_init(&node->upstreams, &options, config->file);
 }
 
 static int create_servers(struct node *node)
@@ -214,8 +206,7 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 void node_start(struct node *node)
 {
 	redis_client_start(node->redis, NULL, NULL);
-	for (size_t i = 0; i < node->shared->config->upstream_count; i++)
-		upstream_start(node->upstreams[i]);
+	upstreams_start(&node->upstreams);
 }
 
 static int listen_on(struct server *server, const struct listen_socket *socket, uint32_t index)
@@ -249,22 +240,17 @@ static void part_stopped(void *context)
 
 void node_stop(struct node *node, void (*stopped)(struct node *node), void *context)
 {
-	size_t upstream_count = node->shared->config->upstream_count;
-
 	node->stopped = stopped;
 	node->context = context;
-	node->parts_running = 1 + (uint32_t)upstream_count;
-	for (size_t i = 0; i < upstream_count; i++)
-		upstream_stop(node->upstreams[i], part_stopped, node);
+	node->parts_running = 2;
+	upstreams_stop(&node->upstreams, part_stopped, node);
 	redis_client_stop(node->redis, part_stopped, node);
 }
 
 void node_destroy(struct node *node)
 {
 	CHECK(list_is_empty(&node->streams));
-	for (size_t i = 0; i < node->shared->config->upstream_count; i++)
-		upstream_destroy(node->upstreams[i]);
-	free(node->upstreams);
+	upstreams_finish(&node->upstreams);
 	sessions_finish(&node->sessions);
 	redis_client_destroy(node->redis);
 	server_destroy(node->public_server);

@@ -9,6 +9,7 @@
 #include "edge/server.h"
 #include "gateway/bus.h"
 #include "gateway/sessions.h"
+#include "gateway/upstreams.h"
 #include "gateway/wire.h"
 #include "upstream/grpc.h"
 
@@ -40,7 +41,7 @@ struct node {
 	struct redis_client *redis;
 	struct sessions sessions;
 	struct wire_signing signing;
-	struct upstream **upstreams; /* by config index */
+	struct upstreams upstreams;
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
 	struct list streams; /* open or on their way in or out */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -25,6 +26,18 @@ static void notify_failed(int code)
 void service_notify_ready(const char *status)
 {
 	notify_failed(sd_notifyf(0, "READY=1\nSTATUS=%s", status));
+}
+
+void service_notify_reloading(const char *status)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	/* systemd from 253 tells this reload from an earlier one by the time (sd_notify(3)) */
+	notify_failed(sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s",
+				 (unsigned long long)now.tv_sec * 1000000 +
+					 (unsigned long long)now.tv_nsec / 1000,
+				 status));
 }
 
 void service_notify_stopping(const char *status)

@@ -10,6 +10,7 @@
 
 /* Each does nothing outside systemd. */
 void service_notify_ready(const char *status);
+void service_notify_reloading(const char *status); /* ended by service_notify_ready */
 void service_notify_stopping(const char *status);
 void service_notify_extend(uint64_t usec); /* EXTEND_TIMEOUT_USEC */
 

@@ -27,8 +27,8 @@ static void defaults_are_the_contract_s(void **state)
 	assert_int_equal(config->log_level, LOG_INFO);
 	assert_int_equal(config->log_format, LOG_JSON);
 	assert_int_equal(config->access_log, ACCESS_LOG_ERRORS);
-	assert_int_equal(config->upstream_count, 0);
-	assert_int_equal(config_route(config, SPAN("any")), -1);
+	assert_int_equal(config->file->upstream_count, 0);
+	assert_int_equal(config_route(config->file, SPAN("any")), -1);
 	unload(&loaded);
 }
 

@@ -62,9 +62,9 @@ static void example_of_the_contract_is_taken(void **state)
 
 	assert_string_equal(loaded.report, "");
 	assert_non_null(config);
-	assert_int_equal(config->upstream_count, 2);
+	assert_int_equal(config->file->upstream_count, 2);
 
-	const struct config_upstream *fleet = &config->upstreams[0], *chat = &config->upstreams[1];
+	const struct config_upstream *fleet = &config->file->upstreams[0], *chat = &config->file->upstreams[1];
 
 	assert_string_equal(fleet->name, "fleet");
 	assert_int_equal(fleet->address_count, 2);
@@ -83,12 +83,12 @@ static void example_of_the_contract_is_taken(void **state)
 	assert_int_equal(chat->max_in_flight, 1024);
 	assert_true(chat->health);
 	assert_int_equal(chat->health_interval_ms, 5000);
-	assert_int_equal(config->command_count, 2);
-	assert_int_equal(config_route(config, SPAN("fleet.move")), 1);
-	assert_int_equal(config_route(config, SPAN("fleet.moves")), 0);
-	assert_int_equal(config_route(config, SPAN("fleet.")), 0);
-	assert_int_equal(config_route(config, SPAN("fleet")), -1);
-	assert_int_equal(config_route(config, SPAN("")), -1);
+	assert_int_equal(config->file->command_count, 2);
+	assert_int_equal(config_route(config->file, SPAN("fleet.move")), 1);
+	assert_int_equal(config_route(config->file, SPAN("fleet.moves")), 0);
+	assert_int_equal(config_route(config->file, SPAN("fleet.")), 0);
+	assert_int_equal(config_route(config->file, SPAN("fleet")), -1);
+	assert_int_equal(config_route(config->file, SPAN("")), -1);
 	unload(&loaded);
 }
 
@@ -124,23 +124,23 @@ static void longest_match_wins_and_exact_beats_prefix(void **state)
 	assert_string_equal(loaded.report, "");
 	assert_non_null(loaded.config);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		int index = config_route(loaded.config, span_from_cstr(rows[i].type));
+		int index = config_route(loaded.config->file, span_from_cstr(rows[i].type));
 
 		assert_true(index >= 0);
-		assert_string_equal(loaded.config->upstreams[index].name, rows[i].upstream);
+		assert_string_equal(loaded.config->file->upstreams[index].name, rows[i].upstream);
 	}
-	assert_int_equal(config_route(loaded.config, SPAN("a.b.c\0")), 3); /* no string's end */
+	assert_int_equal(config_route(loaded.config->file, SPAN("a.b.c\0")), 3); /* no string's end */
 	unload(&loaded);
 }
 
 /* What the header promises, said slowly. */
-static int route_slowly(const struct config *config, const char *type)
+static int route_slowly(const struct config_file *file, const char *type)
 {
 	int best = -1;
 	size_t best_len = 0;
 
-	for (size_t i = 0; i < config->command_count; i++) {
-		const struct config_command *command = &config->commands[i];
+	for (size_t i = 0; i < file->command_count; i++) {
+		const struct config_command *command = &file->commands[i];
 		size_t len = strlen(command->message_type);
 		bool hit = command->prefix ? strncmp(type, command->message_type, len) == 0
 					   : strcmp(type, command->message_type) == 0;
@@ -168,7 +168,7 @@ static void route_agrees_with_a_slow_search(void **state)
 	}
 	for (int round = 0; round < 200; round++) {
 		static struct config_command commands[WORDS * 2];
-		struct config config = { .commands = commands };
+		struct config_file file = { .commands = commands };
 
 		for (size_t i = 0; i < count; i++) {
 			for (int prefix = 0; prefix < 2; prefix++) {
@@ -176,7 +176,7 @@ static void route_agrees_with_a_slow_search(void **state)
 				if ((seed >> 16) % 8 != 0 || (i == 0 && !prefix))
 					continue;
 
-				size_t n = config.command_count++;
+				size_t n = file.command_count++;
 
 				memcpy(texts[n], words[i], 8);
 				commands[n] = (struct config_command){ .message_type = texts[n],
@@ -184,10 +184,10 @@ static void route_agrees_with_a_slow_search(void **state)
 								       .upstream = (uint32_t)n };
 			}
 		}
-		routes_link(commands, config.command_count);
+		routes_link(commands, file.command_count);
 		for (size_t i = 0; i < count; i++)
-			assert_int_equal(config_route(&config, span_from_cstr(words[i])),
-					 route_slowly(&config, words[i]));
+			assert_int_equal(config_route(&file, span_from_cstr(words[i])),
+					 route_slowly(&file, words[i]));
 	}
 }
 
@@ -333,7 +333,7 @@ static void aliases_that_multiply_stay_bounded(void **state)
 	struct loaded loaded = load_file(buf_span(&text));
 
 	assert_string_equal(loaded.report, "");
-	assert_int_equal(loaded.config->upstream_count, UPSTREAMS_MAX);
+	assert_int_equal(loaded.config->file->upstream_count, UPSTREAMS_MAX);
 	unload(&loaded);
 	buf_printf(&text, "  one_more: *u\n");
 	loaded = load_file(buf_span(&text));

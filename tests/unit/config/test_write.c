@@ -70,6 +70,7 @@ static void values_show_origin_and_mask_secrets(void **state)
 	assert_string_equal(loaded.report, "");
 	buf_init(&out, 1 << 20);
 	assert_int_equal(config_write_values(loaded.config, environment, &out), 0);
+	assert_int_equal(config_write_file(loaded.config->file, &out), 0);
 
 	const char *text = text_of(&out);
 	static const char *const lines[] = {
