@@ -26,7 +26,7 @@ struct rig {
 	struct worker bus_worker;
 	struct worker workers[RIG_PORTS];
 	struct bus_port ports[RIG_PORTS];
-	struct config config;
+	struct config *config;
 	struct signer *signer;
 	struct feed_budget budget;
 	struct bus *bus;
@@ -83,6 +83,24 @@ static inline void rig_worker_init(struct worker *worker, const char *name, uint
 		fail_msg("worker_init: %s", why);
 }
 
+static inline void rig_load_config(void)
+{
+	static char *const environment[] = {
+		(char *)"GATEWAY_SESSION_CACHE_REDIS_ADDR=unix:/nowhere",
+		(char *)"GATEWAY_SESSION_EVENTS_REDIS_STREAM=session_events",
+		(char *)"GATEWAY_CLIENT_EVENTS_REDIS_STREAM=client_events",
+		(char *)"GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH=/nowhere",
+		NULL,
+	};
+	struct buf report;
+
+	buf_init(&report, 1u << 16);
+	rig.config = config_load(environment, &report);
+	if (!rig.config)
+		fail_msg("%.*s", SPAN_ARGS(buf_span(&report)));
+	buf_finish(&report);
+}
+
 static inline void rig_not_started(void *context)
 {
 	(void)context;
@@ -100,20 +118,8 @@ static inline void rig_init(bool is_virtual, uint32_t capacity)
 	log_setup(&(struct log_options){.level = LOG_ERROR, .format = LOG_TEXT, .fd = 2});
 	assert_int_equal(auth_init(), 0);
 	assert_int_equal(signer_from_seed(&rig.signer, seed), 0);
-	rig.config = (struct config){
-		.redis_addr = {.set = true, .endpoint = {.kind = ENDPOINT_UNIX, .path = "/none"}},
-		.redis_username = "",
-		.redis_password = "",
-		.redis_key_prefix = "gateway:session:",
-		.redis_lookup_timeout_ms = 250,
-		.session_events_stream = "session_events",
-		.client_events_stream = "client_events",
-		.session_events_block_ms = 1000,
-		.client_events_block_ms = 1000,
-		.push_queue_capacity = capacity,
-		.push_max_streams_per_session = 8,
-		.grpc_max_message_bytes = 4u << 20,
-	};
+	rig_load_config();
+	rig.config->push_queue_capacity = capacity;
 	rig.budget.max_bytes = UINT64_C(1) << 30;
 	rig_worker_init(&rig.bus_worker, "bus", 0);
 	for (uint32_t i = 0; i < RIG_PORTS; i++) {
@@ -122,7 +128,7 @@ static inline void rig_init(bool is_virtual, uint32_t capacity)
 	}
 
 	const struct bus_options options = {
-		.config = &rig.config,
+		.config = rig.config,
 		.signer = rig.signer,
 		.worker = &rig.bus_worker,
 		.ports = rig.ports,
@@ -146,6 +152,7 @@ static inline void rig_finish(void)
 		worker_finish(&rig.workers[i]);
 	}
 	signer_destroy(rig.signer);
+	config_destroy(rig.config);
 	assert_int_equal(rig_fd_count(), rig.fds_before);
 }
 
@@ -158,10 +165,11 @@ static inline void rig_set_true(void *context)
 static inline void rig_stop_parts(void)
 {
 	bool stopped = false;
+	int turns = 0;
 
 	bus_stop_reading(rig.bus, rig_set_true, &stopped);
-	for (int turns = 0; !stopped; turns++) {
-		assert_true(turns < 1000);
+	while (!stopped) {
+		assert_true(++turns < 1000);
 		assert_int_equal(worker_turn(&rig.bus_worker, 0), 0);
 	}
 }
