@@ -123,6 +123,10 @@ $(OUT)/obj/%.o: src/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -DRINGWAY_VERSION='"$(VERSION)"' -DRINGWAY_COMMIT='"$(COMMIT)"' -c -o $@ $<
 
+# The few objects that print the commit are made anew when it changes.
+$(shell mkdir -p $(OUT); [ "$$(cat $(OUT)/commit 2>/dev/null)" = $(COMMIT) ] || echo $(COMMIT) >$(OUT)/commit)
+$(OUT)/obj/main.o $(OUT)/obj/admin/process.o $(OUT)/obj/client/main.o: $(OUT)/commit
+
 $(OUT)/obj/bench/%.o: bench/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -c -o $@ $<
