@@ -227,7 +227,9 @@ CLIENT_STREAM = "test:client_events"
 class Gateway:
     """The real program. Ports are chosen by the kernel and read from its log."""
 
-    def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(), preexec=None):
+    def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(), preexec=None,
+                 prefix=lambda env: []):
+        """`prefix` gives the words before the program's name, from the environment that it is to have."""
         self.folder = pathlib.Path(folder)
         self.redis = redis_server
         self.signer = self.folder / "signer.pem"
@@ -257,7 +259,8 @@ class Gateway:
         self.env.update({name: str(value) for name, value in (env or {}).items() if value is not None})
         for name in [name for name, value in (env or {}).items() if value is None]:
             self.env.pop(name, None)
-        self.process = Process([RINGWAY, *arguments], env=self.env, pass_fds=pass_fds, preexec=preexec)
+        self.process = Process([*prefix(self.env), RINGWAY, *arguments], env=self.env, pass_fds=pass_fds,
+                               preexec=preexec, name="ringway")
         self.response_key = public_key_of(self.signer)
         if wait:
             self.wait_listening()
