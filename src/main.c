@@ -3,6 +3,7 @@
 #include "auth/signer.h"
 #include "config/config.h"
 #include "gateway/gateway.h"
+#include "gateway/redis_options.h"
 #include "os/limits.h"
 #include "os/service.h"
 
@@ -25,6 +26,7 @@ static const char *const listener_names[] = { "public", "grpc", "admin" };
 struct program {
 	const struct config *config;
 	struct signer *signer;
+	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
 	struct worker control;
 	struct listen_socket sockets[LISTENER_COUNT];
@@ -79,6 +81,18 @@ static int load_signer(struct signer **signer, const struct config *config)
 	return -EINVAL;
 }
 
+static int load_redis_tls(struct tls_context **context, const struct config *config)
+{
+	struct buf report;
+
+	buf_init(&report, REPORT_BYTES_MAX);
+	int error = redis_tls_load(context, config, &report);
+
+	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
+	buf_finish(&report);
+	return error;
+}
+
 static int print_public_key(const struct config *config)
 {
 	struct signer *signer;
@@ -95,11 +109,15 @@ static int print_public_key(const struct config *config)
 /* All of start-up but network and bind. */
 static int check_config(const struct config *config)
 {
-	struct signer *signer;
+	struct signer *signer = NULL;
+	struct tls_context *redis_tls;
+	int signer_error = load_signer(&signer, config);
+	int tls_error = load_redis_tls(&redis_tls, config);
 
-	if (load_signer(&signer, config))
-		return EXIT_CONFIG;
 	signer_destroy(signer);
+	tls_context_destroy(redis_tls);
+	if (signer_error || tls_error)
+		return EXIT_CONFIG;
 	printf("configuration is valid\n");
 	return EXIT_CLEAN;
 }
@@ -110,6 +128,7 @@ static int print_values(const struct config *config)
 
 	buf_init(&out, REPORT_BYTES_MAX);
 	config_write_values(config, environ, &out);
+	config_write_file(config->file, &out);
 	return print(&out);
 }
 
@@ -128,7 +147,6 @@ static int fail(const char *what, const char *why)
 {
 	LOG(LOG_ERROR, "main", what, LOG_TEXT("error", why));
 	return -EIO;
-	config_write_file(config->file, &out);
 }
 
 static int open_listener(struct program *program, enum listener_kind kind, const struct config_endpoint *address,
@@ -305,6 +323,7 @@ static int create_parts(struct program *program)
 	char why[WHY_BYTES];
 	const struct gateway_options options = {
 		.config = program->config,
+		.redis_tls = program->redis_tls,
 		.signer = program->signer,
 		.control = &program->control,
 		.worker_count = program->worker_count,
@@ -348,7 +367,7 @@ static int serve(struct program *program)
 	program->metrics = metric_registry_create();
 	if (!program->metrics || create_control(program))
 		return EXIT_FAILED;
-	if (gateway_ping(&program->control, program->config, why, sizeof(why))) {
+	if (gateway_ping(&program->control, program->config, program->redis_tls, why, sizeof(why))) {
 		fail("start-up check failed", why);
 		return EXIT_FAILED;
 	}
@@ -382,7 +401,7 @@ static int run(const struct config *config)
 	log_setup(&log);
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more must not end the process */
 	program.config = config;
-	if (load_signer(&program.signer, config))
+	if (load_signer(&program.signer, config) || load_redis_tls(&program.redis_tls, config))
 		return EXIT_FAILED;
 	program.nofile = limits_raise_nofile();
 	program.worker_count = config->workers ? (uint32_t)config->workers : limits_cpu_count();
@@ -390,6 +409,7 @@ static int run(const struct config *config)
 		program.worker_count = WORKERS_MAX - 2; /* room for the bus and main */
 	int code = serve(&program);
 
+	tls_context_destroy(program.redis_tls);
 	signer_destroy(program.signer);
 	return code;
 }

@@ -156,6 +156,39 @@ static void check_budgets(const struct config *config, struct report *report)
 	}
 }
 
+#define REDIS_TLS "GATEWAY_SESSION_CACHE_REDIS_TLS_"
+
+static void check_redis_tls(const struct config *config, struct report *report)
+{
+	const struct {
+		const char *name, *value;
+	} rows[] = {
+		{ REDIS_TLS "CA_FILE", config->redis_tls_ca_file },
+		{ REDIS_TLS "CERT_FILE", config->redis_tls_cert_file },
+		{ REDIS_TLS "KEY_FILE", config->redis_tls_key_file },
+		{ REDIS_TLS "SERVER_NAME", config->redis_tls_server_name },
+	};
+
+	if (!config->redis_tls_enabled) {
+		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+			if (rows[i].value[0])
+				report_warning(report, rows[i].name,
+					       "has no effect, because " REDIS_TLS "ENABLED is false");
+		return;
+	}
+	if (config->redis_tls_key_file[0] && !config->redis_tls_cert_file[0])
+		report_mistake(report, REDIS_TLS "CERT_FILE",
+			       "is required, because " REDIS_TLS "KEY_FILE is set");
+	if (config->redis_tls_cert_file[0] && !config->redis_tls_key_file[0])
+		report_mistake(report, REDIS_TLS "KEY_FILE",
+			       "is required, because " REDIS_TLS "CERT_FILE is set");
+	if (config->redis_addr.set && config->redis_addr.endpoint.kind == ENDPOINT_UNIX &&
+	    !config->redis_tls_server_name[0])
+		report_mistake(report, REDIS_TLS "SERVER_NAME",
+			       "is required, because a unix socket has no host whose certificate "
+			       "could be checked");
+}
+
 struct nearest {
 	size_t distance;
 	char name[VARIABLE_MAX];
@@ -206,6 +239,7 @@ int environment_load(char *const *environment, struct config *config, struct rep
 	}
 	check_required(config, report);
 	check_budgets(config, report);
+	check_redis_tls(config, report);
 	for (char *const *entry = environment; *entry; entry++) {
 		struct span text = span_from_cstr(*entry);
 		ptrdiff_t end = span_find_byte(text, '=');

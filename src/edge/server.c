@@ -200,7 +200,7 @@ static enum connection_outcome outcome_of(const struct connection *connection, e
 	static const enum connection_outcome outcomes[] = {
 		[CONN_END_LOCAL] = OUTCOME_CLOSED,	[CONN_END_PEER] = OUTCOME_PEER,
 		[CONN_END_RESET] = OUTCOME_RESET,	[CONN_END_TIMEOUT] = OUTCOME_TIMEOUT,
-		[CONN_END_RESOURCE] = OUTCOME_RESOURCE,
+		[CONN_END_RESOURCE] = OUTCOME_RESOURCE, [CONN_END_SECURITY] = OUTCOME_RESET,
 	};
 
 	return connection->has_outcome ? connection->outcome : outcomes[end];

@@ -1,5 +1,7 @@
 #include "gateway/bus_internal.h"
 
+#include "gateway/redis_options.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -78,19 +80,16 @@ static void register_metrics(struct bus *bus, struct metric_registry *registry)
 static struct redis_options redis_options_for(const struct bus *bus, enum redis_role role,
 					      struct metric_registry *metrics)
 {
-	const struct config *config = bus->config;
+	struct redis_options options = redis_options_from(bus->config, bus->redis_tls);
 
-	return (struct redis_options){
-		.endpoint = config->redis_addr.endpoint,
-		.username = span_from_cstr(config->redis_username),
-		.password = span_from_cstr(config->redis_password),
-		.db = (uint32_t)config->redis_db,
-		.connect_timeout_ms = TAIL_CONNECT_TIMEOUT_MS,
-		.role = role,
-		.dns = bus->dns,
-		.limits = { .value_bytes_max = TAIL_REPLY_BYTES_MAX, .items_max = 1u << 16, .depth_max = 7 },
-		.metrics = metrics,
+	options.connect_timeout_ms = TAIL_CONNECT_TIMEOUT_MS;
+	options.role = role;
+	options.dns = bus->dns;
+	options.limits = (struct resp_limits){
+		.value_bytes_max = TAIL_REPLY_BYTES_MAX, .items_max = 1u << 16, .depth_max = 7
 	};
+	options.metrics = metrics;
+	return options;
 }
 
 static int create_readers(struct bus *bus, struct metric_registry *metrics)
@@ -144,6 +143,7 @@ int bus_create(struct bus **created, const struct bus_options *options)
 		return -ENOMEM;
 	bus->worker = options->worker;
 	bus->config = options->config;
+	bus->redis_tls = options->redis_tls;
 	bus->ports = options->ports;
 	bus->port_count = options->port_count;
 	bus->budget = options->budget;

@@ -18,6 +18,7 @@
 #include "uring/worker.h"
 
 struct bus;
+struct tls_context;
 
 enum bus_verdict {
 	BUS_ADMITTED,
@@ -75,6 +76,7 @@ struct bus_port {
 
 struct bus_options {
 	const struct config *config;
+	const struct tls_context *redis_tls; /* NULL: plain */
 	const struct signer *signer;
 	struct worker *worker;      /* the bus's own; not yet running */
 	struct bus_port *ports;

@@ -37,6 +37,7 @@ struct bus_stream_metrics {
 struct bus {
 	struct worker *worker;
 	const struct config *config;
+	const struct tls_context *redis_tls;
 	struct bus_port *ports;
 	uint32_t port_count;
 	struct index index;

@@ -141,6 +141,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 
 	*shared = (struct node_shared){
 		.config = config,
+		.redis_tls = options->redis_tls,
 		.signer = options->signer,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
@@ -175,6 +176,7 @@ static int create_bus(struct gateway *gateway)
 {
 	const struct bus_options options = {
 		.config = gateway->options.config,
+		.redis_tls = gateway->options.redis_tls,
 		.signer = gateway->options.signer,
 		.worker = &gateway->bus_thread.worker,
 		.ports = gateway->ports,

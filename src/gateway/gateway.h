@@ -14,9 +14,11 @@
 #include "uring/worker.h"
 
 struct gateway;
+struct tls_context;
 
 struct gateway_options {
 	const struct config *config;
+	const struct tls_context *redis_tls; /* NULL: plain */
 	const struct signer *signer;
 	struct worker *control;      /* the main thread's */
 	uint32_t worker_count;
@@ -32,7 +34,8 @@ struct gateway_options {
  * The four bounded PINGs. Runs turns of `control` itself, before it runs.
  * Returns 0, or a negative code with a sentence in `why` that names the check that failed.
  */
-int gateway_ping(struct worker *control, const struct config *config, char *why, size_t why_size);
+int gateway_ping(struct worker *control, const struct config *config,
+		 const struct tls_context *redis_tls, char *why, size_t why_size);
 
 /* Builds all parts. Returns 0 or a negative code with a sentence in `why`. */
 int gateway_create(struct gateway **gateway, const struct gateway_options *options, char *why, size_t why_size);

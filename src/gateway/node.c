@@ -1,5 +1,6 @@
 #include "gateway/node.h"
 
+#include "gateway/redis_options.h"
 #include "gateway/subscribe.h"
 
 #include <errno.h>
@@ -108,19 +109,15 @@ static void before_wait(struct worker *worker)
 
 static int create_redis(struct node *node)
 {
-	const struct config *config = node->shared->config;
-	const struct redis_options options = {
-		.endpoint = config->redis_addr.endpoint,
-		.username = span_from_cstr(config->redis_username),
-		.password = span_from_cstr(config->redis_password),
-		.db = (uint32_t)config->redis_db,
-		.connect_timeout_ms = REDIS_CONNECT_TIMEOUT_MS,
-		.role = REDIS_SESSION,
-		.dns = node->dns,
-		.limits = { .value_bytes_max = REDIS_REPLY_BYTES_MAX, .items_max = 1024, .depth_max = 7 },
-		.metrics = node->shared->metrics,
-	};
+	struct redis_options options = redis_options_from(node->shared->config, node->shared->redis_tls);
 
+	options.connect_timeout_ms = REDIS_CONNECT_TIMEOUT_MS;
+	options.role = REDIS_SESSION;
+	options.dns = node->dns;
+	options.limits = (struct resp_limits){
+		.value_bytes_max = REDIS_REPLY_BYTES_MAX, .items_max = 1024, .depth_max = 7
+	};
+	options.metrics = node->shared->metrics;
 	return redis_client_create(&node->redis, node->worker, &options);
 }
 

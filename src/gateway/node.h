@@ -20,6 +20,7 @@ enum budget { BUDGET_IP, BUDGET_SESSION, BUDGET_USER, BUDGET_MESSAGE_TYPE, BUDGE
 
 struct node_shared {
 	const struct config *config;
+	const struct tls_context *redis_tls; /* NULL: plain */
 	const struct signer *signer;
 	struct bucket_table *buckets;
 	struct bucket_rule budget_rules[BUDGET_COUNT];

@@ -1,6 +1,6 @@
 /* The four PINGs of start-up (edge.md §6), each on a connection of its own, as its user will have one. */
 #include "gateway/gateway.h"
-#include "redis/client.h"
+#include "gateway/redis_options.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -77,7 +77,8 @@ static void dns_closed(void *context)
 	*(bool *)context = true;
 }
 
-int gateway_ping(struct worker *control, const struct config *config, char *why, size_t why_size)
+int gateway_ping(struct worker *control, const struct config *config,
+		 const struct tls_context *redis_tls, char *why, size_t why_size)
 {
 	const struct {
 		const char *check;
@@ -94,17 +95,14 @@ int gateway_ping(struct worker *control, const struct config *config, char *why,
 	int error = dns_create(&dns, control);
 
 	for (size_t i = 0; i < ARRAY_LEN(checks) && !error; i++) {
-		const struct redis_options options = {
-			.endpoint = config->redis_addr.endpoint,
-			.username = span_from_cstr(config->redis_username),
-			.password = span_from_cstr(config->redis_password),
-			.db = (uint32_t)config->redis_db,
-			.connect_timeout_ms = (uint32_t)checks[i].timeout_ms,
-			.role = checks[i].role,
-			.dns = dns,
-			.limits = { .value_bytes_max = 4096, .items_max = 16, .depth_max = 2 },
-		};
+		struct redis_options options = redis_options_from(config, redis_tls);
 
+		options.connect_timeout_ms = (uint32_t)checks[i].timeout_ms;
+		options.role = checks[i].role;
+		options.dns = dns;
+		options.limits = (struct resp_limits){
+			.value_bytes_max = 4096, .items_max = 16, .depth_max = 2
+		};
 		error = ping_one(control, &options, checks[i].check, why, why_size);
 	}
 	dns_destroy(dns, dns_closed, &closing.stopped);

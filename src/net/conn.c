@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/fsm.h"
+#include "net/filter.h"
 #include "net/pool.h"
 #include "net/socket.h"
 
@@ -93,8 +94,11 @@ static void conn_fail(struct conn *conn, enum conn_end end, int error)
 {
 	if (conn->state == CONN_CLOSING)
 		return;
-	/* Once all is sent and SHUT_WR done, how the peer takes its leave changes nothing. */
-	if (conn->state != CONN_LINGERING) {
+	/*
+	 * Once all is sent and SHUT_WR done, how the peer takes its leave changes nothing; nor what
+	 * becomes of the alert after a refusal.
+	 */
+	if (conn->state != CONN_LINGERING && conn->end != CONN_END_SECURITY) {
 		conn->end = (uint8_t)end;
 		conn->error = error;
 	}
@@ -196,6 +200,16 @@ static void conn_start_draining(struct conn *conn, enum conn_end end)
 	worker_flush_later(conn->worker, &conn->flush);
 }
 
+/* Ours to say goodbye, in the filter's words too. */
+static void conn_take_leave(struct conn *conn, enum conn_end end)
+{
+	if (conn->filter)
+		conn->filter->ops->finish(conn->filter);
+	/* Unless the goodbye failed. */
+	if (conn->state == CONN_OPEN)
+		conn_start_draining(conn, end);
+}
+
 static void conn_take_peer_end(struct conn *conn)
 {
 	conn->peer_finished = true;
@@ -204,14 +218,31 @@ static void conn_take_peer_end(struct conn *conn)
 	else if (conn->state == CONN_OPEN && conn->handler->peer_finished)
 		conn->handler->peer_finished(conn);
 	else if (conn->state == CONN_OPEN)
-		conn_start_draining(conn, CONN_END_PEER);
+		conn_take_leave(conn, CONN_END_PEER);
+}
+
+static void conn_take_fin(struct conn *conn)
+{
+	bool was_told = conn->peer_finished;
+
+	if (!conn->filter || conn->state != CONN_OPEN) {
+		conn_take_peer_end(conn);
+		return;
+	}
+	conn->peer_finished = true;
+	if (!was_told)
+		conn->filter->ops->cut_off(conn->filter);
 }
 
 static void conn_take_bytes(struct conn *conn, struct span bytes)
 {
 	if (conn->counters)
 		metric_add(&conn->counters->received_bytes, bytes.len);
-	if (conn->state == CONN_OPEN)
+	if (conn->state != CONN_OPEN)
+		return;
+	if (conn->filter)
+		conn->filter->ops->received(conn->filter, bytes);
+	else
 		conn->handler->received(conn, bytes);
 }
 
@@ -238,7 +269,7 @@ static void conn_receive_done(struct op *op, const struct completion *completion
 	if (completion->result > 0)
 		conn_take_bytes(conn, completion->bytes);
 	else if (completion->result == 0)
-		conn_take_peer_end(conn);
+		conn_take_fin(conn);
 	else if (conn->state != CONN_CLOSING)
 		conn_take_receive_error(conn, completion->result);
 
@@ -272,9 +303,12 @@ void conn_resume_receive(struct conn *conn)
 static void conn_drained(struct conn *conn)
 {
 	uint32_t wait_ms =
-		linger_ms(conn) < CONN_LINGER_READ_MS ? linger_ms(conn) : CONN_LINGER_READ_MS;
+		conn->options.linger_read_ms ? conn->options.linger_read_ms : CONN_LINGER_READ_MS;
 
-	if (conn->peer_finished ||
+	if (wait_ms > linger_ms(conn))
+		wait_ms = linger_ms(conn);
+
+	if (conn->peer_finished || conn->end == CONN_END_SECURITY ||
 	    op_shutdown_send(conn->worker, &conn->close_op, conn->file) != 0) {
 		conn_begin_close(conn);
 		return;
@@ -332,6 +366,8 @@ static void conn_run_flush(struct task *task)
 {
 	struct conn *conn = CONTAINER_OF(task, struct conn, flush);
 
+	if (conn->filter)
+		conn->filter->ops->flush(conn->filter);
 	if (conn->handler->produce && conn_has_room(conn)) {
 		conn->producing = true;
 		conn->handler->produce(conn);
@@ -376,13 +412,23 @@ int conn_send(struct conn *conn, struct span bytes)
 {
 	if (conn->state != CONN_OPEN)
 		return -EPIPE;
+	if (conn->filter)
+		return conn_appended(conn, conn->filter->ops->send(conn->filter, bytes));
 	return conn_appended(conn, sendq_append(&conn->queue, bytes));
+}
+
+static struct span slice_bytes(struct payload_slice slice)
+{
+	CHECK(slice.offset <= slice.payload->len && slice.len <= slice.payload->len - slice.offset);
+	return span_make(slice.payload->data + slice.offset, slice.len);
 }
 
 int conn_send_slice(struct conn *conn, struct payload_slice slice)
 {
 	if (conn->state != CONN_OPEN)
 		return -EPIPE;
+	if (conn->filter)
+		return conn_send(conn, slice_bytes(slice));
 	return conn_appended(conn, sendq_append_slice(&conn->queue, slice));
 }
 
@@ -390,6 +436,13 @@ int conn_give_slice(struct conn *conn, struct payload_slice slice)
 {
 	if (conn->state != CONN_OPEN)
 		return -EPIPE;
+	if (conn->filter) {
+		int code = conn_send(conn, slice_bytes(slice));
+
+		if (code == 0)
+			payload_put(slice.payload);
+		return code;
+	}
 	return conn_appended(conn, sendq_give_slice(&conn->queue, slice));
 }
 
@@ -460,7 +513,7 @@ int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
 void conn_finish_sending(struct conn *conn)
 {
 	if (conn->state == CONN_OPEN)
-		conn_start_draining(conn, CONN_END_LOCAL);
+		conn_take_leave(conn, CONN_END_LOCAL);
 }
 
 void conn_close(struct conn *conn)
@@ -474,4 +527,52 @@ void conn_close(struct conn *conn)
 bool conn_is_open(const struct conn *conn)
 {
 	return conn->state == CONN_OPEN;
+}
+
+/* ---- for the filter ---- */
+
+void conn_set_filter(struct conn *conn, struct conn_filter *filter)
+{
+	CHECK(conn->state == CONN_OPEN && !conn->filter);
+	conn->filter = filter;
+	filter->conn = conn;
+	filter->room_bytes = conn->options.queue_bytes_room;
+	conn->options.queue_bytes_room = 0;
+	worker_flush_later(conn->worker, &conn->flush);
+}
+
+void conn_filter_open(struct conn *conn)
+{
+	conn->options.queue_bytes_room = conn->filter->room_bytes;
+	conn_wants_flush(conn);
+}
+
+void conn_filter_deliver(struct conn *conn, struct span bytes)
+{
+	CHECK(conn->state == CONN_OPEN);
+	conn->handler->received(conn, bytes);
+}
+
+int conn_filter_queue(struct conn *conn, struct span bytes)
+{
+	return conn_appended(conn, sendq_append(&conn->queue, bytes));
+}
+
+size_t conn_filter_queue_room(const struct conn *conn)
+{
+	return conn->queue.bytes_max - conn->queue.bytes;
+}
+
+void conn_filter_peer_finished(struct conn *conn)
+{
+	if (conn->state == CONN_OPEN && !conn->peer_finished)
+		conn_take_peer_end(conn);
+}
+
+void conn_filter_fail(struct conn *conn, int error)
+{
+	if (conn->state != CONN_OPEN)
+		return;
+	conn->error = error;
+	conn_start_draining(conn, CONN_END_SECURITY);
 }

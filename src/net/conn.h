@@ -23,6 +23,7 @@
 #include "uring/worker.h"
 
 struct conn;
+struct conn_filter; /* net/filter.h */
 
 enum conn_end {
 	CONN_END_LOCAL,	  /* conn_close or conn_finish_sending by the owner */
@@ -30,12 +31,13 @@ enum conn_end {
 	CONN_END_RESET,	  /* reset, broken pipe, unreachable */
 	CONN_END_TIMEOUT, /* TCP_USER_TIMEOUT, or unsent bytes at the linger deadline */
 	CONN_END_RESOURCE, /* no memory, no operation slot */
+	CONN_END_SECURITY, /* the filter's refusal, ours or the peer's; the filter's words say why */
 };
 
 struct conn_handler {
 	/*
 	 * Bytes from the peer, in order; all are taken. Lent until return. conn_close inside is
-	 * allowed.
+	 * allowed. (A filter may bring several pieces of one receive, also after a pause.)
 	 */
 	void (*received)(struct conn *conn, struct span bytes);
 	/* The peer will send no more (FIN). NULL: the conn closes itself. */
@@ -54,6 +56,7 @@ struct conn_options {
 	size_t queue_bytes_max;	 /* hard bound of the send queue */
 	size_t queue_bytes_room; /* conn_has_room while fewer are queued: producers' bound */
 	uint32_t linger_ms;	 /* how long unsent bytes are waited for; 0: CONN_LINGER_MS */
+	uint32_t linger_read_ms; /* and then the peer's FIN; 0: CONN_LINGER_READ_MS */
 };
 
 /* long enough for a slow mobile peer, short against the shutdown's 10 s */
@@ -66,6 +69,7 @@ struct conn_counters { /* shared by the connections of one owner kind and worker
 
 struct conn {
 	const struct conn_handler *handler;
+	struct conn_filter *filter; /* NULL: bytes pass as they are. Set by tls_open */
 	struct worker *worker;
 	struct file_ref file;
 	struct address peer; /* unknown; the owner's to set, after conn_open; so is `counters` */
@@ -93,7 +97,9 @@ int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
 
 /*
  * Copies bytes into the queue; they leave in this turn's flush step. Returns 0, -ENOBUFS (bound),
- * -ENOMEM, or -EPIPE when no longer open; on failure nothing was taken.
+ * -ENOMEM, or -EPIPE when no longer open; on failure nothing was taken. Behind a filter the bytes
+ * are copied transformed, the bounds count what goes over the wire, and until the filter has opened
+ * the way there is no room (-ENOBUFS): `produce` is called then.
  */
 int conn_send(struct conn *conn, struct span bytes);
 

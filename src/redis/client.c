@@ -16,6 +16,7 @@
  * of it. */
 #define SEND_ROOM_BYTES	 (256u << 10)
 #define SEND_CHUNK_BYTES (64u << 10)
+#define SEND_TLS_BYTES	 (4u << 10) /* what TLS may add to the four records of a chunk */
 
 static const struct resp_limits limits_default = {
 	.value_bytes_max =
@@ -242,9 +243,12 @@ static void describe_end(struct redis_client *client, enum conn_end end, int err
 		[CONN_END_RESET] = "connection broken",
 		[CONN_END_TIMEOUT] = "the transport gave up",
 		[CONN_END_RESOURCE] = "out of memory or operations",
+		[CONN_END_SECURITY] = "refused by TLS",
 	};
 
-	if (error)
+	if (end == CONN_END_SECURITY)
+		set_error(client, "%s", tls_error(&client->tls));
+	else if (error)
 		set_error(client, "%s: %s", texts[end], strerrordesc_np(-error));
 	else
 		set_error(client, "%s", texts[end]);
@@ -266,9 +270,11 @@ static void client_closed(struct conn *conn, enum conn_end end, int error)
 	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
 
 	client->conn_is_live = false;
+	tls_finish(&client->tls);
 	if (is_alive(client)) {
 		describe_end(client, end, error);
-		lose(client, "connection to Redis lost");
+		lose(client, client->state == CLIENT_READY ? "connection to Redis lost"
+							   : "cannot connect to Redis");
 	}
 	if (client->state == CLIENT_DROPPING)
 		wait_for_next_try(client);
@@ -284,14 +290,38 @@ static const struct conn_handler client_handler = {
 };
 
 static const struct conn_options client_conn_options = {
-	.queue_bytes_max = SEND_ROOM_BYTES + SEND_CHUNK_BYTES,
+	.queue_bytes_max = SEND_ROOM_BYTES + SEND_CHUNK_BYTES + SEND_TLS_BYTES,
 	.queue_bytes_room = SEND_ROOM_BYTES,
 };
 
 static void greeting_expired(struct deadline *deadline)
 {
-	client_drop(CONTAINER_OF(deadline, struct redis_client, greeting_deadline),
-		    "Redis accepted the connection but did not answer in time");
+	struct redis_client *client = CONTAINER_OF(deadline, struct redis_client, greeting_deadline);
+
+	if (client->options.tls && !tls_is_open(&client->tls))
+		client_drop(client,
+			    "the connection was accepted but its TLS handshake not finished in "
+			    "time");
+	else
+		client_drop(client, "Redis accepted the connection but did not answer in time");
+}
+
+/* AUTH, SELECT and PING are put down before the handshake; they leave behind it. */
+static int begin_talk(struct redis_client *client)
+{
+	const struct redis_options *options = &client->options;
+	const char *name = options->tls_name ? options->tls_name : options->endpoint.host;
+
+	/* Of the latest connection until here: the loop in client_received may have been using it
+	 * at the loss. */
+	resp_reader_destroy(client->reader);
+	client->reader = resp_reader_create(&options->limits);
+
+	int error = client->reader ? greeting_begin(client) : -ENOMEM;
+
+	if (!error && options->tls)
+		error = tls_open(&client->tls, &client->conn, options->tls, name);
+	return error;
 }
 
 /* Owns: the file. */
@@ -313,12 +343,10 @@ static int open_connection(struct redis_client *client, struct file_ref file)
 	deadline_arm(client->worker, &client->greeting_deadline,
 		     due_ms > now_ms ? due_ms - now_ms : 1);
 
-	/* Of the latest connection until here: the loop in client_received may have been using it
-	 * at the loss. */
-	resp_reader_destroy(client->reader);
-	client->reader = resp_reader_create(&client->options.limits);
-	error = client->reader ? greeting_begin(client) : -ENOMEM;
-	if (error)
+	error = begin_talk(client);
+	if (error == -EINVAL)
+		client_drop(client, "no certificate can be for the name configured");
+	else if (error)
 		client_drop(client, "out of memory for the connection to Redis");
 	else
 		conn_wants_flush(&client->conn);

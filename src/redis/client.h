@@ -3,7 +3,7 @@
  * each with a deadline. Dials by itself, AUTH and SELECT first, dials again when the connection is
  * lost. Thread: the worker's.
  *
- *   OFF -start-> DIALING -> GREETING (AUTH, SELECT, PING) -> READY -lost-> DROPPING -closed->
+ *   OFF -start-> DIALING -> GREETING (TLS, AUTH, SELECT, PING) -> READY -lost-> DROPPING -closed->
  * WAITING
  *                  ^---------------------- after <= 100 ms, then by backoff to 2 s
  * ----------------'
@@ -20,6 +20,7 @@
 #include "codec/resp.h"
 #include "net/conn.h"
 #include "net/dial.h"
+#include "net/tls.h"
 
 /* Labels of gateway_redis_*. */
 enum redis_role {
@@ -47,7 +48,9 @@ struct redis_options {
 	struct endpoint endpoint;
 	struct span username, password; /* empty: no AUTH. Lifetime: the client's */
 	uint32_t db;
-	uint32_t connect_timeout_ms;	 /* dial and greeting together */
+	const struct tls_context *tls;	 /* NULL: plain. Lifetime: the client's */
+	const char *tls_name;		 /* of the certificate; NULL: the endpoint's host */
+	uint32_t connect_timeout_ms;	 /* dial, TLS handshake and greeting together */
 	enum redis_role role;		 /* of the connection itself: connected, reconnects */
 	struct dns *dns;		 /* may be NULL when the endpoint is numeric or unix */
 	struct resp_limits limits;	 /* value_bytes_max 0: 16 MiB, 65,536 items, depth 7 */

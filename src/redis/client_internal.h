@@ -49,6 +49,7 @@ struct redis_client {
 	uint8_t state; /* enum redis_state */
 	struct dial dial;
 	struct conn conn;
+	struct tls tls; /* of the latest connection, if options.tls */
 	bool conn_is_live;	    /* opened, and `closed` is still to come */
 	struct resp_reader *reader; /* of the latest connection; NULL before the first */
 	struct greeting greeting;
