@@ -8,7 +8,10 @@ PREFIX ?= /usr
 DESTDIR ?=
 VERSION := 0.1.0
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-
+# The commit's own time in what is packaged: the same tree gives the same bytes.
+ifndef SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+endif
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wstrict-prototypes -Wvla $(if $(CI),-Werror)
 HARDEN := -fstack-protector-strong -fPIE
@@ -74,7 +77,16 @@ SIM_ROOMS ?= $(SERVER_ROOMS)
 BENCH_SRC := $(wildcard bench/*.c)
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(OUT)/%)
 
-.PHONY: all check unit sim net fuzz bench lint tidy format install help clean
+TO := $(DESTDIR)$(PREFIX)
+UNITS := $(notdir $(wildcard systemd/*.service systemd/*.socket))
+COMPLETIONS := $(wildcard systemd/completion/*)
+INSTALL_MAN := share/man/man1 share/man/man8
+INSTALL_COMPLETION := share/bash-completion/completions
+INSTALL_DOC := share/doc/ringway
+MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
+MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
+
+.PHONY: all check unit unit-bins unit-room sim net fuzz bench lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -178,11 +190,31 @@ tidy: ## clang-tidy over src (needs bear or a compile database: made here)
 format: ## clang-format the tree in place
 	$(Q)clang-format -i $(shell git ls-files '*.c' '*.h')
 
-install: all ## install programs and units (DESTDIR, PREFIX)
-	install -D -m 0755 $(OUT)/ringway $(DESTDIR)$(PREFIX)/bin/ringway
-	install -D -m 0755 $(OUT)/ringway-client $(DESTDIR)$(PREFIX)/bin/ringway-client
-	for unit in systemd/*.service systemd/*.socket; do \
-		install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
+$(OUT)/man/%: systemd/man/%.in scripts/write-man $(OUT)/ringway $(OUT)/ringway-client
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D) && ./scripts/write-man $< $(OUT)/$(basename $*) '$(MAN_DATE)' >$@
+
+man: $(MAN_PAGES) ## the man pages, with what --help says in them
+
+install: $(OUT)/ringway $(OUT)/ringway-client man ## programs, units, man pages, completion (DESTDIR, PREFIX)
+	install -d $(addprefix $(TO)/,bin lib/systemd/system $(INSTALL_MAN) $(INSTALL_COMPLETION) $(INSTALL_DOC))
+	install -m 0755 $(OUT)/ringway $(OUT)/ringway-client $(TO)/bin
+	for unit in $(UNITS); do \
+		sed 's|/usr/bin/ringway|$(PREFIX)/bin/ringway|g' systemd/$$unit >$(TO)/lib/systemd/system/$$unit && \
+		chmod 0644 $(TO)/lib/systemd/system/$$unit || exit 1; done
+	install -m 0644 $(OUT)/man/ringway.8 $(TO)/share/man/man8
+	install -m 0644 $(OUT)/man/ringway-client.1 $(TO)/share/man/man1
+	install -m 0644 $(COMPLETIONS) $(TO)/$(INSTALL_COMPLETION)
+	install -m 0644 systemd/ringway.env $(TO)/$(INSTALL_DOC)/ringway.env.example
+
+uninstall: ## removes what install put there (DESTDIR, PREFIX)
+	rm -f $(TO)/bin/ringway $(TO)/bin/ringway-client $(addprefix $(TO)/lib/systemd/system/,$(UNITS)) \
+		$(TO)/share/man/man8/ringway.8 $(TO)/share/man/man1/ringway-client.1 \
+		$(addprefix $(TO)/$(INSTALL_COMPLETION)/,$(notdir $(COMPLETIONS)))
+	rm -rf $(TO)/$(INSTALL_DOC)
+
+deb: $(OUT)/ringway $(OUT)/ringway-client man ## a Debian package: build/ringway_<version>_<arch>.deb
+	$(Q)./scripts/make-deb '$(OUT)' '$(BUILD)' '$(VERSION)'
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
