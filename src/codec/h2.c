@@ -208,6 +208,7 @@ static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, v
 	/* ours, or nghttp2's for too many resets, behind which it would go on */
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
 		session->fatal_goaway = session->fatal_goaway_sent = true;
+	session->answer_count += has_end;
 	if (!has_end || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 
@@ -506,6 +507,11 @@ int h2_ping(struct h2_session *session, const uint8_t opaque[8])
 {
 	return h2_code_from_framing(
 		nghttp2_submit_ping(session->framing, NGHTTP2_FLAG_NONE, opaque));
+}
+
+uint64_t h2_answer_count(const struct h2_session *session)
+{
+	return session->answer_count;
 }
 
 uint32_t h2_open_stream_count(const struct h2_session *session)

@@ -249,6 +249,9 @@ void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);
 int h2_ping(struct h2_session *session, const uint8_t opaque[8]);
 uint32_t h2_open_stream_count(const struct h2_session *session);
 
+/* HEADERS and DATA frames handed to the sink so far: whether a ping came while there was traffic. */
+uint64_t h2_answer_count(const struct h2_session *session);
+
 /* What a client's connection begins with. RFC 9113 §3.4. */
 #define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

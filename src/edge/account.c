@@ -45,6 +45,8 @@ static const char *const glitch_names[GLITCH_COUNT] = {
 	[GLITCH_CALLS] = "too_many_calls",
 	[GLITCH_STALL] = "stream_stalled",
 	[GLITCH_PIPELINE] = "pipeline_overrun",
+	[GLITCH_PINGS] = "too_many_pings",
+	[GLITCH_KEEPALIVE] = "keepalive_timeout",
 };
 
 static const char *const methods[] = {

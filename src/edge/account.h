@@ -38,6 +38,8 @@ enum glitch {
 	GLITCH_CALLS,	    /* calls of one worker over their bound */
 	GLITCH_STALL,	    /* a stream reset because its peer did not read */
 	GLITCH_PIPELINE,    /* bytes sent ahead over their bound */
+	GLITCH_PINGS,	    /* one bad ping too many: edge.md §2 */
+	GLITCH_KEEPALIVE,   /* our ping was not answered in time */
 	GLITCH_COUNT
 };
 

@@ -346,6 +346,7 @@ struct h2_stream *call_open(struct h2_session *session, int32_t stream_id)
 	deadline_init(&call->deadline, call_expired);
 	list_init(&call->attention);
 	list_push_back(&call->http2->calls, &call->link);
+	manners_note_calls(&call->http2->manners, true, server->worker->now_ms);
 	return &call->stream;
 }
 

@@ -70,6 +70,7 @@ struct server {
 	struct task settle;
 	void (*stopped)(void *context);
 	void *stopped_context;
+	uint64_t random_count; /* numbers drawn */
 	int64_t date_s;
 	char date[DATE_BYTES + 1];
 };
@@ -92,6 +93,15 @@ void request_set_target(struct request *request, struct span target);
 
 /* Closes for a reason that the transport does not know. First one counts. */
 void connection_set_outcome(struct connection *connection, enum connection_outcome outcome);
+
+/*
+ * Nothing is asked or owed on it, and the process wants to end: once all is sent, the peer's end is
+ * waited for as long as a round trip takes, not as long as an answer might.
+ */
+void connection_hurry(struct connection *connection);
+
+/* For spreading things in time, not for secrets. */
+uint32_t server_random(struct server *server);
 
 /* The faces' beginnings. Returns 0 or -ENOMEM. */
 int http1_open(struct connection *connection);

@@ -18,11 +18,13 @@
 #define FRAME_BYTES_MAX		16384 /* RFC 9113 §6.5.2, the least that may be offered */
 
 /* Between the two GOAWAYs, if the PING that marks a round trip is not answered sooner. */
-#define DRAIN_NOTICE_MS 1000
+#define LEAVE_NOTICE_MS 1000
 
-static const uint8_t drain_mark[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
+static const uint8_t leave_mark[8] = {'l', 'e', 'a', 'v', 'i', 'n', 'g', 0};
+static const uint8_t alive_mark[8] = {'a', 'l', 'i', 'v', 'e', '?', 0, 0};
 
 static const struct h2_handler handler;
+static void http2_goaway(struct http2 *http2);
 
 void http2_wake(struct http2 *http2)
 {
@@ -38,25 +40,26 @@ static void http2_finish(struct http2 *http2)
 	struct h2_session *session = http2->session;
 
 	http2->session = NULL;
+	deadline_disarm(http2->connection->server->worker, &http2->connection->deadline);
 	h2_session_destroy(session);
 	conn_finish_sending(&http2->connection->conn);
 }
 
-/* Idle on a port for browsers and REST clients; a gRPC channel may rest as long as it likes. */
-static void update_idle(struct http2 *http2)
+/* The next thing that is due by the clock. A deadline that is too early is left: it costs one look,
+ * and nothing is moved with every frame. */
+static void http2_arm(struct http2 *http2)
 {
-	struct server *server = http2->connection->server;
-	bool is_idle =
-		list_is_empty(&http2->calls) && (server->options.protocols & SERVER_GRPC) == 0;
+	struct connection *connection = http2->connection;
+	uint64_t now_ms = connection->server->worker->now_ms;
+	uint64_t next_ms = manners_next_ms(&http2->manners);
 
-	if (http2->has_noticed || is_idle == http2->idle_armed)
+	if (http2->has_noticed && !http2->has_goaway && http2->notice_ms < next_ms)
+		next_ms = http2->notice_ms;
+	if (next_ms >= http2->armed_ms)
 		return;
-	http2->idle_armed = is_idle;
-	if (is_idle)
-		deadline_arm(server->worker, &http2->connection->deadline,
-			     server->options.config->http_idle_timeout_ms);
-	else
-		deadline_disarm(server->worker, &http2->connection->deadline);
+	http2->armed_ms = next_ms;
+	deadline_arm(connection->server->worker, &connection->deadline,
+		     next_ms > now_ms ? next_ms - now_ms : 0);
 }
 
 /* After frames were taken or handed out. */
@@ -64,10 +67,21 @@ static void http2_settle(struct http2 *http2)
 {
 	if (!http2->session)
 		return;
-	if (h2_is_finished(http2->session) && !h2_wants_produce(http2->session))
+
+	/* To nghttp2 it is over with the notice, if there is no stream; the second step is to come.
+	 */
+	bool is_between = http2->has_noticed && !http2->has_goaway;
+
+	if (!is_between && h2_is_finished(http2->session) && !h2_wants_produce(http2->session)) {
 		http2_finish(http2);
-	else
-		update_idle(http2);
+		return;
+	}
+	manners_note_calls(&http2->manners, !list_is_empty(&http2->calls),
+			   http2->connection->server->worker->now_ms);
+	/* what the notice was for is over: nobody is waited for */
+	if (http2->connection->draining && list_is_empty(&http2->calls))
+		http2_goaway(http2);
+	http2_arm(http2);
 }
 
 /* ---- frames out ---- */
@@ -137,6 +151,8 @@ static void http2_received(struct connection *connection, struct span bytes)
 	if (!http2->session)
 		return;
 
+	manners_note_bytes(&http2->manners, connection->server->worker->now_ms);
+
 	int code = h2_receive(http2->session, bytes);
 
 	if (code == 0) {
@@ -145,7 +161,7 @@ static void http2_received(struct connection *connection, struct span bytes)
 		http2_settle(http2);
 		return;
 	}
-	if (code != -ENOMEM)
+	if (code != -ENOMEM && !http2->is_punished)
 		account_glitch(connection->server->account, GLITCH_HTTP2);
 	connection_set_outcome(connection, code == -ENOMEM ? OUTCOME_RESOURCE : OUTCOME_PROTOCOL);
 	/* The GOAWAY that says why. */
@@ -159,18 +175,27 @@ static void http2_peer_finished(struct connection *connection)
 	conn_close(&connection->conn);
 }
 
-/* ---- draining ---- */
+/* ---- leaving ---- */
 
-/* No stream is begun from now on. What lives until its service ends it is ended here. */
+static void end_long_lived(struct http2 *http2)
+{
+	LIST_FOR_EACH (&http2->calls, link)
+		call_end_long_lived(CONTAINER_OF(link, struct call, link));
+}
+
+/*
+ * The second step: no stream is begun from now on. Calls go on to their end; at shutdown, what
+ * lives until its service ends it is ended here.
+ */
 static void http2_goaway(struct http2 *http2)
 {
 	if (http2->has_goaway)
 		return;
 	http2->has_noticed = http2->has_goaway = true;
-	deadline_disarm(http2->connection->server->worker, &http2->connection->deadline);
+	manners_note_leaving(&http2->manners);
 	h2_goaway(http2->session, H2_NO_ERROR, SPAN_EMPTY);
-	LIST_FOR_EACH (&http2->calls, link)
-		call_end_long_lived(CONTAINER_OF(link, struct call, link));
+	if (http2->connection->draining)
+		end_long_lived(http2);
 	http2_wake(http2);
 }
 
@@ -178,37 +203,115 @@ static void http2_goaway(struct http2 *http2)
  * A client may have begun streams that have not arrived: the first GOAWAY refuses none, the second
  * comes a round trip later. Source: RFC 9113 §6.8.
  */
+static void http2_notice(struct http2 *http2)
+{
+	if (http2->has_noticed)
+		return;
+	http2->has_noticed = true;
+	http2->notice_ms = http2->connection->server->worker->now_ms + LEAVE_NOTICE_MS;
+	manners_note_leaving(&http2->manners);
+	h2_shutdown_notice(http2->session);
+	if (h2_ping(http2->session, leave_mark) != 0)
+		http2_goaway(http2);
+	http2_wake(http2);
+}
+
+/* Whether an answer is owed: to a call that ends by itself. */
+static bool is_asked(const struct http2 *http2)
+{
+	LIST_FOR_EACH (&http2->calls, link) {
+		const struct route *route = CONTAINER_OF(link, struct call, link)->request.route;
+
+		if (!route || !route->long_lived)
+			return true;
+	}
+	return false;
+}
+
+/* Else there is nothing to wait for: of a stream begun meanwhile the client knows that it was not
+ * served. */
 static void http2_drain(struct connection *connection)
 {
 	struct http2 *http2 = connection->http2;
 
-	if (!http2->session || http2->has_noticed)
+	if (!http2->session)
 		return;
-	http2->has_noticed = true;
-	h2_shutdown_notice(http2->session);
-	deadline_arm(connection->server->worker, &connection->deadline, DRAIN_NOTICE_MS);
-	if (h2_ping(http2->session, drain_mark) != 0)
+	http2_notice(http2);
+	if (!is_asked(http2)) {
+		connection_hurry(connection);
 		http2_goaway(http2);
-	http2_wake(http2);
+	}
+	if (http2->has_goaway)
+		end_long_lived(http2);
+	http2_arm(http2);
 }
 
 static void http2_ping_acked(struct h2_session *session, const uint8_t opaque[8])
 {
 	struct connection *connection = h2_session_owner(session);
 
-	if (connection->http2->has_noticed && memcmp(opaque, drain_mark, sizeof(drain_mark)) == 0)
+	if (connection->http2->has_noticed && memcmp(opaque, leave_mark, sizeof(leave_mark)) == 0)
 		http2_goaway(connection->http2);
 }
 
-/* Idle too long, or the round trip of draining took too long. */
+/* ---- manners ---- */
+
+static void http2_pinged(struct h2_session *session)
+{
+	struct connection *connection = h2_session_owner(session);
+	struct http2 *http2 = connection->http2;
+
+	if (http2->is_punished || !manners_take_ping(&http2->manners, h2_answer_count(session),
+						     connection->server->worker->now_ms))
+		return;
+	http2->is_punished = true;
+	account_glitch(connection->server->account, GLITCH_PINGS);
+	h2_goaway(session, H2_ENHANCE_YOUR_CALM, SPAN("too_many_pings"));
+}
+
+/* Returns whether the connection is still there. */
+static bool http2_do_due(struct http2 *http2, enum manners_due due)
+{
+	struct connection *connection = http2->connection;
+
+	switch (due) {
+	case MANNERS_NOTHING:
+		break;
+	case MANNERS_PING:
+		/* Without memory for it the client is asked nothing, and found dead. */
+		(void)h2_ping(http2->session, alive_mark);
+		http2_wake(http2);
+		break;
+	case MANNERS_DEAD:
+		account_glitch(connection->server->account, GLITCH_KEEPALIVE);
+		connection_set_outcome(connection, OUTCOME_TIMEOUT);
+		conn_close(&connection->conn);
+		return false;
+	case MANNERS_AGED:
+	case MANNERS_IDLE:
+		http2_notice(http2);
+		break;
+	}
+	return true;
+}
+
 static void http2_expired(struct connection *connection)
 {
 	struct http2 *http2 = connection->http2;
+	uint64_t now_ms = connection->server->worker->now_ms;
+	enum manners_due due;
 
 	if (!http2->session)
 		return;
-	http2->idle_armed = false;
-	http2_goaway(http2);
+	http2->armed_ms = MANNERS_NEVER;
+	if (http2->has_noticed && !http2->has_goaway && now_ms >= http2->notice_ms)
+		http2_goaway(http2);
+	do {
+		due = manners_due(&http2->manners, now_ms);
+		if (!http2_do_due(http2, due))
+			return;
+	} while (due != MANNERS_NOTHING);
+	http2_arm(http2);
 }
 
 /* ---- life ---- */
@@ -232,6 +335,7 @@ static const struct h2_handler handler = {
 	.pull = call_pull,
 	.closed = call_closed,
 	.ping_acked = http2_ping_acked,
+	.pinged = http2_pinged,
 };
 
 const struct face face_h2 = {
@@ -269,6 +373,10 @@ int http2_open(struct connection *connection)
 	}
 	connection->http2 = http2;
 	deadline_disarm(server->worker, &connection->deadline);
+	http2->armed_ms = MANNERS_NEVER;
+	manners_init(&http2->manners, server->options.config, is_grpc, server->worker->now_ms,
+		     server_random(server));
+	http2_arm(http2);
 	http2_wake(http2);
 	return 0;
 }

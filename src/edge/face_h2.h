@@ -8,6 +8,7 @@
 #include "codec/grpc.h"
 #include "codec/h2.h"
 #include "edge/connection.h"
+#include "edge/manners.h"
 
 /*
  * Bytes of request bodies that one connection may have in memory, for calls that are being received
@@ -18,13 +19,16 @@
 
 struct http2 {
 	struct connection *connection;
-	struct h2_session *session;   /* NULL: over */
-	struct list calls;	      /* call.link */
-	struct list attention;	      /* call.attention: pull or cut before the next frames */
-	size_t body_bytes;	      /* of all calls */
-	bool is_busy;		      /* inside h2_produce: what is queued now leaves by itself */
-	bool has_noticed, has_goaway; /* the two steps of draining */
-	bool idle_armed;
+	struct h2_session *session; /* NULL: over */
+	struct list calls;	    /* call.link */
+	struct list attention;	    /* call.attention: pull or cut before the next frames */
+	size_t body_bytes;	    /* of all calls */
+	bool is_busy;		    /* inside h2_produce: what is queued now leaves by itself */
+	struct manners manners;
+	uint64_t armed_ms;	      /* connection->deadline: at the latest when it is needed */
+	uint64_t notice_ms;	      /* when the second step of leaving comes at the latest */
+	bool has_noticed, has_goaway; /* the two steps of leaving */
+	bool is_punished;	      /* for its manners, not for a broken frame */
 };
 
 struct call {

@@ -605,8 +605,10 @@ static void http1_drain(struct connection *connection)
 {
 	struct http1 *http1 = connection->http1;
 
-	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0)
+	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0) {
+		connection_hurry(connection);
 		http1_finish(http1);
+	}
 }
 
 static void http1_release(struct connection *connection)

@@ -116,6 +116,7 @@ uint64_t request_time_left_ms(const struct request *request)
 /* ---- for the faces ---- */
 
 #define REQUEST_ID_BYTES_MAX 128
+#define ACCEPT_BYTES_MAX 1024 /* browsers and scrapers send a few hundred */
 #define TRACEPARENT_BYTES                                                                          \
 	55 /* "00-" 32 hex digits "-" 16 hex digits "-" 2 hex digits: W3C Trace Context §3.2.2 */
 #define TRACE_ID_BYTES 32
@@ -142,6 +143,9 @@ void request_note_header(struct request *request, struct span name, struct span 
 	if (span_equal_nocase(name, SPAN("x-request-id"))) {
 		if (value.len <= REQUEST_ID_BYTES_MAX && is_visible_ascii(value))
 			request->request_id = arena_copy(&request->arena, value);
+	} else if (span_equal_nocase(name, SPAN("accept"))) {
+		if (value.len <= ACCEPT_BYTES_MAX)
+			request->accept = arena_copy(&request->arena, value);
 	} else if (span_equal_nocase(name, SPAN("traceparent"))) {
 		struct span id = value.len >= TRACEPARENT_BYTES
 					 ? span_make(value.data + 3, TRACE_ID_BYTES)

@@ -57,6 +57,7 @@ struct request {
 	struct span method, path, query; /* path without query */
 	struct span request_id; /* x-request-id or the service's; for the access log; in arena */
 	struct span trace_id;
+	struct span accept;   /* the header, when it is not longer than usual; in arena */
 	struct span body; /* lent until the request ends */
 	uint64_t started_us;
 	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */

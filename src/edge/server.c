@@ -16,6 +16,10 @@
 #define QUEUE_BYTES_ROOM (128u << 10)
 #define QUEUE_BYTES_MAX	 (1u << 20)
 
+/* For the peer's FIN of an idle connection that is drained: a client that is not polled sends none.
+ */
+#define HURRIED_LINGER_MS 100
+
 _Static_assert(sizeof(H2_PREFACE) - 1 == PREFACE_BYTES, "RFC 9113 §3.4");
 
 static struct connection *connection_of(struct conn *conn)
@@ -65,6 +69,21 @@ void connection_set_outcome(struct connection *connection, enum connection_outco
 	if (!connection->has_outcome)
 		connection->outcome = outcome;
 	connection->has_outcome = true;
+}
+
+void connection_hurry(struct connection *connection)
+{
+	connection->conn.options.linger_read_ms = HURRIED_LINGER_MS;
+}
+
+uint32_t server_random(struct server *server)
+{
+	const struct {
+		uint64_t now_us, count;
+		uintptr_t server;
+	} seed = {server->worker->now_us, ++server->random_count, (uintptr_t)server};
+
+	return (uint32_t)hash_bytes((struct hash_secret){{0}}, span_make(&seed, sizeof(seed)));
 }
 
 /* ---- sniffing: which protocol ---- */
@@ -144,10 +163,12 @@ static void sniff_expired(struct connection *connection)
 /* With a part of the preface there, its request is on the way: the header timeout bounds that. */
 static void sniff_drain(struct connection *connection)
 {
-	if (connection->sniffed.len == 0)
+	if (connection->sniffed.len == 0) {
+		connection_hurry(connection);
 		conn_finish_sending(&connection->conn);
-	else
+	} else {
 		connection->draining = false;
+	}
 }
 
 static void sniff_release(struct connection *connection)

@@ -265,13 +265,15 @@ static const struct route rig_routes[] = {
 static inline void rig_listen(struct rig *rig)
 {
 	socklen_t len = sizeof(rig->address);
-	int small = 65536;
+	int small = 65536, on = 1;
 
 	rig->address = (struct sockaddr_in){.sin_family = AF_INET,
 					    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	rig->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(setsockopt(rig->listen_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
 			 0);
+	/* as a real listener: small frames must not wait for the peer's delayed ACK */
+	assert_int_equal(setsockopt(rig->listen_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
 	assert_int_equal(bind(rig->listen_fd, (struct sockaddr *)&rig->address, len), 0);
 	assert_int_equal(listen(rig->listen_fd, 64), 0);
 	assert_int_equal(getsockname(rig->listen_fd, (struct sockaddr *)&rig->address, &len), 0);

@@ -254,6 +254,7 @@ static void http2_drains_in_two_steps(void **state)
 	pair_close(&pair);
 }
 
+/* Neither for an answer to the notice nor, beyond a moment, for its end. */
 static void http2_drain_does_not_wait_for_a_silent_idle_peer(void **state)
 {
 	struct rig rig;
@@ -266,15 +267,46 @@ static void http2_drain_does_not_wait_for_a_silent_idle_peer(void **state)
 	client_send(&client, SPAN("\0\0\0\4\0\0\0\0\0"));
 	rig_turns(&rig, 20);
 	server_drain(rig.server, rig_note_stopped, &rig);
-	rig_turns(&rig, 10);
-	rig_advance(&rig, 900);
-	client_receive(&client);
-	assert_false(client.ended);
-	rig_advance(&rig, 200);
+	/* our FIN, behind both GOAWAYs */
 	client_expect_end(&client);
-	client_close(&client);
+	assert_non_null(memmem(client.in.data, client.in.len, "\x7f\xff\xff\xff\0\0\0\0", 8));
+	assert_non_null(
+		memmem(client.in.data, client.in.len, "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17));
+	assert_false(rig.stopped);
+	rig_advance(&rig, 110);
 	rig_wait_stopped(&rig);
+	client_close(&client);
 	rig_close(&rig);
+}
+
+/* A call that is served holds the connection through the notice, its peer silent or not. */
+static void http2_drain_waits_for_a_call_and_gives_notice_of_a_second(void **state)
+{
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Hold", NULL, SPAN("x"));
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+	server_drain(pair.rig.server, rig_note_stopped, &pair.rig);
+	rig_turns(&pair.rig, 10);
+	client_receive(&pair.client.client);
+	client_forget(&pair.client.client); /* the notice and its PING are never answered */
+	rig_advance(&pair.rig, 990);
+	assert_int_equal(client_receive(&pair.client.client), 0);
+	rig_advance(&pair.rig, 20);
+	rig_turns(&pair.rig, 5);
+	assert_true(client_receive(&pair.client.client) > 0);
+	assert_int_equal(server_connection_count(pair.rig.server), 1);
+	message_send(pair.rig.held[0], SPAN("done"));
+	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	client_close(&pair.client.client);
+	rig_wait_stopped(&pair.rig);
+	call_finish(&call);
+	pair_close(&pair);
 }
 
 static void http2_drain_ends_long_lived_calls(void **state)
@@ -329,6 +361,7 @@ int main(void)
 		cmocka_unit_test(http2_preface_may_come_in_two_parts),
 		cmocka_unit_test(http2_drains_in_two_steps),
 		cmocka_unit_test(http2_drain_does_not_wait_for_a_silent_idle_peer),
+		cmocka_unit_test(http2_drain_waits_for_a_call_and_gives_notice_of_a_second),
 		cmocka_unit_test(http2_drain_ends_long_lived_calls),
 		cmocka_unit_test(http2_cut_cancels_calls),
 	};
