@@ -23,8 +23,16 @@ enum exit_code { EXIT_CLEAN = 0, EXIT_FAILED = 1, EXIT_CONFIG = 2 };
 enum listener_kind { LISTENER_PUBLIC, LISTENER_GRPC, LISTENER_ADMIN, LISTENER_COUNT };
 static const char *const listener_names[] = { "public", "grpc", "admin" };
 
+enum reload_result { RELOAD_SUCCESS, RELOAD_MISTAKES, RELOAD_FAILED, RELOAD_RESULTS };
+
 struct program {
 	const struct config *config;
+	struct config_file *file;    /* what is routed by */
+	struct config_file *next;    /* on its way to the workers; NULL: none */
+	bool reload_again;           /* asked for meanwhile */
+	struct metric_counter reloads[RELOAD_RESULTS];
+	struct metric_gauge last_reload; /* seconds since 1970 */
+	struct admin_gathering *streams; /* while /streams is gathered */
 	struct signer *signer;
 	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
@@ -229,6 +237,149 @@ static bool is_ready(const void *context)
 	return program->ready && !program->stopping;
 }
 
+/* ---- what operators look at ---- */
+
+static void dump_config(void *context, struct admin_gathering *gathering)
+{
+	const struct program *program = context;
+	struct buf out;
+
+	buf_init(&out, REPORT_BYTES_MAX);
+	config_write_values(program->config, environ, &out);
+	config_write_file(program->file, &out);
+	if (out.failed)
+		admin_gather_failed(gathering, ERR_OUT_OF_MEMORY);
+	else
+		admin_gathered(gathering, "text/plain; charset=utf-8", buf_span(&out));
+	buf_finish(&out);
+}
+
+static void streams_surveyed(void *context, const struct survey *surveys, size_t count)
+{
+	struct program *program = context;
+	struct buf out;
+
+	buf_init(&out, REPORT_BYTES_MAX);
+	if (survey_write(surveys, count, &out))
+		admin_gather_failed(program->streams, ERR_OUT_OF_MEMORY);
+	else
+		admin_gathered(program->streams, "application/json", buf_span(&out));
+	buf_finish(&out);
+}
+
+static void dump_streams(void *context, struct admin_gathering *gathering)
+{
+	struct program *program = context;
+
+	program->streams = gathering;
+	if (gateway_survey(program->gateway, streams_surveyed, program))
+		admin_gather_failed(gathering, ERR_SHUTTING_DOWN);
+}
+
+/* ---- SIGHUP ---- */
+
+#define RELOAD_LINES_MAX 100 /* mistakes logged one by one */
+
+static const struct metric_family reloads_family = { "gateway_config_reloads_total",
+						     "Reloads of the configuration file asked for, by what became of them.",
+						     METRIC_COUNTER };
+static const struct metric_family last_reload_family = {
+	"gateway_config_last_reload_success_timestamp_seconds",
+	"When the configuration file in use was read, seconds since 1970.", METRIC_GAUGE
+};
+
+static int register_reloads(struct program *program)
+{
+	static const char *const labels[] = {
+		[RELOAD_SUCCESS] = "result=\"success\"",
+		[RELOAD_MISTAKES] = "result=\"mistakes\"",
+		[RELOAD_FAILED] = "result=\"failed\"",
+	};
+	int error = metric_register(program->metrics, &last_reload_family, "", &program->last_reload);
+
+	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
+	for (int i = 0; i < RELOAD_RESULTS && !error; i++)
+		error = metric_register(program->metrics, &reloads_family, labels[i], &program->reloads[i]);
+	return error;
+}
+
+/* One log line for each of the report's: "<file>:<line>:<column>: <what is wrong>". */
+static void log_report(struct span report)
+{
+	uint32_t count = 0;
+
+	while (report.len > 0 && count < RELOAD_LINES_MAX) {
+		ptrdiff_t end = span_find_byte(report, '\n');
+		struct span line = end < 0 ? report : span_first(report, (size_t)end);
+		const struct log_field fields[] = { LOG_BYTES("mistake", line), { 0 } };
+
+		log_write(NULL, LOG_ERROR, "main", "configuration file", fields); /* all of them: an operator waits */
+		report = end < 0 ? SPAN_EMPTY : span_from(report, (size_t)end + 1);
+		count++;
+	}
+	if (report.len > 0)
+		LOG(LOG_ERROR, "main", "configuration file has more mistakes", LOG_UINT("shown", count));
+}
+
+static void reload(struct program *program);
+
+static void reload_end(struct program *program, enum reload_result result)
+{
+	metric_add(&program->reloads[result], 1);
+	config_file_put(program->next);
+	program->next = NULL;
+	if (program->stopping)
+		return;
+	if (program->ready)
+		service_notify_ready("serving");
+	if (program->reload_again)
+		reload(program);
+}
+
+static void reloaded(void *context, int error)
+{
+	struct program *program = context;
+
+	if (error) {
+		LOG(LOG_ERROR, "main", "configuration file is not used", LOG_TEXT("error", strerror(-error)));
+		reload_end(program, RELOAD_FAILED);
+		return;
+	}
+	config_file_put(program->file);
+	program->file = config_file_get(program->next);
+	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
+	LOG(LOG_INFO, "main", "configuration file reloaded", LOG_TEXT("file", program->config->config_file),
+	    LOG_UINT("upstreams", program->file->upstream_count), LOG_UINT("commands", program->file->command_count));
+	reload_end(program, RELOAD_SUCCESS);
+}
+
+static void reload(struct program *program)
+{
+	struct buf report;
+
+	if (program->next) {
+		program->reload_again = true;
+		return;
+	}
+	program->reload_again = false;
+	if (program->ready)
+		service_notify_reloading("reloading");
+	buf_init(&report, REPORT_BYTES_MAX);
+	program->next = config_file_load(program->config->config_file, &report);
+	log_report(buf_span(&report));
+	buf_finish(&report);
+	if (!program->next) {
+		LOG(LOG_ERROR, "main", "configuration file has mistakes; the one before stays in use",
+		    LOG_TEXT("file", program->config->config_file));
+		reload_end(program, RELOAD_MISTAKES);
+		return;
+	}
+	int error = gateway_reload(program->gateway, program->next, reloaded, program);
+
+	if (error)
+		reloaded(program, error);
+}
+
 /* ---- the end ---- */
 
 static void signal_cancelled(struct op *op, const struct completion *completion)
@@ -260,6 +411,15 @@ static void gateway_stopped(void *context, bool clean)
 		admin_stopped(program);
 }
 
+static void stop(struct program *program)
+{
+	if (program->stopping)
+		_exit(EXIT_FAILED); /* a second one ends the process at once */
+	program->stopping = true;
+	service_notify_stopping("draining");
+	gateway_stop(program->gateway);
+}
+
 static void signal_read(struct op *op, const struct completion *completion)
 {
 	struct program *program = CONTAINER_OF(op, struct program, signal_op);
@@ -267,11 +427,10 @@ static void signal_read(struct op *op, const struct completion *completion)
 	if (completion->result != (int32_t)sizeof(program->signal))
 		return; /* cancelled: the end */
 	LOG(LOG_INFO, "main", "signal", LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
-	if (program->stopping)
-		_exit(EXIT_FAILED); /* a second one ends the process at once */
-	program->stopping = true;
-	service_notify_stopping("draining");
-	gateway_stop(program->gateway);
+	if (program->signal.ssi_signo != SIGHUP)
+		stop(program);
+	else if (!program->stopping)
+		reload(program);
 	op_read(&program->control, op, file_from_fd(program->signal_fd),
 		(struct iovec){ &program->signal, sizeof(program->signal) });
 }
@@ -283,6 +442,7 @@ static int watch_signals(struct program *program)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	if (pthread_sigmask(SIG_BLOCK, &signals, NULL))
 		return -errno;
 	program->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
@@ -339,12 +499,18 @@ static int create_parts(struct program *program)
 	if (gateway_create(&program->gateway, &options, why, sizeof(why)))
 		return fail("cannot build the gateway", why);
 	if (program->bound[LISTENER_ADMIN]) {
+		const struct admin_dump dumps[] = {
+			{ "/config", dump_config, program },
+			{ "/streams", dump_streams, program },
+		};
 		struct admin_options admin = {
 			.worker = &program->control,
 			.config = program->config,
 			.metrics = program->metrics,
 			.is_ready = is_ready,
 			.context = program,
+			.dumps = dumps,
+			.dump_count = ARRAY_LEN(dumps),
 		};
 
 		limits_random(&admin.secret, sizeof(admin.secret));
@@ -365,7 +531,7 @@ static int serve(struct program *program)
 	char why[WHY_BYTES];
 
 	program->metrics = metric_registry_create();
-	if (!program->metrics || create_control(program))
+	if (!program->metrics || create_control(program) || register_reloads(program))
 		return EXIT_FAILED;
 	if (gateway_ping(&program->control, program->config, program->redis_tls, why, sizeof(why))) {
 		fail("start-up check failed", why);
@@ -392,6 +558,16 @@ static int serve(struct program *program)
 	return program->clean ? EXIT_CLEAN : EXIT_FAILED;
 }
 
+/* A SIGHUP that comes while we start must not end us: it waits until signals are watched. */
+static void hold_reloads(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+}
+
 static int run(const struct config *config)
 {
 	static struct program program; /* large: a socket per worker and listener */
@@ -400,7 +576,9 @@ static int run(const struct config *config)
 
 	log_setup(&log);
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more must not end the process */
+	hold_reloads();
 	program.config = config;
+	program.file = config_file_get(config->file);
 	if (load_signer(&program.signer, config) || load_redis_tls(&program.redis_tls, config))
 		return EXIT_FAILED;
 	program.nofile = limits_raise_nofile();
@@ -409,6 +587,7 @@ static int run(const struct config *config)
 		program.worker_count = WORKERS_MAX - 2; /* room for the bus and main */
 	int code = serve(&program);
 
+	config_file_put(program.file);
 	tls_context_destroy(program.redis_tls);
 	signer_destroy(program.signer);
 	return code;

@@ -1,19 +1,28 @@
 #include "admin/process.h"
 
+#include "log/log.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+static const struct metric_family build_family = { "gateway_build_info", "Version and commit of this program.",
+						   METRIC_GAUGE };
+
 static void render_gauge(struct buf *out, const char *name, const char *help, uint64_t value)
 {
-	buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %" PRIu64 "\n", name, help, name, name, value);
+	const struct metric_family family = { name, help, METRIC_GAUGE };
+
+	metric_render_head(&family, METRIC_PROMETHEUS, out); /* a gauge's is the same in both formats */
+	buf_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-static void render_cpu(struct buf *out)
+static void render_cpu(struct buf *out, enum metric_format format)
 {
-	static const char name[] = "process_cpu_seconds_total";
+	static const struct metric_family family = { "process_cpu_seconds_total", "User and system CPU time.",
+						     METRIC_COUNTER };
 	struct rusage usage;
 
 	if (getrusage(RUSAGE_SELF, &usage))
@@ -21,8 +30,8 @@ static void render_cpu(struct buf *out)
 	long seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec;
 	long micros = usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 
-	buf_printf(out, "# HELP %s User and system CPU time.\n# TYPE %s counter\n%s %ld.%06ld\n", name, name, name,
-		   seconds + micros / 1000000, micros % 1000000);
+	metric_render_head(&family, format, out);
+	buf_printf(out, "%s %ld.%06ld\n", family.name, seconds + micros / 1000000, micros % 1000000);
 }
 
 static void render_memory(struct buf *out)
@@ -83,18 +92,27 @@ static uint64_t start_time(void)
 	return boot_time && start_ticks ? boot_time + start_ticks / (uint64_t)sysconf(_SC_CLK_TCK) : 0;
 }
 
-int process_render(struct buf *out)
+static void render_log(struct buf *out, enum metric_format format)
+{
+	static const struct metric_family family = { "gateway_log_lines_dropped_total",
+						     "Log lines lost because standard error took no more.",
+						     METRIC_COUNTER };
+
+	metric_render_head(&family, format, out);
+	buf_printf(out, "%s %" PRIu64 "\n", family.name, log_dropped_count());
+}
+
+int process_render(enum metric_format format, struct buf *out)
 {
 	uint64_t started = start_time();
 
-	render_cpu(out);
+	render_cpu(out, format);
 	render_memory(out);
 	render_descriptors(out);
 	if (started)
 		render_gauge(out, "process_start_time_seconds", "Start of the process, seconds since 1970.", started);
-	return buf_printf(out,
-			  "# HELP gateway_build_info Version and commit of this program.\n"
-			  "# TYPE gateway_build_info gauge\n"
-			  "gateway_build_info{version=\"%s\",commit=\"%s\"} 1\n",
-			  RINGWAY_VERSION, RINGWAY_COMMIT);
+	render_log(out, format);
+	metric_render_head(&build_family, format, out);
+	return buf_printf(out, "%s{version=\"%s\",commit=\"%s\"} 1\n", build_family.name, RINGWAY_VERSION,
+			  RINGWAY_COMMIT);
 }

@@ -2,9 +2,9 @@
 #ifndef ADMIN_PROCESS_H
 #define ADMIN_PROCESS_H
 
-#include "base/buf.h"
+#include "base/metric.h"
 
 /* Appends the families. Returns buf's code; a figure that /proc does not give is left out. */
-int process_render(struct buf *out);
+int process_render(enum metric_format format, struct buf *out);
 
 #endif

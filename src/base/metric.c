@@ -128,6 +128,25 @@ static struct group *group_of(struct metric_registry *registry, const struct met
 	return group;
 }
 
+/* Makes room: the first series that no cell counts in any more goes. Returns whether there was one. */
+static bool drop_left_behind(struct metric_registry *registry)
+{
+	LIST_FOR_EACH(&registry->groups, group_link) {
+		struct group *group = CONTAINER_OF(group_link, struct group, link);
+
+		LIST_FOR_EACH(&group->series, link) {
+			struct series *series = CONTAINER_OF(link, struct series, link);
+
+			if (!list_is_empty(&series->cells))
+				continue;
+			series_destroy(series);
+			registry->series_count--;
+			return true;
+		}
+	}
+	return false;
+}
+
 static struct series *series_of(struct metric_registry *registry, struct group *group,
 				const char *labels)
 {
@@ -138,7 +157,7 @@ static struct series *series_of(struct metric_registry *registry, struct group *
 			return series;
 	}
 
-	if (registry->series_count == METRIC_SERIES_MAX)
+	if (registry->series_count == METRIC_SERIES_MAX && !drop_left_behind(registry))
 		return NULL;
 
 	size_t bytes = strlen(labels) + 1;
@@ -335,22 +354,45 @@ static const char *const type_names[] = {
 	[METRIC_HISTOGRAM] = "histogram",
 };
 
-static void render_head(const struct metric_family *family, struct buf *out)
+/* OpenMetrics names a counter's family without the _total of its samples. */
+static struct span family_name(const struct metric_family *family, enum metric_format format)
 {
-	append_text(out, "# HELP ");
-	append_name(out, family->name, "", "");
-	for (const char *at = family->help; *at != '\0'; at++) {
-		if (*at == '\\')
+	static const char total[] = "_total";
+	struct span name = span_from_cstr(family->name);
+	size_t suffix = sizeof(total) - 1;
+
+	if (format == METRIC_OPENMETRICS && family->type == METRIC_COUNTER && name.len > suffix &&
+	    span_equal(span_from(name, name.len - suffix), span_from_cstr(total)))
+		return span_first(name, name.len - suffix);
+	return name;
+}
+
+/* OpenMetrics escapes quotes in help too. */
+static void append_help(struct buf *out, const char *help, enum metric_format format)
+{
+	for (; *help != '\0'; help++) {
+		if (*help == '\\' || (*help == '"' && format == METRIC_OPENMETRICS))
 			buf_append_byte(out, '\\');
-		buf_append_byte(out, (uint8_t)*at);
+		buf_append_byte(out, (uint8_t)*help);
 	}
+}
+
+void metric_render_head(const struct metric_family *family, enum metric_format format, struct buf *out)
+{
+	struct span name = family_name(family, format);
+
+	append_text(out, "# HELP ");
+	buf_append(out, name);
+	buf_append_byte(out, ' ');
+	append_help(out, family->help, format);
 	append_text(out, "\n# TYPE ");
-	append_name(out, family->name, "", "");
+	buf_append(out, name);
+	buf_append_byte(out, ' ');
 	append_text(out, type_names[family->type]);
 	buf_append_byte(out, '\n');
 }
 
-void metric_render(struct metric_registry *registry, struct buf *out)
+void metric_render_as(struct metric_registry *registry, enum metric_format format, struct buf *out)
 {
 	pthread_mutex_lock(&registry->lock);
 	LIST_FOR_EACH(&registry->groups, group_link) {
@@ -358,9 +400,14 @@ void metric_render(struct metric_registry *registry, struct buf *out)
 
 		if (list_is_empty(&group->series))
 			continue;
-		render_head(group->family, out);
+		metric_render_head(group->family, format, out);
 		LIST_FOR_EACH(&group->series, link)
 			render_series(group->family, CONTAINER_OF(link, struct series, link), out);
 	}
 	pthread_mutex_unlock(&registry->lock);
+}
+
+void metric_render(struct metric_registry *registry, struct buf *out)
+{
+	metric_render_as(registry, METRIC_PROMETHEUS, out);
 }

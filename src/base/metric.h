@@ -84,6 +84,7 @@ void metric_registry_destroy(struct metric_registry *registry);
  * `labels` is the text between the braces, already escaped ("role=\"session\""), or "". Copied.
  * Lifetime: the cell until metric_unregister or the registry's end. Thread: any.
  * Returns 0 or -ENOMEM (out of memory, or METRIC_SERIES_MAX reached): the cell is then not rendered.
+ * At the bound a series whose cells have all left (an upstream that a reload dropped) makes room.
  */
 int metric_register(struct metric_registry *registry, const struct metric_family *family,
 		    const char *labels, const void *cell);
@@ -94,7 +95,18 @@ int metric_register(struct metric_registry *registry, const struct metric_family
  */
 void metric_unregister(struct metric_registry *registry, const void *first, size_t bytes);
 
-/* Prometheus text format 0.0.4, families by name, labels in order of registration. Thread: any. */
+enum metric_format {
+	METRIC_PROMETHEUS,  /* text format 0.0.4 */
+	METRIC_OPENMETRICS, /* OpenMetrics 1.0, without the "# EOF" at its end: more may follow */
+};
+
+/* Families by name, labels in order of registration. Thread: any. */
+void metric_render_as(struct metric_registry *registry, enum metric_format format, struct buf *out);
+
+/* As METRIC_PROMETHEUS. */
 void metric_render(struct metric_registry *registry, struct buf *out);
+
+/* "# HELP" and "# TYPE" of a family, whose samples follow. */
+void metric_render_head(const struct metric_family *family, enum metric_format format, struct buf *out);
 
 #endif

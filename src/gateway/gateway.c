@@ -231,13 +231,15 @@ int gateway_create(struct gateway **created, const struct gateway_options *optio
 		return -ENOMEM;
 	memset(gateway->node_threads, 0, gateway->node_count * sizeof(*gateway->node_threads));
 	gateway_stop_init(gateway);
-	int error = shared_init(&gateway->shared, options);
+	int error = gateway_errands_init(gateway);
 
 	if (!error)
 		error = routes_add(&gateway->routes, options->config, gateway->shared.public_router,
 				   gateway->shared.grpc_router);
 	if (!error)
 		error = create_parts(gateway, why, why_size);
+	if (!error)
+		error = shared_init(&gateway->shared, options);
 	*created = gateway;
 	return error;
 }
@@ -288,3 +290,4 @@ void gateway_destroy(struct gateway *gateway)
 	free(gateway->node_threads);
 	free(gateway);
 }
+	gateway_errands_finish(gateway);

@@ -5,6 +5,7 @@
 #include "gateway/gateway.h"
 #include "gateway/node.h"
 #include "gateway/routes.h"
+#include "gateway/subscribe.h"
 
 #include <pthread.h>
 
@@ -29,6 +30,25 @@ struct gateway_thread {
 	char name[24];
 };
 
+/* gateway_errand.c: something asked of every node beside its life. */
+struct errand_leg {
+	struct letter letter; /* there and back */
+	struct errand *errand;
+	struct gateway_thread *thread;
+	int error; /* the node's answer */
+};
+
+/* Thread: the node's. */
+typedef void errand_leg_fn(struct errand_leg *leg);
+
+struct errand {
+	struct gateway *gateway;
+	errand_leg_fn *on_node;
+	void (*done)(struct errand *errand); /* thread: control */
+	uint32_t legs_out;
+	struct errand_leg *legs; /* one for each node */
+};
+
 struct gateway {
 	struct node_shared shared;
 	struct routes routes;
@@ -42,6 +62,14 @@ struct gateway {
 	void (*reported)(struct gateway *gateway); /* when reports_due falls to 0 */
 	struct letter bus_started;
 	bool starting, stopping, clean;
+	bool nodes_leave; /* they were told to stop: no errand any more */
+	struct errand survey_errand, reload_errand;
+	struct survey *surveys; /* one for each node, which fills it */
+	gateway_surveyed_fn *surveyed;
+	void *survey_context;
+	struct config_file *reload_file; /* NULL: none under way */
+	gateway_reloaded_fn *reloaded;
+	void *reload_context;
 	/* the end */
 	size_t step;
 	bool step_was_cut;
@@ -55,6 +83,15 @@ void gateway_tell_nodes(struct gateway *gateway, gateway_command *run);
 
 /* Thread: the told one. */
 void gateway_report(struct gateway_thread *thread);
+
+/* Thread: control. One that is out must come back first (CHECK). */
+int errand_init(struct errand *errand, struct gateway *gateway);
+void errand_finish(struct errand *errand);
+void errand_send(struct errand *errand, errand_leg_fn *on_node, void (*done)(struct errand *errand));
+
+/* After the threads' memory is there. Returns 0 or -ENOMEM. */
+int gateway_errands_init(struct gateway *gateway);
+void gateway_errands_finish(struct gateway *gateway);
 
 /* gateway_stop.c: the deadlines of the end. */
 void gateway_stop_init(struct gateway *gateway);

@@ -108,6 +108,9 @@ static void step_begin(struct gateway *gateway)
 	gateway->step_was_cut = false;
 	gateway->step_started_ms = gateway->control->now_ms;
 	deadline_arm(gateway->control, &gateway->step_deadline, gateway->options.config->shutdown_timeout_ms);
+	/* letters arrive in the order posted: errands that are out come back before the nodes end */
+	if (step->on_nodes == command_stop_node)
+		gateway->nodes_leave = true;
 	if (step->on_nodes)
 		gateway_tell_nodes(gateway, step->on_nodes);
 	if (step->on_bus)

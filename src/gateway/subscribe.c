@@ -2,7 +2,9 @@
 
 #include "base/fsm.h"
 #include "gateway/admission.h"
+#include "gateway/survey.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define RECHECKS_MAX 5 /* session events that overtake one registration before it is given up */
@@ -31,7 +33,7 @@ struct stream {
 	struct list link;        /* in node->streams */
 	struct session_waiter recheck;
 	struct deadline heartbeat;
-	uint64_t last_sent_ms;
+	uint64_t opened_ms, last_sent_ms;
 	uint8_t state, recheck_count;
 };
 
@@ -171,6 +173,34 @@ static void heartbeat_expired(struct deadline *deadline)
 	deadline_arm(node->worker, deadline, interval_ms - silent_ms);
 }
 
+void subscribe_survey(const struct node *node, struct survey *survey)
+{
+	survey_clear(survey);
+	LIST_FOR_EACH(&node->streams, link) {
+		const struct stream *stream = CONTAINER_OF(link, struct stream, link);
+		const struct feed *feed = &stream->member.subscription.feed;
+
+		if (stream->state != STREAM_OPEN)
+			continue;
+		survey->open_count++;
+		uint32_t depth = feed_depth(feed);
+		uint64_t queued_bytes = feed_queued_bytes(feed);
+
+		if (!survey_wants(survey, depth, queued_bytes))
+			continue;
+		struct survey_row row = {
+			.depth = depth,
+			.queued_bytes = queued_bytes,
+			.age_ms = node->worker->now_ms - stream->opened_ms,
+			.silent_ms = node->worker->now_ms - stream->last_sent_ms,
+		};
+		struct span id = session_id(stream->admission.session);
+
+		snprintf(row.session, sizeof(row.session), "%.*s", SPAN_ARGS(id)); /* cut */
+		survey_add(survey, &row);
+	}
+}
+
 /* ---- registration ---- */
 
 static void stream_register(struct stream *stream)
@@ -241,6 +271,7 @@ static void stream_opened(struct stream *stream)
 		stream_leave(stream);
 		return;
 	}
+	stream->opened_ms = node->worker->now_ms;
 	stream->last_sent_ms = node->worker->now_ms;
 	if (node->shared->heartbeat)
 		deadline_arm(node->worker, &stream->heartbeat, node->shared->config->push_heartbeat_interval_ms);

@@ -13,6 +13,7 @@
 #include "edge/request.h"
 
 struct node;
+struct survey;
 
 /* Handlers of the route; request->service is the node. */
 void subscribe_start(struct request *request);
@@ -21,5 +22,8 @@ void subscribe_pull(struct request *request);
 
 /* Looks after every feed that the bus has queued for this worker. */
 void subscribe_drain(struct node *node);
+
+/* Tells of the open streams of this worker. Looks at each one, a few nanoseconds a stream: for operators. */
+void subscribe_survey(const struct node *node, struct survey *survey);
 
 #endif
