@@ -68,16 +68,26 @@ void caller_finish(struct caller *caller)
 	signer_destroy(caller->signer);
 }
 
+static void print_failure_words(const struct stream_end *end)
+{
+	struct print print;
+
+	print_init(&print, false);
+	print_words(&print, "%s ", grpc_status_name((int)end->status));
+	print_word_bytes(&print, end->message);
+	print_words(&print, "\n");
+	if (end->retry_after_ms > 0)
+		print_words(&print, "retry after %llu ms\n",
+			    (unsigned long long)end->retry_after_ms);
+	print_finish_to(&print, stderr);
+}
+
 void caller_print_failure(const struct caller *caller, const struct stream_end *end)
 {
 	struct print print;
 
 	if (!caller->is_json) {
-		fprintf(stderr, "%s %.*s\n", grpc_status_name((int)end->status),
-			SPAN_ARGS(end->message));
-		if (end->retry_after_ms > 0)
-			fprintf(stderr, "retry after %llu ms\n",
-				(unsigned long long)end->retry_after_ms);
+		print_failure_words(end);
 		return;
 	}
 	print_init(&print, true);

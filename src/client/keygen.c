@@ -8,54 +8,77 @@
 
 #define PEM_BYTES_MAX 4096
 
-/* Never over an existing file. Returns 0 or a negative errno. */
-static int write_public(const char *path, struct span pem)
+static int failed(const char *path, int error)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	complain("keygen: %s: %s", path, strerrordesc_np(-error));
+	return EXIT_FAILED;
+}
 
-	if (fd < 0)
-		return -errno;
-
+/* Returns 0 or a negative errno. */
+static int write_whole(int fd, struct span pem)
+{
 	ssize_t written = write(fd, pem.data, pem.len);
 	int code = written < 0 ? -errno : (size_t)written < pem.len ? -ENOSPC : 0;
 
 	if (close(fd) != 0 && code == 0)
 		code = -errno;
-	if (code)
-		unlink(path);
 	return code;
 }
 
-/* To the file, or to standard output. */
-static int publish_key(const char *path, struct span pem)
+static int print_public(struct span pem)
 {
-	int code = 0;
+	bool is_done = fwrite(pem.data, 1, pem.len, stdout) == pem.len && fflush(stdout) == 0;
 
-	if (path)
-		code = write_public(path, pem);
-	else if (fwrite(pem.data, 1, pem.len, stdout) != pem.len || fflush(stdout) != 0)
-		code = -EIO;
+	return is_done ? EXIT_OKAY : failed("standard output", -EIO);
+}
+
+static int save_private(const struct signer *signer, const char *path)
+{
+	char why[256] = "";
+
+	if (signer_save(signer, path, why, sizeof(why)) == 0)
+		return EXIT_OKAY;
+	complain("keygen: %s", why);
+	return EXIT_FAILED;
+}
+
+/* Never over an existing file. The public file is taken first, so that a try that fails leaves no
+ * private key without its public one behind. */
+static int save_pair(const struct signer *signer, const struct arguments *arguments,
+		     struct span pem)
+{
+	const char *private_path = arguments->positionals[0];
+	const char *public_path = arguments->positionals[1];
+
+	if (arguments->positional_count == 1) {
+		int code = save_private(signer, private_path);
+
+		return code ? code : print_public(pem);
+	}
+	int fd = open(public_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return failed(public_path, -errno);
+
+	int error = write_whole(fd, pem);
+	int code = error ? failed(public_path, error) : save_private(signer, private_path);
+
 	if (code)
-		complain("keygen: %s: %s", path ? path : "standard output", strerrordesc_np(-code));
-	return code ? EXIT_FAILED : EXIT_OKAY;
+		unlink(public_path);
+	return code;
 }
 
 int keygen_run(const struct arguments *arguments)
 {
-	const char *private_path = arguments->positionals[0];
-	const char *public_path =
-		arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
 	struct signer *signer = NULL;
 	struct buf pem;
-	char why[256] = "out of memory";
 	int code = EXIT_FAILED;
 
 	buf_init(&pem, PEM_BYTES_MAX);
-	if (signer_generate(&signer) != 0 || signer_public_pem(signer, &pem) != 0 ||
-	    signer_save(signer, private_path, why, sizeof(why)) != 0)
-		complain("keygen: %s", why);
+	if (signer_generate(&signer) != 0 || signer_public_pem(signer, &pem) != 0)
+		complain("keygen: out of memory");
 	else
-		code = publish_key(public_path, buf_span(&pem));
+		code = save_pair(signer, arguments, buf_span(&pem));
 	buf_finish(&pem);
 	signer_destroy(signer);
 	return code;

@@ -96,7 +96,7 @@ static struct payload *write_fields(const struct envelope *envelope)
 
 struct payload *request_write(const struct request *request, const struct signer *signer)
 {
-	uint8_t hash[SHA256_BYTES], signature[ENVELOPE_SIGNATURE_BYTES];
+	uint8_t hash[SHA256_BYTES] = {0}, signature[ENVELOPE_SIGNATURE_BYTES] = {0};
 	struct envelope envelope = {
 		.protocol_version = SPAN(VERSION),
 		.device_session_id = request->session,
