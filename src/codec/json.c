@@ -89,6 +89,13 @@ bool json_get_int64(const struct json_document *document, const char *name, int6
 	return json_get_string(document, name, &text) && span_to_int64(text, value);
 }
 
+const struct json_document *json_get_object(const struct json_document *document, const char *name)
+{
+	const json_t *member = json_object_get(root_of(document), name);
+
+	return json_is_object(member) ? (const struct json_document *)member : NULL;
+}
+
 bool json_has(const struct json_document *document, const char *name)
 {
 	return json_object_get(root_of(document), name) != NULL;

@@ -20,6 +20,10 @@ bool json_get_string(const struct json_document *document, const char *name, str
 /* An integer member, or a string that is a strict decimal. Returns false when absent or neither. */
 bool json_get_int64(const struct json_document *document, const char *name, int64_t *value);
 
+/* An object member, lent until json_free of the whole; never freed by itself. NULL when absent or no
+ * object. */
+const struct json_document *json_get_object(const struct json_document *document, const char *name);
+
 bool json_has(const struct json_document *document, const char *name);
 
 /* Appends a quoted, escaped JSON string. Invalid UTF-8 comes out as U+FFFD. Returns buf's code. */

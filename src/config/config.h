@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/endpoint.h"
+#include "config/url.h"
 #include "log/log.h"
 
 enum access_log { ACCESS_LOG_OFF, ACCESS_LOG_ERRORS, ACCESS_LOG_ALL };
@@ -21,6 +22,7 @@ struct config_endpoint {
 #define CONFIG_TYPE_STRING const char *
 #define CONFIG_TYPE_SECRET const char *
 #define CONFIG_TYPE_ENDPOINT struct config_endpoint
+#define CONFIG_TYPE_URL struct config_url
 #define CONFIG_TYPE_DURATION uint64_t
 #define CONFIG_TYPE_SIZE uint64_t
 #define CONFIG_TYPE_COUNT uint64_t

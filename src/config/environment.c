@@ -131,17 +131,23 @@ static void check_required(const struct config *config, struct report *report)
 	buf_finish(&names);
 }
 
+#define GRPC_BUDGETS "AUTHENTICATED_GRPC_ANTI_ABUSE"
+
 /* A bucket that holds nothing would refuse every call. */
 static void check_budgets(const struct config *config, struct report *report)
 {
 	const struct {
 		uint64_t requests, burst;
-		const char *name;
+		const char *group, *name;
 	} budgets[] = {
-		{ config->budget_ip_requests, config->budget_ip_burst, "IP" },
-		{ config->budget_session_requests, config->budget_session_burst, "SESSION" },
-		{ config->budget_user_requests, config->budget_user_burst, "USER" },
-		{ config->budget_type_requests, config->budget_type_burst, "MESSAGE_TYPE" },
+		{ config->budget_ip_requests, config->budget_ip_burst, GRPC_BUDGETS, "IP" },
+		{ config->budget_session_requests, config->budget_session_burst, GRPC_BUDGETS,
+		  "SESSION" },
+		{ config->budget_user_requests, config->budget_user_burst, GRPC_BUDGETS, "USER" },
+		{ config->budget_type_requests, config->budget_type_burst, GRPC_BUDGETS,
+		  "MESSAGE_TYPE" },
+		{ config->budget_identity_requests, config->budget_identity_burst,
+		  "PUBLIC_HTTP_ANTI_ABUSE_PUBLIC_AUTH", "IDENTITY" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(budgets); i++) {
@@ -149,7 +155,7 @@ static void check_budgets(const struct config *config, struct report *report)
 
 		if (budgets[i].requests == 0 || budgets[i].burst > 0)
 			continue;
-		snprintf(where, sizeof(where), "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_%s_BURST",
+		snprintf(where, sizeof(where), "GATEWAY_%s_%s_BURST", budgets[i].group,
 			 budgets[i].name);
 		report_mistake(report, where, "must be at least 1 unless ..._%s_REQUESTS is 0",
 			       budgets[i].name);

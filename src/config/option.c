@@ -132,6 +132,24 @@ static int set_endpoint(const struct option_row *row, struct config *config, str
 	return 0;
 }
 
+static int set_url(const struct option_row *row, struct config *config, struct span text,
+		   struct report *report)
+{
+	struct config_url value;
+	const char *why;
+
+	if (url_parse(text, &value, &why) != 0) {
+		/* user information is a secret, and its place a guess in what did not parse */
+		if (span_find_byte(text, '@') >= 0)
+			report_mistake(report, row->variable, "%s", why);
+		else
+			report_mistake(report, row->variable, "%s %s", quoted_make(text).text, why);
+		return -EINVAL;
+	}
+	*(struct config_url *)field_of(row, config) = value;
+	return 0;
+}
+
 static int parse_number(const struct option_row *row, struct span text, uint64_t *value)
 {
 	if (row->kind == OPTION_KIND_DURATION)
@@ -227,6 +245,8 @@ int option_set(const struct option_row *row, struct config *config, struct span 
 		return set_string(row, config, text, report);
 	case OPTION_KIND_ENDPOINT:
 		return set_endpoint(row, config, text, report);
+	case OPTION_KIND_URL:
+		return set_url(row, config, text, report);
 	case OPTION_KIND_DURATION:
 	case OPTION_KIND_SIZE:
 	case OPTION_KIND_COUNT:
@@ -251,6 +271,8 @@ bool option_is_filled(const struct option_row *row, const struct config *config)
 {
 	if (row->kind == OPTION_KIND_ENDPOINT)
 		return ((const struct config_endpoint *)field_in(row, config))->set;
+	if (row->kind == OPTION_KIND_URL)
+		return ((const struct config_url *)field_in(row, config))->set;
 	if (row->kind == OPTION_KIND_STRING || row->kind == OPTION_KIND_SECRET)
 		return option_string(row, config)[0] != '\0';
 	return true;
@@ -273,6 +295,13 @@ static void write_endpoint(const struct config_endpoint *value, struct buf *out)
 		buf_append(out, span_make(address, endpoint_format(&value->endpoint, address)));
 }
 
+static void write_url(const struct config_url *value, struct buf *out)
+{
+	char text[URL_TEXT_MAX];
+
+	buf_append(out, span_make(text, url_format(value, text)));
+}
+
 void option_write_value(const struct option_row *row, const struct config *config, struct buf *out)
 {
 	const void *field = field_in(row, config);
@@ -287,6 +316,9 @@ void option_write_value(const struct option_row *row, const struct config *confi
 		break;
 	case OPTION_KIND_ENDPOINT:
 		write_endpoint(field, out);
+		break;
+	case OPTION_KIND_URL:
+		write_url(field, out);
 		break;
 	case OPTION_KIND_DURATION:
 	case OPTION_KIND_SIZE:

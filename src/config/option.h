@@ -9,6 +9,7 @@ enum option_kind {
 	OPTION_KIND_STRING,
 	OPTION_KIND_SECRET,
 	OPTION_KIND_ENDPOINT,
+	OPTION_KIND_URL,
 	OPTION_KIND_DURATION,
 	OPTION_KIND_SIZE,
 	OPTION_KIND_COUNT,
@@ -50,7 +51,7 @@ void option_write_range(const struct option_row *row, struct buf *out);
 /* Strings and secrets only. NULL before the first option_set. */
 const char *option_string(const struct option_row *row, const struct config *config);
 
-/* Whether an endpoint, string or secret has a value that is not empty; true for all others. */
+/* Whether an endpoint, URL, string or secret has a value that is not empty; true for all others. */
 bool option_is_filled(const struct option_row *row, const struct config *config);
 
 /* 0 or -EINVAL with the reason reported: for an endpoint that we connect to. */

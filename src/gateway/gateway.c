@@ -156,6 +156,11 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 					  config->budget_user_burst, BUDGET_USER },
 			[BUDGET_MESSAGE_TYPE] = { config->budget_type_requests, config->budget_type_window_ms,
 						  config->budget_type_burst, BUDGET_MESSAGE_TYPE },
+			[BUDGET_SEND_IDENTITY] = { config->budget_identity_requests, config->budget_identity_window_ms,
+						   config->budget_identity_burst, BUDGET_SEND_IDENTITY },
+			[BUDGET_CONFIRM_IDENTITY] = { config->budget_identity_requests,
+						      config->budget_identity_window_ms,
+						      config->budget_identity_burst, BUDGET_CONFIRM_IDENTITY },
 		},
 	};
 	limits_random(&shared->secret, sizeof(shared->secret));
@@ -234,12 +239,12 @@ int gateway_create(struct gateway **created, const struct gateway_options *optio
 	int error = gateway_errands_init(gateway);
 
 	if (!error)
+		error = shared_init(&gateway->shared, options);
+	if (!error)
 		error = routes_add(&gateway->routes, options->config, gateway->shared.public_router,
 				   gateway->shared.grpc_router);
 	if (!error)
 		error = create_parts(gateway, why, why_size);
-	if (!error)
-		error = shared_init(&gateway->shared, options);
 	*created = gateway;
 	return error;
 }
@@ -286,8 +291,8 @@ void gateway_destroy(struct gateway *gateway)
 	router_destroy(gateway->shared.grpc_router);
 	bucket_table_destroy(gateway->shared.buckets);
 	payload_put(gateway->shared.heartbeat);
+	gateway_errands_finish(gateway);
 	free(gateway->ports);
 	free(gateway->node_threads);
 	free(gateway);
 }
-	gateway_errands_finish(gateway);

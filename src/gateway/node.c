@@ -1,5 +1,6 @@
 #include "gateway/node.h"
 
+#include "gateway/public_auth.h"
 #include "gateway/redis_options.h"
 #include "gateway/subscribe.h"
 
@@ -194,6 +195,8 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	sessions_init(&node->sessions, &options);
 	error = create_upstreams(node);
 	if (!error)
+		error = public_auth_open(node, &node->auth);
+	if (!error)
 		error = create_servers(node);
 	if (!error)
 		register_metrics(node);
@@ -204,6 +207,8 @@ void node_start(struct node *node)
 {
 	redis_client_start(node->redis, NULL, NULL);
 	upstreams_start(&node->upstreams);
+	if (node->auth)
+		http_pool_start(node->auth);
 }
 
 static int listen_on(struct server *server, const struct listen_socket *socket, uint32_t index)
@@ -239,7 +244,9 @@ void node_stop(struct node *node, void (*stopped)(struct node *node), void *cont
 {
 	node->stopped = stopped;
 	node->context = context;
-	node->parts_running = 2;
+	node->parts_running = node->auth ? 3 : 2;
+	if (node->auth)
+		http_pool_stop(node->auth, part_stopped, node);
 	upstreams_stop(&node->upstreams, part_stopped, node);
 	redis_client_stop(node->redis, part_stopped, node);
 }
@@ -248,6 +255,7 @@ void node_destroy(struct node *node)
 {
 	CHECK(list_is_empty(&node->streams));
 	upstreams_finish(&node->upstreams);
+	http_pool_destroy(node->auth);
 	sessions_finish(&node->sessions);
 	redis_client_destroy(node->redis);
 	server_destroy(node->public_server);

@@ -11,10 +11,18 @@
 #include "gateway/sessions.h"
 #include "gateway/upstreams.h"
 #include "gateway/wire.h"
-#include "upstream/grpc.h"
+#include "upstream/http.h"
 
 /* Budgets of a call, in the order they are charged (edge.md §2.2). */
-enum budget { BUDGET_IP, BUDGET_SESSION, BUDGET_USER, BUDGET_MESSAGE_TYPE, BUDGET_COUNT };
+enum budget {
+	BUDGET_IP,
+	BUDGET_SESSION,
+	BUDGET_USER,
+	BUDGET_MESSAGE_TYPE,
+	BUDGET_SEND_IDENTITY,	 /* of a public sign-in (§5): by normalised e-mail … */
+	BUDGET_CONFIRM_IDENTITY, /* … and by challenge id */
+	BUDGET_COUNT
+};
 
 #define BUDGET_ENTRIES (1u << 18) /* buckets of the process: 4 MiB; 50,000 clients with five budgets each */
 
@@ -43,6 +51,7 @@ struct node {
 	struct sessions sessions;
 	struct wire_signing signing;
 	struct upstreams upstreams;
+	struct http_pool *auth; /* NULL: no auth service is configured */
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
 	struct list streams; /* open or on their way in or out */

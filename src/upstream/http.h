@@ -58,13 +58,13 @@ struct http_exchange {
 	struct deadline deadline;
 	uint64_t started_us;
 	struct buf request, body;
-	bool is_head;	/* the response has no body */
+	bool is_head;	 /* the response has no body */
 	bool was_unsent; /* its connection ended before it left: once more, on a new one */
 };
 
 struct http_request {
-	const char *method; /* "POST" */
-	struct span path;   /* begins with '/'; goes behind the base URL's */
+	const char *method;		    /* "POST" */
+	struct span path;		    /* begins with '/'; goes behind the base URL's */
 	const struct http1_header *headers; /* besides host, content-length; one with a line break
 					       or NUL in its value is left out */
 	size_t header_count;
@@ -75,10 +75,10 @@ struct http_request {
 struct http_pool_options {
 	const char *name;	      /* label `upstream`: letters, digits, _ - . */
 	const struct config_url *url; /* set; immutable; the pool's lifetime */
-	uint64_t timeout_ms;	      /* from the start of an exchange to the response's last byte */
-	uint32_t connections_max;     /* dialled, busy, idle and closing ones */
-	uint32_t waiting_max;	      /* exchanges that have no connection yet */
-	uint32_t body_bytes_max;      /* of a response */
+	uint64_t timeout_ms;	  /* from the start of an exchange to the response's last byte */
+	uint32_t connections_max; /* dialled, busy, idle and closing ones */
+	uint32_t waiting_max;	  /* exchanges that have no connection yet */
+	uint32_t body_bytes_max;  /* of a response */
 	struct dns *dns;
 	struct metric_registry *metrics; /* may be NULL */
 };

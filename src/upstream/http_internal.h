@@ -106,8 +106,9 @@ struct http_link {
 /* Begins to dial. Returns false without memory. */
 bool link_dial(struct http_pool *pool);
 
-/* Sends the exchange over this link, which is idle. */
-void link_take(struct http_link *link, struct http_exchange *exchange);
+/* Sends the exchange over this link, which is idle. Returns 0 or -ENOMEM: the link is closing, the
+ * exchange as it was. */
+int link_take(struct http_link *link, struct http_exchange *exchange);
 
 /* Its exchange is over before its end: the connection is of no more use. */
 void link_leave(struct http_link *link);
