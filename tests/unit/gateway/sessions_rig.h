@@ -129,7 +129,7 @@ static inline int tear_down(void **state)
 	return 0;
 }
 
-static inline uint64_t gets(void)
+static inline uint64_t asked_count(void)
 {
 	uint64_t count = 0;
 

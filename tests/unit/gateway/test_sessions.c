@@ -20,13 +20,13 @@ static void all_who_ask_share_one_get(void **state)
 		assert_string_equal(askers[i].user, "u");
 		assert_false(askers[i].is_revoked);
 	}
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 	assert_int_equal(metric_value(&sessions.metrics.found), 1);
 	/* From now on it is known. */
 	assert_int_equal(find(&askers[0], "s"), SESSIONS_FOUND);
 	assert_string_equal(askers[0].user, "u");
 	assert_int_equal(metric_value(&sessions.metrics.hit), 1);
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 	assert_int_equal(sessions.lookup_count, 0);
 }
 
@@ -99,7 +99,7 @@ static void letter_at(enum letter_kind letter, int moment)
 	assert_true(asker->is_revoked);
 	assert_int_equal(find(&askers[1], "s"), SESSIONS_FOUND);
 	assert_true(askers[1].is_revoked);
-	assert_int_equal(gets(), 2);
+	assert_int_equal(asked_count(), 2);
 }
 
 static void get_that_a_letter_overtook_is_asked_again(void **state)
@@ -153,7 +153,7 @@ static void letter_of_another_session_changes_nothing(void **state)
 	say_record("s", "u", "active");
 	TURN_UNTIL(&worker, askers[0].told_count);
 	assert_int_equal(askers[0].answer, SESSIONS_FOUND);
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 	assert_int_equal(sessions.sequence, 2);
 }
 
@@ -170,7 +170,7 @@ static void get_that_is_overtaken_for_ever_is_given_up(void **state)
 	}
 	TURN_UNTIL(&worker, askers[0].told_count);
 	assert_int_equal(askers[0].answer, SESSIONS_UNAVAILABLE);
-	assert_int_equal(gets(), LOOKUP_ASKS_MAX);
+	assert_int_equal(asked_count(), LOOKUP_ASKS_MAX);
 	assert_int_equal(metric_value(&sessions.metrics.asked_again), LOOKUP_ASKS_MAX - 1);
 	assert_int_equal(sessions.lookup_count, 0);
 	/* The letters themselves are good. */
@@ -207,7 +207,7 @@ static void letter_replaces_what_is_known(void **state)
 	assert_int_equal(find_out(&askers[0], "t"), SESSIONS_UNKNOWN);
 	replace("t", "u", "active");
 	assert_int_equal(find(&askers[0], "t"), SESSIONS_FOUND);
-	assert_int_equal(gets(), 2);
+	assert_int_equal(asked_count(), 2);
 }
 
 static void forgotten_sessions_are_asked_for(void **state)
@@ -227,12 +227,12 @@ static void forgotten_sessions_are_asked_for(void **state)
 	write_record("s", "u", "revoked");
 	assert_int_equal(find_out(&askers[0], "s"), SESSIONS_FOUND);
 	assert_true(askers[0].is_revoked);
-	assert_int_equal(gets(), 4);
+	assert_int_equal(asked_count(), 4);
 
 	sessions_recheck(&sessions, SPAN("t"));
 	assert_int_equal(sessions.sequence, 1);
 	assert_int_equal(find_out(&askers[0], "t"), SESSIONS_FOUND);
-	assert_int_equal(gets(), 5);
+	assert_int_equal(asked_count(), 5);
 
 	sessions_forget_all(&sessions, 7);
 	assert_int_equal(sessions.sequence, 7);
@@ -241,7 +241,7 @@ static void forgotten_sessions_are_asked_for(void **state)
 	assert_int_equal(find_out(&askers[0], "s"), SESSIONS_FOUND);
 	assert_int_equal(find_out(&askers[0], "t"), SESSIONS_FOUND);
 	assert_int_equal(find_out(&askers[0], "none"), SESSIONS_FOUND);
-	assert_int_equal(gets(), 8);
+	assert_int_equal(asked_count(), 8);
 }
 
 static void all_forgotten_asks_every_get_again(void **state)
@@ -262,7 +262,7 @@ static void all_forgotten_asks_every_get_again(void **state)
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(askers[i].answer, SESSIONS_FOUND);
 	assert_int_equal(metric_value(&sessions.metrics.asked_again), 20);
-	assert_int_equal(gets(), 40);
+	assert_int_equal(asked_count(), 40);
 }
 
 /* ---- those who go ---- */
@@ -301,7 +301,7 @@ static void lookup_that_nobody_waits_for_is_worth_caching(void **state)
 	TURN_UNTIL(&worker, sessions.lookup_count == 0);
 	assert_int_equal(find(&askers[1], "s"), SESSIONS_FOUND);
 	assert_int_equal(askers[0].told_count, 0);
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 }
 
 static void one_who_comes_after_all_have_gone_joins_the_same_get(void **state)
@@ -315,7 +315,7 @@ static void one_who_comes_after_all_have_gone_joins_the_same_get(void **state)
 	say_record("s", "u", "active");
 	TURN_UNTIL(&worker, askers[1].told_count);
 	assert_int_equal(askers[1].answer, SESSIONS_FOUND);
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 }
 
 static struct asker *victims[8];

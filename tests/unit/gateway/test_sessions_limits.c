@@ -25,10 +25,10 @@ static void unknown_is_remembered_for_its_time(void **state)
 	pass_ms(ttl_ms - 500);
 	assert_int_equal(find(&askers[0], "s"), SESSIONS_UNKNOWN);
 	assert_int_equal(metric_value(&sessions.metrics.absent), 1);
-	assert_int_equal(gets(), 1);
+	assert_int_equal(asked_count(), 1);
 	pass_ms(501);
 	assert_int_equal(find_out(&askers[0], "s"), SESSIONS_FOUND);
-	assert_int_equal(gets(), 2);
+	assert_int_equal(asked_count(), 2);
 }
 
 static void unknown_is_not_remembered_when_its_time_is_none(void **state)
@@ -80,7 +80,7 @@ static void cache_keeps_no_more_than_it_may(void **state)
 	assert_int_equal(find(&askers[0], "s-9"), SESSIONS_FOUND);
 	assert_int_equal(find(&askers[0], "s-6"), SESSIONS_UNKNOWN);
 	assert_int_equal(find_out(&askers[0], "s-5"), SESSIONS_FOUND);
-	assert_int_equal(gets(), 11);
+	assert_int_equal(asked_count(), 11);
 }
 
 /* ---- answers that are none ---- */
