@@ -42,6 +42,12 @@ struct route {
 	/* A streaming answer may send now: rpc_send… until it returns false or there is nothing.
 	 * NULL for unary routes. */
 	void (*pull)(struct request *request);
+	/*
+	 * For gRPC routes whose client streams: `start` comes with the headers, then each message (lent
+	 * until return), then `half_closed` unless the call has ended. NULL: one message, one `start`.
+	 */
+	void (*message)(struct request *request, struct span message);
+	void (*half_closed)(struct request *request);
 	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,
 	 * streams. */
 	bool long_lived;
