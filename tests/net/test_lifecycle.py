@@ -360,12 +360,21 @@ def test_idle_connections_are_closed_not_waited_for(gateway, channel, device):
 
 
 def test_new_calls_are_refused_once_the_end_began(gateway, channel, device):
-    """A call that comes on an open connection while another is finished."""
-    call = channel.execute_future(device.request(message_type="echo.delay.700"))
+    """Calls that come, on the connection that has one in flight or on a new one, while that one is finished."""
+    call = channel.execute_future(device.request(message_type="echo.delay.1500"))
     gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
     gateway.process.signal(signal.SIGTERM)
     gateway.log("component stopped", stopped="push hub")
-    assert channel.refused(device.request())[0] == "UNAVAILABLE"
+
+    def refused():
+        try:
+            channel.execute(device.request())
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            return True
+        return False  # its worker had not been told yet
+    harness.wait_until(refused, "a new call is refused")
+    assert not call.done()
     assert call.result(timeout=harness.PATIENCE).result_code == "ok"
     assert gateway.process.wait() == 0
 
