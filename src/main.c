@@ -201,11 +201,17 @@ static int open_listeners(struct program *program)
 	return error;
 }
 
+static void close_listener(struct program *program, enum listener_kind kind)
+{
+	if (program->bound[kind])
+		listen_socket_close(&program->sockets[kind]);
+	program->bound[kind] = false;
+}
+
 static void close_listeners(struct program *program)
 {
 	for (int kind = 0; kind < LISTENER_COUNT; kind++)
-		if (program->bound[kind])
-			listen_socket_close(&program->sockets[kind]);
+		close_listener(program, (enum listener_kind)kind);
 }
 
 static void started(void *context)
@@ -400,6 +406,13 @@ static void admin_stopped(void *context)
 	worker_stop(&program->control);
 }
 
+/* Else the kernel would go on taking connections that nobody accepts; one of systemd's waits there for the next. */
+static void accepting_stopped(void *context)
+{
+	close_listener(context, LISTENER_PUBLIC);
+	close_listener(context, LISTENER_GRPC);
+}
+
 static void gateway_stopped(void *context, bool clean)
 {
 	struct program *program = context;
@@ -492,6 +505,7 @@ static int create_parts(struct program *program)
 		.public_socket = &program->sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->sockets[LISTENER_GRPC],
 		.started = started,
+		.accepting_stopped = accepting_stopped,
 		.stopped = gateway_stopped,
 		.context = program,
 	};

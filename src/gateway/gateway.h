@@ -27,6 +27,8 @@ struct gateway_options {
 	struct metric_registry *metrics;
 	const struct listen_socket *public_socket, *grpc_socket;
 	void (*started)(void *context);
+	/* No worker accepts any more: the sockets may be closed, so that clients are refused at once. */
+	void (*accepting_stopped)(void *context);
 	void (*stopped)(void *context, bool clean); /* clean: no component had to be cut */
 	void *context;
 };

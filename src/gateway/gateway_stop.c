@@ -138,6 +138,8 @@ static void step_reported(struct gateway *gateway)
 	LOG(LOG_INFO, "gateway", "component stopped", LOG_TEXT("stopped", steps[gateway->step].component),
 	    LOG_UINT("took_ms", gateway->control->now_ms - gateway->step_started_ms),
 	    LOG_FLAG("cut", gateway->step_was_cut));
+	if (steps[gateway->step].on_nodes == command_stop_accepting)
+		gateway->options.accepting_stopped(gateway->options.context);
 	if (++gateway->step < ARRAY_LEN(steps)) {
 		step_begin(gateway);
 		return;

@@ -379,6 +379,17 @@ def test_new_calls_are_refused_once_the_end_began(gateway, channel, device):
     assert gateway.process.wait() == 0
 
 
+def test_new_connections_are_refused_while_a_call_is_finished(gateway, channel, device):
+    call = channel.execute_future(device.request(message_type="echo.delay.1500"))
+    gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
+    gateway.process.signal(signal.SIGTERM)
+    gateway.log("component stopped", stopped="push hub")
+    assert not can_connect(gateway.public) and not can_connect(gateway.grpc)
+    assert can_connect(gateway.admin)  # closes last
+    assert not call.done() and call.result(timeout=harness.PATIENCE).result_code == "ok"
+    assert gateway.process.wait() == 0
+
+
 def test_delay_serves_on_while_readyz_says_draining(folder, redis_server, echo):
     config = HANG_CONFIG.format(address=echo.address)
     with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_SHUTDOWN_DELAY": "2s"}) as gateway:
