@@ -9,6 +9,12 @@
 
 #define FIRST_BOUND_US 50
 
+const struct metric_family metric_glitches_family = {
+	"gateway_glitches_total",
+	"Faults of peers that were survived, by kind.",
+	METRIC_COUNTER,
+};
+
 /* What one or more cells counted. A counter or gauge uses `value` only. */
 struct total {
 	uint64_t value; /* a gauge's: two's complement */

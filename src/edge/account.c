@@ -17,8 +17,6 @@ static const struct metric_family family_received = {
 	"gateway_connection_received_bytes_total", "Bytes received from clients.", METRIC_COUNTER};
 static const struct metric_family family_sent = {"gateway_connection_sent_bytes_total",
 						 "Bytes sent to clients.", METRIC_COUNTER};
-static const struct metric_family family_glitches = {"gateway_glitches_total",
-						     "Peers' faults, by kind.", METRIC_COUNTER};
 static const struct metric_family family_http = {"http_requests_total", "HTTP requests answered.",
 						 METRIC_COUNTER};
 static const struct metric_family family_http_latency = {
@@ -33,7 +31,8 @@ static const char *const outcome_names[OUTCOME_COUNT] = {
 	[OUTCOME_CLOSED] = "closed",	 [OUTCOME_PEER] = "peer",
 	[OUTCOME_RESET] = "reset",	 [OUTCOME_TIMEOUT] = "timeout",
 	[OUTCOME_PROTOCOL] = "protocol", [OUTCOME_RESOURCE] = "resource",
-	[OUTCOME_REFUSED] = "refused",	 [OUTCOME_CUT] = "cut",
+	[OUTCOME_REFUSED] = "refused",	 [OUTCOME_PEER_LIMIT] = "peer_limit",
+	[OUTCOME_CUT] = "cut",
 };
 
 static const char *const glitch_names[GLITCH_COUNT] = {
@@ -80,6 +79,7 @@ struct account {
 	struct metric_counter glitches[GLITCH_COUNT];
 	struct conn_counters conn_counters;
 	size_t route_count;
+	enum route_kind unmatched_kind;	   /* what a call without a route mostly is here */
 	struct route_account unmatched[2]; /* by enum route_kind */
 	struct route_account routes[];	   /* by route's address */
 };
@@ -116,6 +116,96 @@ static int register_cell(struct account *account, const struct metric_family *fa
 	return account->registry ? metric_register(account->registry, family, labels, cell) : 0;
 }
 
+/* ---- series ---- */
+
+static uint32_t method_index(struct span method)
+{
+	for (uint32_t i = 0; i < METHOD_OTHER; i++)
+		if (span_equal(method, span_from_cstr(methods[i])))
+			return i;
+	return METHOD_OTHER;
+}
+
+/* A quote or backslash would end the label; a route has none, but the metrics must hold whatever it
+ * is. */
+static void clean_path(char *text)
+{
+	for (; *text != '\0'; text++)
+		if (*text == '"' || *text == '\\' || *text == '\n')
+			*text = '_';
+}
+
+static void series_labels(char labels[LABELS_BYTES_MAX], const struct route_account *route,
+			  uint32_t key)
+{
+	char path[LABELS_BYTES_MAX / 2];
+	uint32_t status = key % (STATUS_OTHER + 1), method = key / (STATUS_OTHER + 1);
+
+	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	clean_path(path);
+	if (route->kind == ROUTE_GRPC)
+		snprintf(labels, LABELS_BYTES_MAX, "method=\"%s\",code=\"%s\"", path,
+			 grpc_status_name((int)status));
+	else if (status == STATUS_OTHER)
+		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"other\"",
+			 path, methods[method]);
+	else
+		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"%u\"", path,
+			 methods[method], status);
+}
+
+static void register_latency(struct account *account, struct route_account *route)
+{
+	char labels[LABELS_BYTES_MAX], path[LABELS_BYTES_MAX / 2];
+
+	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	clean_path(path);
+	snprintf(labels, sizeof(labels), "%s=\"%s\"", route->kind == ROUTE_GRPC ? "method" : "path",
+		 path);
+	route->latency_registered = register_cell(account,
+						  route->kind == ROUTE_GRPC ? &family_grpc_latency
+									    : &family_http_latency,
+						  labels, &route->latency) == 0;
+}
+
+static struct series *series_create(struct account *account, struct route_account *route,
+				    uint32_t key)
+{
+	struct series *series = calloc(1, sizeof(*series));
+	char labels[LABELS_BYTES_MAX];
+
+	if (!series)
+		return NULL;
+	series_labels(labels, route, key);
+	series->key = key;
+	if (register_cell(account, route->kind == ROUTE_GRPC ? &family_grpc : &family_http, labels,
+			  &series->calls) != 0) {
+		free(series);
+		return NULL;
+	}
+	series->next = route->series;
+	route->series = series;
+	route->series_count++;
+	return series;
+}
+
+/* What every call of the route has, and its success: there with 0 before the first call. */
+static int register_route(struct account *account, struct route_account *route)
+{
+	uint32_t method, status = route->route ? 200 : 404;
+
+	if (route->kind == ROUTE_GRPC) {
+		method = 0;
+		status = route->route ? GRPC_OK : GRPC_UNIMPLEMENTED;
+	} else if (route->route) {
+		method = method_index(span_from_cstr(route->route->method));
+	} else {
+		method = method_index(SPAN("GET"));
+	}
+	register_latency(account, route);
+	return series_create(account, route, method * (STATUS_OTHER + 1) + status) ? 0 : -ENOMEM;
+}
+
 static int register_all(struct account *account)
 {
 	char labels[LABELS_BYTES_MAX];
@@ -134,8 +224,11 @@ static int register_all(struct account *account)
 	}
 	for (size_t i = 0; i < GLITCH_COUNT; i++) {
 		snprintf(labels, sizeof(labels), "kind=\"%s\"", glitch_names[i]);
-		failed |= register_cell(account, &family_glitches, labels, &account->glitches[i]);
+		failed |= register_cell(account, &metric_glitches_family, labels, &account->glitches[i]);
 	}
+	for (size_t i = 0; i < account->route_count; i++)
+		failed |= register_route(account, &account->routes[i]);
+	failed |= register_route(account, &account->unmatched[account->unmatched_kind]);
 	return failed ? -ENOMEM : 0;
 }
 
@@ -154,6 +247,7 @@ int account_create(struct account **account, struct worker *worker,
 	made->access_log = options->config->access_log;
 	made->registry = options->metrics;
 	made->worker = worker;
+	made->unmatched_kind = options->protocols & SERVER_GRPC ? ROUTE_GRPC : ROUTE_HTTP;
 	made->unmatched[ROUTE_HTTP].kind = ROUTE_HTTP;
 	made->unmatched[ROUTE_GRPC].kind = ROUTE_GRPC;
 	router_each(options->router, add_route, made);
@@ -218,14 +312,6 @@ struct conn_counters *account_conn_counters(struct account *account)
 
 /* ---- calls ---- */
 
-static uint32_t method_index(struct span method)
-{
-	for (uint32_t i = 0; i < METHOD_OTHER; i++)
-		if (span_equal(method, span_from_cstr(methods[i])))
-			return i;
-	return METHOD_OTHER;
-}
-
 static struct route_account *account_route(struct account *account, const struct request *request,
 					   enum route_kind kind)
 {
@@ -236,69 +322,6 @@ static struct route_account *account_route(struct account *account, const struct
 		found = bsearch(&key, account->routes, account->route_count, sizeof(key),
 				compare_routes);
 	return found ? found : &account->unmatched[kind];
-}
-
-/* A quote or backslash would end the label; a route has none, but the metrics must hold whatever it
- * is. */
-static void clean_path(char *text)
-{
-	for (; *text != '\0'; text++)
-		if (*text == '"' || *text == '\\' || *text == '\n')
-			*text = '_';
-}
-
-static void series_labels(char labels[LABELS_BYTES_MAX], const struct route_account *route,
-			  uint32_t key)
-{
-	char path[LABELS_BYTES_MAX / 2];
-	uint32_t status = key % (STATUS_OTHER + 1), method = key / (STATUS_OTHER + 1);
-
-	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
-	clean_path(path);
-	if (route->kind == ROUTE_GRPC)
-		snprintf(labels, LABELS_BYTES_MAX, "method=\"%s\",code=\"%s\"", path,
-			 grpc_status_name((int)status));
-	else if (status == STATUS_OTHER)
-		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"other\"",
-			 path, methods[method]);
-	else
-		snprintf(labels, LABELS_BYTES_MAX, "path=\"%s\",method=\"%s\",status=\"%u\"", path,
-			 methods[method], status);
-}
-
-static void register_latency(struct account *account, struct route_account *route)
-{
-	char labels[LABELS_BYTES_MAX], path[LABELS_BYTES_MAX / 2];
-
-	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
-	clean_path(path);
-	snprintf(labels, sizeof(labels), "%s=\"%s\"", route->kind == ROUTE_GRPC ? "method" : "path",
-		 path);
-	route->latency_registered = register_cell(account,
-						  route->kind == ROUTE_GRPC ? &family_grpc_latency
-									    : &family_http_latency,
-						  labels, &route->latency) == 0;
-}
-
-static struct series *series_create(struct account *account, struct route_account *route,
-				    uint32_t key)
-{
-	struct series *series = calloc(1, sizeof(*series));
-	char labels[LABELS_BYTES_MAX];
-
-	if (!series)
-		return NULL;
-	series_labels(labels, route, key);
-	series->key = key;
-	if (register_cell(account, route->kind == ROUTE_GRPC ? &family_grpc : &family_http, labels,
-			  &series->calls) != 0) {
-		free(series);
-		return NULL;
-	}
-	series->next = route->series;
-	route->series = series;
-	route->series_count++;
-	return series;
 }
 
 static struct series *series_find(struct route_account *route, uint32_t key)

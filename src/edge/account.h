@@ -2,8 +2,9 @@
  * account: what is counted and logged of the connections and calls of one listener on one worker.
  * Private to edge; thread: the worker's.
  *
- * A series gets its cell when its first call ends, never while one is handled before; how many
- * there can be is bounded: routes × ACCOUNT_SERIES_MAX. Source: edge.md §8.
+ * Each route's success has its series from the start; the others get theirs when their first call
+ * ends, never while one is handled before. How many there can be is bounded: routes ×
+ * ACCOUNT_SERIES_MAX. Source: edge.md §8.
  */
 #ifndef EDGE_ACCOUNT_H
 #define EDGE_ACCOUNT_H
@@ -25,6 +26,7 @@ enum connection_outcome {
 	OUTCOME_PROTOCOL, /* the peer did not keep to the protocol */
 	OUTCOME_RESOURCE, /* no memory, no operation slot */
 	OUTCOME_REFUSED,  /* over GATEWAY_MAX_CONNECTIONS */
+	OUTCOME_PEER_LIMIT, /* over GATEWAY_MAX_CONNECTIONS_PER_IP */
 	OUTCOME_CUT,	  /* at the end of the shutdown timeout */
 	OUTCOME_COUNT
 };

@@ -14,6 +14,9 @@ static const struct metric_family entries_family = { "gateway_stream_entries_tot
 						      METRIC_COUNTER };
 static const struct metric_family gaps_family = { "gateway_stream_gaps_total",
 						   "Times that stream entries may have been lost.", METRIC_COUNTER };
+static const struct metric_family gap_causes_family = { "gateway_stream_gap_causes_total",
+							 "Gaps in streams by cause: trimmed past us, or recreated.",
+							 METRIC_COUNTER };
 static const struct metric_family lag_family = { "gateway_stream_lag_seconds",
 						  "Age of the last entry when it was read.", METRIC_GAUGE_MS };
 static const struct metric_family events_family = { "gateway_push_events_total",
@@ -50,10 +53,14 @@ static void register_metrics(struct bus *bus, struct metric_registry *registry)
 		{ &entries_family, "stream=\"session_events\",result=\"malformed\"", &bus->metrics.session.malformed },
 		{ &entries_family, "stream=\"client_events\",result=\"ok\"", &bus->metrics.client.handled },
 		{ &entries_family, "stream=\"client_events\",result=\"malformed\"", &bus->metrics.client.malformed },
-		{ &gaps_family, "stream=\"session_events\",cause=\"recreated\"", &bus->metrics.session.recreated },
-		{ &gaps_family, "stream=\"session_events\",cause=\"trimmed\"", &bus->metrics.session.trimmed },
-		{ &gaps_family, "stream=\"client_events\",cause=\"recreated\"", &bus->metrics.client.recreated },
-		{ &gaps_family, "stream=\"client_events\",cause=\"trimmed\"", &bus->metrics.client.trimmed },
+		{ &gaps_family, "stream=\"session_events\"", &bus->metrics.session.recreated },
+		{ &gap_causes_family, "stream=\"session_events\",cause=\"recreated\"", &bus->metrics.session.recreated },
+		{ &gaps_family, "stream=\"session_events\"", &bus->metrics.session.trimmed },
+		{ &gap_causes_family, "stream=\"session_events\",cause=\"trimmed\"", &bus->metrics.session.trimmed },
+		{ &gaps_family, "stream=\"client_events\"", &bus->metrics.client.recreated },
+		{ &gap_causes_family, "stream=\"client_events\",cause=\"recreated\"", &bus->metrics.client.recreated },
+		{ &gaps_family, "stream=\"client_events\"", &bus->metrics.client.trimmed },
+		{ &gap_causes_family, "stream=\"client_events\",cause=\"trimmed\"", &bus->metrics.client.trimmed },
 		{ &lag_family, "stream=\"session_events\"", &bus->metrics.session.lag_ms },
 		{ &lag_family, "stream=\"client_events\"", &bus->metrics.client.lag_ms },
 		{ &events_family, "", &bus->metrics.events },

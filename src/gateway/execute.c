@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#define HANDLE_PATH "/galaxy.gateway.v1.CommandHandler/Handle"
-
 struct execute_call {
 	struct admission admission;
 	struct upstream_call upstream;
@@ -129,7 +127,7 @@ static void execute_admitted(struct admission *admission)
 		return;
 	}
 	const struct upstream_request upstream_request = {
-		.path = HANDLE_PATH,
+		.path = UPSTREAM_HANDLE_PATH,
 		.message = message,
 		.deadline_ms = request_time_left_ms(admission->request),
 		.request_id = admission->request->request_id,

@@ -39,6 +39,7 @@ static struct service *service_create(struct upstreams *upstreams, struct config
 		free(service);
 		return NULL;
 	}
+	upstream_announce(service->upstream, UPSTREAM_HANDLE_PATH);
 	service->upstreams = upstreams;
 	service->file = config_file_get(file);
 	service->config = options.config;

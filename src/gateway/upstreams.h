@@ -18,6 +18,9 @@ struct upstreams_options {
 	struct metric_registry *metrics;
 };
 
+/* How a command goes out (edge.md §2.3). */
+#define UPSTREAM_HANDLE_PATH "/galaxy.gateway.v1.CommandHandler/Handle"
+
 struct service; /* one upstream */
 
 /* A file and its services, in the file's order. */

@@ -25,11 +25,6 @@ static const struct metric_family reconnects_family = {
 	.help = "Attempts to connect to Redis after the first.",
 	.type = METRIC_COUNTER,
 };
-static const struct metric_family glitches_family = {
-	.name = "gateway_glitches_total",
-	.help = "Misbehaviour of peers that was survived.",
-	.type = METRIC_COUNTER,
-};
 
 static const char *const role_names[REDIS_ROLE_COUNT] = {
 	[REDIS_SESSION] = "session",
@@ -85,10 +80,10 @@ int redis_metrics_register(struct redis_metrics *metrics, struct metric_registry
 	if (!error)
 		error = metric_register(registry, &reconnects_family, labels, &metrics->reconnects);
 	if (!error)
-		error = metric_register(registry, &glitches_family, "kind=\"redis_protocol\"",
+		error = metric_register(registry, &metric_glitches_family, "kind=\"redis_protocol\"",
 					&metrics->protocol_errors);
 	if (!error)
-		error = metric_register(registry, &glitches_family, "kind=\"redis_silent\"",
+		error = metric_register(registry, &metric_glitches_family, "kind=\"redis_silent\"",
 					&metrics->stalls);
 	return error;
 }

@@ -253,8 +253,15 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 		return -ENOMEM;
 	}
 	upstream_metrics_register(made);
+	if (config->health)
+		upstream_announce(made, HEALTH_CHECK_PATH);
 	*upstream = made;
 	return 0;
+}
+
+void upstream_announce(struct upstream *upstream, const char *path)
+{
+	upstream_metrics_rpc(upstream, path); /* without memory the first call tries again */
 }
 
 void upstream_start(struct upstream *upstream)

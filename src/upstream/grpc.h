@@ -66,6 +66,9 @@ struct upstream_options {
 int upstream_create(struct upstream **upstream, struct worker *worker,
 		    const struct upstream_options *options);
 
+/* The path's metrics are there from now on, not from its first call. Static. */
+void upstream_announce(struct upstream *upstream, const char *path);
+
 /* Begins to dial and to check health. */
 void upstream_start(struct upstream *upstream);
 

@@ -21,6 +21,7 @@
 #include "upstream/grpc.h"
 
 #define REQUEST_ID_BYTES_MAX 128 /* longer ones are not sent on */
+#define HEALTH_CHECK_PATH    "/grpc.health.v1.Health/Check"
 #define RPCS_MAX	     64 /* paths with metrics of their own; more are counted by upstream only */
 
 /* ---- metrics (grpc_metrics.c) ---- */

@@ -43,11 +43,6 @@ static const struct metric_family reconnects_family = {
 	.help = "Attempts to connect after the first of each connection.",
 	.type = METRIC_COUNTER,
 };
-static const struct metric_family glitches_family = {
-	.name = "gateway_glitches_total",
-	.help = "Misbehaviour of peers that was survived.",
-	.type = METRIC_COUNTER,
-};
 
 /* Returns whether all of it went in. Source: the text format's label values. */
 static bool escape(struct buf *out, const char *text)
@@ -99,9 +94,9 @@ void upstream_metrics_register(struct upstream *upstream)
 	add(upstream, &in_flight_family, LABELS(name), &metrics->in_flight);
 	add(upstream, &retries_family, LABELS(name), &metrics->retries);
 	add(upstream, &reconnects_family, LABELS(name), &metrics->reconnects);
-	add(upstream, &glitches_family, LABELS({"kind", "upstream_protocol"}),
+	add(upstream, &metric_glitches_family, LABELS({"kind", "upstream_protocol"}),
 	    &metrics->protocol_errors);
-	add(upstream, &glitches_family, LABELS({"kind", "upstream_silent"}), &metrics->silent);
+	add(upstream, &metric_glitches_family, LABELS({"kind", "upstream_silent"}), &metrics->silent);
 	for (size_t i = 0; i < upstream->backend_count; i++)
 		add(upstream, &healthy_family,
 		    LABELS(name, {"address", upstream->backends[i].text}),

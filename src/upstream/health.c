@@ -1,8 +1,6 @@
 #include "codec/pb.h"
 #include "upstream/grpc_internal.h"
 
-#define CHECK_PATH "/grpc.health.v1.Health/Check"
-
 /* HealthCheckResponse of proto/grpc/health/v1/health.proto */
 #define FIELD_STATUS   1
 #define STATUS_SERVING 1
@@ -86,7 +84,7 @@ static void check(struct backend *backend)
 {
 	struct upstream *upstream = backend->upstream;
 	const struct upstream_request request = {
-		.path = CHECK_PATH,
+		.path = HEALTH_CHECK_PATH,
 		.message = upstream->check_message,
 		.deadline_ms = upstream->config->health_interval_ms,
 	};

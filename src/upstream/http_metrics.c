@@ -41,11 +41,6 @@ static const struct metric_family retries_family = {
 	.help = "Requests given a second connection because not a byte had left over the first.",
 	.type = METRIC_COUNTER,
 };
-static const struct metric_family glitches_family = {
-	.name = "gateway_glitches_total",
-	.help = "Misbehaviour of peers that was survived.",
-	.type = METRIC_COUNTER,
-};
 
 static const char *const outcome_names[HTTP_OUTCOME_COUNT] = {
 	[HTTP_ANSWERED] = "answered",	[HTTP_UNAVAILABLE] = "unavailable",
@@ -96,7 +91,7 @@ void http_metrics_register(struct http_pool *pool)
 	add(pool, &connects_family, ",outcome=\"failed\"", &metrics->connect_failed);
 	add(pool, &reuses_family, "", &metrics->reuses);
 	add(pool, &retries_family, "", &metrics->retries);
-	metric_register(pool->options.metrics, &glitches_family, "kind=\"upstream_protocol\"",
+	metric_register(pool->options.metrics, &metric_glitches_family, "kind=\"upstream_protocol\"",
 			&metrics->protocol_errors);
 }
 

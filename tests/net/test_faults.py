@@ -66,7 +66,7 @@ def test_open_streams_survive_a_redis_that_comes_back_empty(gateway, channel, de
         gateway.redis.kill()
         gateway.redis.restart()
         # with no key there, or ids that begin anew: recreated
-        gateway.wait_metric('gateway_stream_gaps_total{stream="client_events",cause="recreated"}',
+        gateway.wait_metric('gateway_stream_gap_causes_total{stream="client_events",cause="recreated"}',
                             lambda value: value == round_number)
         published = [publish_event(gateway, device.user) for _ in range(10)]
         assert [stream.next().event_id for _ in published] == published
@@ -114,7 +114,7 @@ def test_trimmed_session_events_are_a_gap(folder, kept_redis):
                                           maxlen=2, approximate=False)
             gateway.redis.client.config_set("maxclients", 1000)
             assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
-            assert gateway.metric('gateway_stream_gaps_total{stream="session_events",cause="trimmed"}') == 1
+            assert gateway.metric('gateway_stream_gap_causes_total{stream="session_events",cause="trimmed"}') == 1
 
 
 def test_frozen_redis_is_late_then_found_again(gateway, channel, device):

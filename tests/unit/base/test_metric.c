@@ -319,13 +319,64 @@ static void metric_register_refuses_more_series_than_the_maximum(void **state)
 	assert_int_equal(metric_register(registry, &connected, "", &gauge), 0);
 	for (int i = 1; i < METRIC_SERIES_MAX; i++) {
 		snprintf(labels, sizeof(labels), "n=\"%d\"", i);
-		assert_non_null(series_of(registry, group_of(registry, &requests), labels));
+		assert_int_equal(metric_register(registry, &requests, labels, &counter), 0);
 	}
 	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), -ENOMEM);
 	assert_int_equal(metric_register(registry, &requests, "n=\"1\"", &counter), 0);
 	metric_unregister(registry, &gauge, sizeof(gauge)); /* its series goes: room for one */
 	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), 0);
 	assert_int_equal(metric_register(registry, &requests, "n=\"y\"", &counter), -ENOMEM);
+	metric_registry_destroy(registry);
+}
+
+static void metric_series_without_cells_makes_room_at_the_maximum(void **state)
+{
+	struct metric_registry *registry = metric_registry_create();
+	struct metric_counter old = { 0 }, counter = { 0 };
+	char labels[32];
+
+	(void)state;
+	for (int i = 0; i < METRIC_SERIES_MAX; i++) {
+		snprintf(labels, sizeof(labels), "n=\"%d\"", i);
+		assert_int_equal(metric_register(registry, &requests, labels, i % 2 ? &counter : &old), 0);
+	}
+	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), -ENOMEM);
+	metric_unregister(registry, &old, sizeof(old));
+	for (int i = 0; i < METRIC_SERIES_MAX / 2; i++) {
+		snprintf(labels, sizeof(labels), "m=\"%d\"", i);
+		assert_int_equal(metric_register(registry, &requests, labels, &counter), 0);
+	}
+	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), -ENOMEM);
+	metric_registry_destroy(registry);
+}
+
+static void metric_render_as_openmetrics_names_counters_without_total(void **state)
+{
+	static const struct metric_family odd = { "odd", "A \"quoted\" \\ word.", METRIC_COUNTER };
+	struct metric_registry *registry = metric_registry_create();
+	struct metric_counter counter = { 0 };
+	struct metric_gauge gauge = { 0 };
+	struct buf out;
+
+	(void)state;
+	metric_add(&counter, 3);
+	metric_register(registry, &requests, "a=\"1\"", &counter);
+	metric_register(registry, &odd, "", &counter);
+	metric_register(registry, &connected, "", &gauge);
+	buf_init(&out, 4096);
+	metric_render_as(registry, METRIC_OPENMETRICS, &out);
+	buf_append_byte(&out, '\0');
+	assert_string_equal((const char *)out.data,
+			    "# HELP connected Whether there is a connection.\n# TYPE connected gauge\nconnected 0\n"
+			    "# HELP odd A \\\"quoted\\\" \\\\ word.\n# TYPE odd counter\nodd 3\n"
+			    "# HELP requests Requests answered.\n# TYPE requests counter\n"
+			    "requests_total{a=\"1\"} 3\n");
+	buf_clear(&out, 4096);
+	metric_render_as(registry, METRIC_PROMETHEUS, &out);
+	buf_append_byte(&out, '\0');
+	assert_non_null(strstr((const char *)out.data, "# HELP odd A \"quoted\" \\\\ word.\n"));
+	assert_non_null(strstr((const char *)out.data, "# TYPE requests_total counter\n"));
+	buf_finish(&out);
 	metric_registry_destroy(registry);
 }
 
@@ -426,6 +477,8 @@ int main(void)
 		cmocka_unit_test(metric_register_checks_that_a_name_has_one_type),
 		cmocka_unit_test(metric_register_survives_every_failing_allocation),
 		cmocka_unit_test(metric_register_refuses_more_series_than_the_maximum),
+		cmocka_unit_test(metric_series_without_cells_makes_room_at_the_maximum),
+		cmocka_unit_test(metric_render_as_openmetrics_names_counters_without_total),
 		cmocka_unit_test(metric_render_into_a_small_buffer_fails_as_a_whole),
 		cmocka_unit_test(metric_render_beside_writers_never_goes_back),
 	};
