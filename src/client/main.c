@@ -107,14 +107,23 @@ static const struct option_row publish_options[] = {
 	END};
 
 static const struct option_row revoke_options[] = {
-	REDIS,	    {"--stream", "KEY", NULL, true, "stream of session events"},
-	SESSION,    {"--user", "ID", NULL, true, "user of the session"},
-	CLIENT_KEY, PREFIX,
-	TIMEOUT,    END};
+	REDIS,
+	{"--stream", "KEY", NULL, true, "stream of session events"},
+	SESSION,
+	{"--user", "ID", NULL, false, "user of the session; as in its record if not given"},
+	{"--key", "KEY.pem", NULL, false, "key of the session; as in its record if not given"},
+	PREFIX,
+	TIMEOUT,
+	END};
 
 static const struct option_row session_options[] = {
-	REDIS,	 SESSION, {"--user", "ID", NULL, true, "user of the session"}, CLIENT_KEY, PREFIX,
-	TIMEOUT, END};
+	REDIS,
+	SESSION,
+	{"--user", "ID", NULL, true, "user of the session"},
+	{"--key", "KEY.pem", NULL, true, "private or public key of the session"},
+	PREFIX,
+	TIMEOUT,
+	END};
 
 static const struct command commands[] = {
 	{"execute", "", 0, 0, "Signs a command, sends it, checks and prints the answer.",

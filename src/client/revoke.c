@@ -6,8 +6,6 @@
 
 #include <time.h>
 
-#define RECORD_BYTES_MAX 65536
-
 static int write_both(const struct arguments *arguments, const struct record *record,
 		      const struct buf *bufs)
 {
@@ -52,6 +50,8 @@ int revoke_run(const struct arguments *arguments)
 	struct buf bufs[2]; /* key and value of the record */
 	int code = record_init(&record, arguments, "revoked");
 
+	if (code == 0)
+		code = record_complete(&record, arguments);
 	clock_gettime(CLOCK_REALTIME, &now);
 	record.revoked_at_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 	buf_init(&bufs[0], RECORD_BYTES_MAX);

@@ -3,8 +3,6 @@
 
 #include "base/check.h"
 
-#define RECORD_BYTES_MAX 65536
-
 static int write_session(const struct arguments *arguments, const struct record *record)
 {
 	struct buf key, value, last;

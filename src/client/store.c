@@ -200,29 +200,101 @@ int store_run(const struct arguments *arguments, const struct store_command *com
 
 /* ---- session records ---- */
 
-int record_init(struct record *record, const struct arguments *arguments, const char *status)
+/* The private key of a PEM file has the public one in it; either will do. */
+static int take_key(struct record *record, const char *path)
 {
 	struct signer *signer;
-	char why[256] = "";
+	uint8_t key[ENVELOPE_KEY_BYTES];
+	char why[256] = "", why_not_public[256];
 
-	*record = (struct record){
-		.session = argument_span(arguments, "--session"),
-		.user = argument_span(arguments, "--user"),
-		.status = status,
-	};
-	buf_init(&record->key, 64);
-	if (signer_load(&signer, argument(arguments, "--key"), why, sizeof(why)) != 0) {
+	if (signer_load(&signer, path, why, sizeof(why)) == 0) {
+		memcpy(key, signer_public_key(signer), sizeof(key));
+		signer_destroy(signer);
+	} else if (public_key_load(key, path, why_not_public, sizeof(why_not_public)) != 0) {
 		complain("--key: %s", why);
 		return EXIT_USAGE;
 	}
-	(void)base64_append(&record->key, span_make(signer_public_key(signer), ENVELOPE_KEY_BYTES));
-	signer_destroy(signer);
+	(void)base64_append(&record->key, span_make(key, sizeof(key)));
 	return 0;
+}
+
+int record_init(struct record *record, const struct arguments *arguments, const char *status)
+{
+	const char *user = argument(arguments, "--user");
+	const char *path = argument(arguments, "--key");
+
+	*record = (struct record){
+		.session = argument_span(arguments, "--session"),
+		.user = user ? span_from_cstr(user) : SPAN_EMPTY,
+		.status = status,
+	};
+	buf_init(&record->key, 4096);
+	buf_init(&record->user_read, RECORD_BYTES_MAX);
+	return path ? take_key(record, path) : 0;
 }
 
 void record_finish(struct record *record)
 {
 	buf_finish(&record->key);
+	buf_finish(&record->user_read);
+}
+
+/* Returns whether the record has what is missing. */
+static bool take_missing(struct record *record, struct span text)
+{
+	struct json_document *document;
+	struct span user, key;
+
+	if (json_parse_object(&document, text, RECORD_BYTES_MAX) != 0)
+		return false;
+
+	bool is_whole = json_get_string(document, "user_id", &user) &&
+			json_get_string(document, "client_public_key", &key);
+
+	if (is_whole && record->user.len == 0) {
+		is_whole = buf_append(&record->user_read, user) == 0;
+		record->user = buf_span(&record->user_read);
+	}
+	if (is_whole && record->key.len == 0)
+		is_whole = buf_append(&record->key, key) == 0;
+	json_free(document);
+	return is_whole;
+}
+
+static int read_record(struct record *record, const struct arguments *arguments, struct span key)
+{
+	const struct span get[] = {SPAN("GET"), key};
+	const struct store_command command = {get, ARRAY_LEN(get)};
+	struct buf text;
+
+	buf_init(&text, RECORD_BYTES_MAX);
+
+	int code = store_run(arguments, &command, 1, &text);
+
+	if (code == EXIT_OKAY && !take_missing(record, buf_span(&text))) {
+		complain("%s: %.*s: %s", arguments->command->name, SPAN_ARGS(key),
+			 text.len == 0 ? "no such session record; --user and --key are needed"
+				       : "the session record is malformed");
+		code = EXIT_FAILED;
+	}
+	buf_finish(&text);
+	return code;
+}
+
+int record_complete(struct record *record, const struct arguments *arguments)
+{
+	struct buf key;
+	int code = EXIT_FAILED;
+
+	if (argument(arguments, "--user") && argument(arguments, "--key"))
+		return 0;
+	buf_init(&key, RECORD_BYTES_MAX);
+	if (record_key(record, arguments, &key) == 0)
+		code = read_record(record, arguments, buf_span(&key));
+	else
+		complain("%s: ids are too long, or out of memory", arguments->command->name);
+	buf_finish(&key);
+	return code;
 }
 
 int record_write(const struct record *record, struct buf *out)

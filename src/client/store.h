@@ -18,17 +18,23 @@ struct store_command {
 int store_run(const struct arguments *arguments, const struct store_command *commands, size_t count,
 	      struct buf *last);
 
-/* What a session record says; made from --session, --user and --key. */
+#define RECORD_BYTES_MAX 65536
+
+/* What a session record says; made from --session, --user and --key (private or public). */
 struct record {
-	struct span session, user;
+	struct span session, user; /* user empty: not given */
 	const char *status;
 	int64_t revoked_at_ms; /* 0: left out */
-	struct buf key;	       /* base64 of the public key, from the private key's file */
+	struct buf key;	       /* base64 of the public key; empty: not given */
+	struct buf user_read;  /* of the record in Redis */
 };
 
 /* Returns 0, or an exit code with a sentence on standard error. */
 int record_init(struct record *record, const struct arguments *arguments, const char *status);
 void record_finish(struct record *record);
+
+/* What was not given is read from the session's record in Redis. Returns as record_init. */
+int record_complete(struct record *record, const struct arguments *arguments);
 
 /* The JSON of edge.md §3. Returns buf's code. */
 int record_write(const struct record *record, struct buf *out);

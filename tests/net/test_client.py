@@ -602,6 +602,39 @@ def test_revoke_writes_record_and_event_of_the_contract(user, redis_server):
     assert fields == record
 
 
+def test_revocation_needs_no_more_than_the_session(user, redis_server):
+    """User and key are those of the record."""
+    process = user.subscribe()
+    before = record_of(redis_server, user.session)
+    done = run("revoke", "--redis", redis_server.address, "--stream", SESSION_STREAM, "--session", user.session)
+    assert done.code == 0, done
+    assert Done(process).out.splitlines()[-1] == "stream ended: FAILED_PRECONDITION device session is revoked"
+    after = record_of(redis_server, user.session)
+    assert after.pop("revoked_at_ms") and after == {**before, "status": "revoked"}
+
+
+def test_session_without_a_record_cannot_be_completed(redis_server):
+    def revoke(*more):
+        return run("revoke", "--redis", redis_server.address, "--stream", SESSION_STREAM, "--session", "s", *more)
+    done = revoke()
+    assert done.code == 1 and "gateway:session:s: no such session record; --user and --key are needed" in done.err
+    for record in ("{", "{}", '{"user_id":"u"}', '{"user_id":1,"client_public_key":"k"}'):
+        redis_server.client.set("gateway:session:s", record)
+        done = revoke()
+        assert done.code == 1 and "the session record is malformed" in done.err
+        assert redis_server.client.get("gateway:session:s").decode() == record
+    assert not redis_server.client.exists(SESSION_STREAM)
+
+
+def test_public_key_is_enough_for_a_session_record(user, redis_server):
+    before = record_of(redis_server, user.session)
+    user.key, private = user.public, user.key
+    assert run("session", "--redis", redis_server.address, *user.names).code == 0
+    assert record_of(redis_server, user.session) == before
+    user.key = private
+    assert user.execute().code == 0
+
+
 def test_active_session_after_a_revocation_needs_its_event(user):
     """`session` writes the record alone: a gateway that has the snapshot keeps to it (edge.md §3)."""
     user.revoke()
