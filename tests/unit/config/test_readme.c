@@ -1,10 +1,10 @@
-/* README.md: its table of options is the one that the program has. UPDATE=1 in the environment writes it anew. */
+/* README.md: its table of options is the program's. UPDATE=1 in the environment writes it anew. */
 #include "unit/config/loaded.h"
 
-#define README	       "README.md" /* tests run from the root of the tree */
-#define README_MAX     (1u << 20)
-#define BEGIN	       "<!-- options -->\n"
-#define END	       "<!-- /options -->\n"
+#define README	   "README.md" /* tests run from the root of the tree */
+#define README_MAX (1u << 20)
+#define BEGIN	   "<!-- options -->\n"
+#define END	   "<!-- /options -->\n"
 
 struct readme {
 	struct buf text;
@@ -37,7 +37,8 @@ static void write_readme(const struct readme *readme, struct span table)
 	FILE *file = fopen(README, "we");
 
 	assert_non_null(file);
-	fprintf(file, "%.*s%.*s%s", (int)(readme->table - text), text, SPAN_ARGS(table), readme->rest);
+	fprintf(file, "%.*s%.*s%s", (int)(readme->table - text), text, SPAN_ARGS(table),
+		readme->rest);
 	assert_int_equal(fclose(file), 0);
 }
 
