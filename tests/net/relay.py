@@ -77,7 +77,10 @@ class Relay:
                 if wanted and b"\r\n" + wanted.command + b"\r\n" in data:
                     holding.append(wanted)
                     self._wanted = None
-            server.sendall(data)
+            try:
+                server.sendall(data)
+            except OSError:
+                break
         _shut(server)
 
     def _answers(self, server, client, holding):
