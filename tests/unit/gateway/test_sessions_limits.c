@@ -100,8 +100,9 @@ static void record_that_cannot_be_read_is_unavailable_and_not_kept(void **state)
 		"\",\"status\":\"sleeping\"}",
 		"{\"device_session_id\":\"s\",\"user_id\":\"\",\"client_public_key\":\"" KEY
 		"\",\"status\":\"active\"}",
-		"{\"device_session_id\":\"s\",\"user_id\":\"u\",\"client_public_key\":\"AQ==\","
-		"\"status\":\"active\"}",
+		/* a key of one byte */
+		("{\"device_session_id\":\"s\",\"user_id\":\"u\","
+		 "\"client_public_key\":\"AQ==\",\"status\":\"active\"}"),
 	};
 
 	(void)state;
