@@ -268,14 +268,18 @@ static const struct face_operations call_operations = {
 static void call_refuse(struct call *call, enum err err)
 {
 	struct reply_header headers[2] = {{"cache-control", SPAN("no-store")}};
+	char retry_after[RETRY_AFTER_BYTES_MAX];
 	size_t count = 1;
 
 	if (call->is_grpc) {
-		rpc_fail(&call->request, err, NULL, 0);
+		rpc_fail(&call->request, err, NULL, call->gate.wait_ms);
 		return;
 	}
 	if (err == ERR_METHOD_NOT_ALLOWED)
 		headers[count++] = (struct reply_header){"allow", span_from_cstr(call->allow)};
+	else if (err == ERR_TOO_MANY_REQUESTS)
+		headers[count++] = (struct reply_header){
+			"retry-after", retry_after_write(retry_after, call->gate.wait_ms)};
 	request_reply_error(&call->request, err, headers, count);
 }
 
@@ -432,12 +436,18 @@ static enum err call_route(struct call *call)
 		must_be_grpc = true;
 	if (must_be_grpc && !call->content_is_grpc)
 		return ERR_MEDIA_TYPE;
-	if (err == ERR_METHOD_NOT_ALLOWED)
-		return err;
 	/* A gRPC client understands only this; to any other a path unknown here is just not found.
 	 */
-	call->is_grpc =
-		call->content_is_grpc && (!request->route || request->route->kind == ROUTE_GRPC);
+	call->is_grpc = call->content_is_grpc && err != ERR_METHOD_NOT_ALLOWED &&
+			(!request->route || request->route->kind == ROUTE_GRPC);
+	call->gate = connection_ask_gate(call->http2->connection, request);
+	if (call->gate.wait_ms > 0)
+		return ERR_TOO_MANY_REQUESTS;
+	if (!call->is_grpc && call->has_content_length &&
+	    call->content_length > call->gate.body_bytes_max)
+		return ERR_BODY_TOO_LARGE;
+	if (err == ERR_METHOD_NOT_ALLOWED)
+		return err;
 	if (!request->route)
 		return call->is_grpc ? ERR_METHOD_UNKNOWN : ERR_NOT_FOUND;
 	if (call->is_grpc && call->header_error != ERR_NONE)
@@ -481,6 +491,8 @@ void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool
 
 	size_t body_max = call->request.route->body_bytes_max;
 
+	if (body_max > call->gate.body_bytes_max)
+		body_max = call->gate.body_bytes_max;
 	buf_init(&call->body, body_max);
 	grpc_deframer_init(&call->deframer, call->encoding,
 			   body_max < UINT32_MAX ? (uint32_t)body_max : UINT32_MAX);

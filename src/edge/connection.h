@@ -38,6 +38,7 @@ struct connection {
 	const struct face *face;
 	struct deadline deadline;
 	bool draining;
+	bool is_counted; /* in the listener's peers */
 	bool has_outcome;
 	enum connection_outcome outcome; /* if has_outcome, whatever the transport says */
 	union {
@@ -81,6 +82,14 @@ struct server {
 /* A request on this connection, begun now; zeroed before. */
 void connection_begin_request(struct connection *connection, struct request *request,
 			      const struct face_operations *operations);
+
+/* What the listener's service says to the request; everything, if it has no say. */
+struct server_gate connection_ask_gate(const struct connection *connection,
+				       const struct request *request);
+
+/* "3": seconds, rounded up. */
+#define RETRY_AFTER_BYTES_MAX 24
+struct span retry_after_write(char text[RETRY_AFTER_BYTES_MAX], uint64_t wait_ms);
 
 /* The value of the Date header; lent until the next call. RFC 9110 §6.6.1. */
 struct span server_date(struct server *server);

@@ -42,6 +42,7 @@ struct call {
 	size_t charged_bytes; /* in http2->body_bytes */
 	size_t stall_bytes;   /* queued when the stall timer was armed */
 	uint64_t content_length;
+	struct server_gate gate;
 	uint64_t timeout_us; /* grpc-timeout */
 	struct span message; /* gRPC: the one message */
 	enum grpc_encoding encoding;

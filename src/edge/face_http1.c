@@ -50,7 +50,8 @@ struct http1 {
 	struct buf ahead;
 	struct buf body;
 	struct http1_body_reader reader;
-	uint64_t body_bytes_max;
+	uint64_t body_bytes_max; /* of the route, if there is one, and the gate */
+	struct server_gate gate;
 	uint64_t unwanted_bytes;
 	struct payload *answer; /* rest of the answer's body */
 	uint32_t answer_sent;
@@ -249,10 +250,14 @@ static const struct face_operations http1_operations = {
 static void http1_refuse(struct http1 *http1, enum err err)
 {
 	struct reply_header headers[2] = {{"cache-control", SPAN("no-store")}};
+	char retry_after[RETRY_AFTER_BYTES_MAX];
 	size_t count = 1;
 
 	if (err == ERR_METHOD_NOT_ALLOWED)
 		headers[count++] = (struct reply_header){"allow", span_from_cstr(http1->allow)};
+	else if (err == ERR_TOO_MANY_REQUESTS)
+		headers[count++] = (struct reply_header){
+			"retry-after", retry_after_write(retry_after, http1->gate.wait_ms)};
 	request_reply_error(&http1->request, err, headers, count);
 }
 
@@ -321,11 +326,16 @@ static void find_route(struct http1 *http1)
 	http1->refusal = ERR_NONE;
 	request->route =
 		router_find(router, request->method, request->path, &http1->refusal, http1->allow);
-	http1->body_bytes_max = request->route ? request->route->body_bytes_max : 0;
 	if (request->route && request->route->kind == ROUTE_GRPC) {
 		request->route = NULL;
 		http1->refusal = ERR_HTTP_VERSION;
 	}
+	http1->gate = connection_ask_gate(http1->connection, request);
+	http1->body_bytes_max = http1->gate.body_bytes_max;
+	if (request->route && request->route->body_bytes_max < http1->body_bytes_max)
+		http1->body_bytes_max = request->route->body_bytes_max;
+	if (http1->gate.wait_ms > 0)
+		http1->refusal = ERR_TOO_MANY_REQUESTS;
 }
 
 /* The head is there: looks the route up, and whether its body is wanted. */
@@ -339,7 +349,8 @@ static void begin_body(struct http1 *http1, const struct http1_head *head)
 	if (http1->reader.finished)
 		return;
 	http1_wait_for(http1, WAIT_BODY);
-	if (is_long && http1->refusal == ERR_NONE)
+	/* 429 says that nothing was looked at, and stays. */
+	if (is_long && http1->refusal != ERR_TOO_MANY_REQUESTS)
 		http1->refusal = ERR_BODY_TOO_LARGE;
 	/* A client that waits to be asked for its body gets the refusal instead, and sends none. */
 	if (http1->refusal != ERR_NONE &&
@@ -405,7 +416,10 @@ static bool keep_content(struct http1 *http1, struct span content)
 {
 	if (http1->refusal != ERR_NONE) {
 		http1->unwanted_bytes += content.len;
-		if (http1->unwanted_bytes <= UNWANTED_BYTES_MAX)
+		if (http1->unwanted_bytes > http1->body_bytes_max &&
+		    http1->refusal != ERR_TOO_MANY_REQUESTS)
+			http1->refusal = ERR_BODY_TOO_LARGE;
+		else if (http1->unwanted_bytes <= UNWANTED_BYTES_MAX)
 			return true;
 		http1_refuse_last(http1, http1->refusal);
 		return false;

@@ -43,6 +43,23 @@ void connection_begin_request(struct connection *connection, struct request *req
 		   REQUEST_ARENA_BYTES_MAX + (size_t)server->options.config->http_max_header_bytes);
 }
 
+struct server_gate connection_ask_gate(const struct connection *connection,
+				       const struct request *request)
+{
+	const struct server_options *options = &connection->server->options;
+
+	return options->admit ? options->admit(request)
+			      : (struct server_gate){.body_bytes_max = SIZE_MAX};
+}
+
+struct span retry_after_write(char text[RETRY_AFTER_BYTES_MAX], uint64_t wait_ms)
+{
+	int len = snprintf(text, RETRY_AFTER_BYTES_MAX, "%llu",
+			   (unsigned long long)(wait_ms / 1000 + (wait_ms % 1000 != 0)));
+
+	return span_make(text, (size_t)len);
+}
+
 struct span server_date(struct server *server)
 {
 	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -252,6 +269,8 @@ static void connection_closed(struct conn *conn, enum conn_end end, int error)
 	list_remove(&connection->link);
 	server->connection_count--;
 	limit_release(server);
+	if (connection->is_counted)
+		peers_release(server->options.peers, &conn->peer);
 	free(connection);
 	if (server->listening)
 		listener_room(&server->listener);
@@ -276,6 +295,26 @@ static bool limit_admit(struct server *server)
 	return atomic_fetch_add_explicit(&limit->open_count, 1, memory_order_relaxed) <
 		       limit->max_count ||
 	       limit->max_count == 0;
+}
+
+/* Whether the peer may have one more connection. */
+static bool peer_admit(struct connection *connection)
+{
+	struct peers *peers = connection->server->options.peers;
+
+	if (!peers)
+		return true;
+
+	enum peers_answer answer = peers_admit(peers, &connection->conn.peer);
+
+	connection->is_counted = answer == PEERS_ADMITTED;
+	return answer != PEERS_REFUSED;
+}
+
+static void connection_refuse(struct connection *connection, enum connection_outcome outcome)
+{
+	connection_set_outcome(connection, outcome);
+	conn_close(&connection->conn);
 }
 
 static void server_accepted(struct listener *listener, struct file_ref file,
@@ -309,8 +348,11 @@ static void server_accepted(struct listener *listener, struct file_ref file,
 	list_push_back(&server->connections, &connection->link);
 	server->connection_count++;
 	if (!limit_admit(server)) {
-		connection_set_outcome(connection, OUTCOME_REFUSED);
-		conn_close(&connection->conn);
+		connection_refuse(connection, OUTCOME_REFUSED);
+		return;
+	}
+	if (!peer_admit(connection)) {
+		connection_refuse(connection, OUTCOME_PEER_LIMIT);
 		return;
 	}
 	deadline_arm(server->worker, &connection->deadline,

@@ -9,6 +9,7 @@
 #define EDGE_SERVER_H
 
 #include "config/config.h"
+#include "edge/peers.h"
 #include "edge/router.h"
 #include "net/listener.h"
 
@@ -18,6 +19,12 @@ enum server_protocols {
 	SERVER_GRPC = 4, /* HTTP/2 requests must be gRPC: 415 otherwise */
 };
 
+/* What a listener's service says to a request whose head is there, before its body is taken. */
+struct server_gate {
+	uint64_t wait_ms;      /* > 0: it is answered 429, with Retry-After */
+	size_t body_bytes_max; /* over it 413; its route's own bound stands besides */
+};
+
 struct server_options {
 	const char *name;   /* "public", "grpc", "admin": label `listener` */
 	unsigned protocols; /* of enum server_protocols */
@@ -25,6 +32,9 @@ struct server_options {
 	const struct config *config;	/* limits, timeouts, access log */
 	void *service;			/* given to every request */
 	struct connection_limit *limit; /* shared by the process; may be NULL */
+	struct peers *peers;		/* likewise: connections by peer */
+	/* Asked once for each HTTP request, with a route or without. NULL: all may come in. */
+	struct server_gate (*admit)(const struct request *request);
 	struct metric_registry *metrics;
 	struct metric_counter *copied_bytes; /* for h2_options; may be NULL */
 };

@@ -164,6 +164,12 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		},
 	};
 	limits_random(&shared->secret, sizeof(shared->secret));
+	classes_init(shared->class_rules, config, BUDGET_COUNT);
+	if (config->max_connections_per_ip) {
+		shared->peers = peers_create(shared->secret, config->max_connections_per_ip);
+		if (!shared->peers)
+			return -ENOMEM;
+	}
 	shared->buckets = bucket_table_create(BUDGET_ENTRIES, shared->secret);
 	shared->public_router = router_create(shared->secret);
 	shared->grpc_router = router_create(shared->secret);
@@ -290,6 +296,7 @@ void gateway_destroy(struct gateway *gateway)
 	router_destroy(gateway->shared.public_router);
 	router_destroy(gateway->shared.grpc_router);
 	bucket_table_destroy(gateway->shared.buckets);
+	peers_destroy(gateway->shared.peers);
 	payload_put(gateway->shared.heartbeat);
 	gateway_errands_finish(gateway);
 	free(gateway->ports);

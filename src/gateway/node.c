@@ -49,6 +49,7 @@ static void register_metrics(struct node *node)
 	};
 	struct metric_registry *registry = node->shared->metrics;
 
+	classes_register(node);
 	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
 		metric_register(registry, cells[i].family, cells[i].labels, cells[i].cell);
 	for (int err = 0; err < ERR_COUNT; err++) {
@@ -145,6 +146,8 @@ static int create_servers(struct node *node)
 		.config = shared->config,
 		.service = node,
 		.limit = &shared->connections,
+		.peers = shared->peers,
+		.admit = classes_admit,
 		.metrics = shared->metrics,
 		.copied_bytes = &node->metrics.copied_bytes,
 	};
@@ -153,6 +156,7 @@ static int create_servers(struct node *node)
 	if (error)
 		return error;
 	options.name = "grpc";
+	options.admit = NULL; /* the pipeline has budgets of its own */
 	options.protocols = SERVER_HTTP2 | SERVER_GRPC;
 	options.router = shared->grpc_router;
 	return server_create(&node->grpc_server, node->worker, &options);

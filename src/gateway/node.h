@@ -8,6 +8,7 @@
 #include "auth/bucket.h"
 #include "edge/server.h"
 #include "gateway/bus.h"
+#include "gateway/classes.h"
 #include "gateway/sessions.h"
 #include "gateway/upstreams.h"
 #include "gateway/wire.h"
@@ -35,6 +36,9 @@ struct node_shared {
 	struct bus *bus;
 	struct feed_budget feed_budget;
 	struct connection_limit connections;
+	struct peers *peers; /* NULL: connections are not counted by peer */
+	struct class_rule class_rules[CLASS_COUNT];
+	struct span rest_base; /* where another room answers on the public listener; empty: none does */
 	struct router *public_router, *grpc_router;
 	struct metric_registry *metrics;
 	struct hash_secret secret;
@@ -60,7 +64,7 @@ struct node {
 	void (*stopped)(struct node *node);
 	void *context;
 	struct {
-		struct metric_counter refusals[ERR_COUNT];
+		struct metric_counter refusals[ERR_COUNT], limited[CLASS_COUNT];
 		struct metric_counter deliveries, delivered_bytes, copied_bytes, rechecks;
 		struct metric_counter ended[FEED_FAILED + 1], ended_by_client;
 	} metrics;

@@ -22,7 +22,7 @@ struct test_call {
 	int status, grpc_status; /* -1: not seen */
 	bool trailers_only, headers_seen, closed;
 	uint32_t closed_code;
-	char message[256], retry[32], accept[64], type[64], allow[64];
+	char message[256], retry[32], retry_after[32], accept[64], type[64], allow[64];
 	struct buf body;
 };
 
@@ -37,6 +37,7 @@ static inline int take_header(struct h2_stream *stream, struct span name, struct
 	} texts[] = {
 		{"grpc-message", call->message, sizeof(call->message)},
 		{"retry-after-ms", call->retry, sizeof(call->retry)},
+		{"retry-after", call->retry_after, sizeof(call->retry_after)},
 		{"grpc-accept-encoding", call->accept, sizeof(call->accept)},
 		{"content-type", call->type, sizeof(call->type)},
 		{"allow", call->allow, sizeof(call->allow)},

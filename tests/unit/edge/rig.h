@@ -31,6 +31,9 @@ struct rig {
 	struct router *router;
 	struct config config;
 	struct connection_limit limit;
+	struct peers *peers;
+	struct server_gate gate; /* what the service says to every request */
+	unsigned asked;
 	struct server *server;
 	int listen_fd;
 	struct sockaddr_in address;
@@ -242,22 +245,75 @@ static inline void stream_pull(struct request *request)
 }
 
 static const struct route rig_routes[] = {
-	{ROUTE_HTTP, "GET", "/healthz", 0, answer_ok, NULL, NULL, false},
-	{ROUTE_HTTP, "GET", "/none", 0, answer_nothing, NULL, NULL, false},
-	{ROUTE_HTTP, "GET", "/big", 0, answer_big, NULL, NULL, false},
-	{ROUTE_HTTP, "GET", "/later", 0, hold, count_cancelled, NULL, false},
-	{ROUTE_HTTP, "POST", "/echo", 1024, answer_echo, NULL, NULL, false},
-	{ROUTE_HTTP, "PUT", "/echo", 1024, answer_echo, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/Echo", 65536, rpc_echo, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/Large", 32u << 20, rpc_echo, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/Hold", 65536, hold, count_cancelled, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/HoldLarge", 16u << 20, hold, count_cancelled, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/Refuse", 65536, rpc_refuse, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/RefuseText", 65536, rpc_refuse_text, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/RefuseField", 65536, rpc_refuse_field, NULL, NULL, false},
-	{ROUTE_GRPC, "POST", "/t.S/Stream", 65536, stream_start, count_cancelled, stream_pull,
-	 false},
-	{ROUTE_GRPC, "POST", "/t.S/Watch", 65536, hold, count_cancelled, NULL, true},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = answer_ok},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/none", .start = answer_nothing},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/big", .start = answer_big},
+	{.kind = ROUTE_HTTP,
+	 .method = "GET",
+	 .path = "/later",
+	 .start = hold,
+	 .cancelled = count_cancelled},
+	{.kind = ROUTE_HTTP,
+	 .method = "POST",
+	 .path = "/echo",
+	 .body_bytes_max = 1024,
+	 .start = answer_echo},
+	{.kind = ROUTE_HTTP,
+	 .method = "PUT",
+	 .path = "/echo",
+	 .body_bytes_max = 1024,
+	 .start = answer_echo},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Echo",
+	 .body_bytes_max = 65536,
+	 .start = rpc_echo},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Large",
+	 .body_bytes_max = 32u << 20,
+	 .start = rpc_echo},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Hold",
+	 .body_bytes_max = 65536,
+	 .start = hold,
+	 .cancelled = count_cancelled},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/HoldLarge",
+	 .body_bytes_max = 16u << 20,
+	 .start = hold,
+	 .cancelled = count_cancelled},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Refuse",
+	 .body_bytes_max = 65536,
+	 .start = rpc_refuse},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/RefuseText",
+	 .body_bytes_max = 65536,
+	 .start = rpc_refuse_text},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/RefuseField",
+	 .body_bytes_max = 65536,
+	 .start = rpc_refuse_field},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Stream",
+	 .body_bytes_max = 65536,
+	 .start = stream_start,
+	 .cancelled = count_cancelled,
+	 .pull = stream_pull},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Watch",
+	 .body_bytes_max = 65536,
+	 .start = hold,
+	 .cancelled = count_cancelled,
+	 .long_lived = true},
 };
 
 /* ---- life ---- */
@@ -279,7 +335,17 @@ static inline void rig_listen(struct rig *rig)
 	assert_int_equal(getsockname(rig->listen_fd, (struct sockaddr *)&rig->address, &len), 0);
 }
 
-static inline void rig_open(struct rig *rig, unsigned protocols)
+static inline struct server_gate rig_admit(const struct request *request)
+{
+	struct rig *rig = request->service;
+
+	assert_true(request->method.len > 0 && request->path.len > 0);
+	rig->asked++;
+	return rig->gate;
+}
+
+/* `peers_max`: connections of one peer; 0: as many as it likes. */
+static inline void rig_open_limited(struct rig *rig, unsigned protocols, uint64_t peers_max)
 {
 	struct worker_options options = {
 		.name = "rig",
@@ -292,7 +358,10 @@ static inline void rig_open(struct rig *rig, unsigned protocols)
 	};
 	char why[256] = "";
 
-	*rig = (struct rig){.now_us = 1000000, .stream_bytes = 1024};
+	*rig = (struct rig){
+		.now_us = 1000000, .stream_bytes = 1024, .gate.body_bytes_max = SIZE_MAX};
+	if (peers_max > 0)
+		rig->peers = peers_create((struct hash_secret){{2}}, peers_max);
 	rig->config.http_header_timeout_ms = 5000;
 	rig->config.http_body_timeout_ms = 10000;
 	rig->config.http_idle_timeout_ms = 75000;
@@ -310,6 +379,8 @@ static inline void rig_open(struct rig *rig, unsigned protocols)
 		.config = &rig->config,
 		.service = rig,
 		.limit = &rig->limit,
+		.peers = rig->peers,
+		.admit = rig_admit,
 		.metrics = rig->registry,
 	};
 
@@ -319,6 +390,11 @@ static inline void rig_open(struct rig *rig, unsigned protocols)
 	rig_turn(rig);
 	assert_int_equal(server_start(rig->server, rig->listen_fd, false), 0);
 	rig_turn(rig);
+}
+
+static inline void rig_open(struct rig *rig, unsigned protocols)
+{
+	rig_open_limited(rig, protocols, 0);
 }
 
 static inline void rig_note_stopped(void *context)
@@ -348,6 +424,7 @@ static inline void rig_close(struct rig *rig)
 		rig_turn(rig);
 	worker_finish(&rig->worker);
 	router_destroy(rig->router);
+	peers_destroy(rig->peers);
 	metric_registry_destroy(rig->registry);
 	close(rig->listen_fd);
 }
