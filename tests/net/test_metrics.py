@@ -1,5 +1,6 @@
 """Every family of edge.md §8 in a real scrape after a run that used everything; promtool, OpenMetrics, README's table."""
 
+import os
 import pathlib
 import re
 import signal
@@ -60,7 +61,7 @@ LABELS = {"listener", "outcome", "path", "method", "status", "code", "step", "re
           "rpc", "address", "worker", "kind", "version", "commit", "le", "class", "cause", "verdict"}
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
+BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
 
 
 def scrape(gateway, accept=None):
@@ -132,6 +133,9 @@ commands:
 """
 
 
+ENV = {"GATEWAY_AUTH_SERVICE_BASE_URL": "http://127.0.0.1:1"}
+
+
 class Used:
     """A gateway after a run that used everything, and the words that must not be in its metrics."""
 
@@ -147,7 +151,7 @@ def used():
     redis_server = harness.Redis(folder)
     echo = harness.Process([harness.ECHO, "--listen", "127.0.0.1:0"])
     address = echo.out.wait(lambda text: text.startswith("listening ")).split()[1]
-    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo=address)) as gateway:
+    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo=address), env=ENV) as gateway:
         device = harness.Device(gateway)
         with harness.Channel(gateway.grpc) as channel:
             stranger, revoked = use_everything(gateway, device, channel)
@@ -219,7 +223,7 @@ def test_accept_decides_the_format(used, accept, openmetrics):
 
 def test_all_families_are_there_from_the_start(used, folder, redis_server):
     """Nothing has happened yet, and every family whose labels do not depend on what happens has its zeros."""
-    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo="127.0.0.1:2")) as gateway:
+    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo="127.0.0.1:2"), env=ENV) as gateway:
         early = families(scrape(gateway)[1])
     late = families(scrape(used.gateway)[1])
     assert set(early) == set(late)
@@ -241,8 +245,12 @@ ORDER = ["listener", "outcome", "path", "method", "status", "role", "stream", "u
 
 
 def test_readme_has_the_table_of_all_families(used):
-    wanted = table(families(scrape(used.gateway)[1]))
-    readme = (ROOT / "README.md").read_text()
-    assert BEGIN in readme and END in readme, f"README.md needs this block:\n{BEGIN}\n{wanted}\n{END}"
-    has = readme.split(BEGIN, 1)[1].split(END, 1)[0].strip()
-    assert has == wanted, f"README.md's table of metrics is not what the program has; paste this:\n{BEGIN}\n{wanted}\n{END}"
+    """UPDATE=1 writes it anew."""
+    wanted = f"{BEGIN}\n{table(families(scrape(used.gateway)[1]))}\n{END}"
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, has, after = re.fullmatch(f"(?s)(.*)({BEGIN}.*{END})(.*)", text).groups()
+    if os.environ.get("UPDATE") and has != wanted:
+        readme.write_text(before + wanted + after)
+        has = wanted
+    assert has == wanted, f"README.md's table of metrics is not what the program has; UPDATE=1 writes this:\n{wanted}"
