@@ -214,7 +214,7 @@ uninstall: ## removes what install put there (DESTDIR, PREFIX)
 	rm -rf $(TO)/$(INSTALL_DOC)
 
 deb: $(OUT)/ringway $(OUT)/ringway-client man ## a Debian package: build/ringway_<version>_<arch>.deb
-	$(Q)./scripts/make-deb '$(OUT)' '$(BUILD)' '$(VERSION)' '$(COMMIT)'
+	+$(Q)./scripts/make-deb '$(OUT)' '$(BUILD)' '$(VERSION)' '$(COMMIT)'
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
