@@ -7,7 +7,8 @@ CC ?= gcc
 PREFIX ?= /usr
 DESTDIR ?=
 VERSION := 0.1.0
-COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+TREE_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+COMMIT := $(TREE_COMMIT)
 # The commit's own time in what is packaged: the same tree gives the same bytes.
 ifndef SOURCE_DATE_EPOCH
 export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
@@ -135,8 +136,8 @@ $(OUT)/obj/%.o: src/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -DRINGWAY_VERSION='"$(VERSION)"' -DRINGWAY_COMMIT='"$(COMMIT)"' -c -o $@ $<
 
-# The few objects that print the commit are made anew when it changes.
-$(shell mkdir -p $(OUT); [ "$$(cat $(OUT)/commit 2>/dev/null)" = $(COMMIT) ] || echo $(COMMIT) >$(OUT)/commit)
+# The few objects that print the commit are made anew when the tree's changes.
+$(shell mkdir -p $(OUT); [ "$$(cat $(OUT)/commit 2>/dev/null)" = $(TREE_COMMIT) ] || echo $(TREE_COMMIT) >$(OUT)/commit)
 $(OUT)/obj/main.o $(OUT)/obj/admin/process.o $(OUT)/obj/client/main.o: $(OUT)/commit
 
 $(OUT)/obj/bench/%.o: bench/%.c | $(GEN_C)

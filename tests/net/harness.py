@@ -64,6 +64,11 @@ grpc.__path__.append(str(PROTOS / "grpc"))  # grpc.health: the package is grpcio
 from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 
 
+# Started in the background by a shell we would ignore SIGINT, and so would every program that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Failed(AssertionError):
     pass
 
