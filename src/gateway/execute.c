@@ -74,7 +74,7 @@ static void pass_status_on(struct execute_call *call, const struct upstream_resu
 	metric_add(&admission->node->metrics.refusals[ERR_DOWNSTREAM_FAILED], 1);
 	if (!message_is_client_safe(result->status))
 		message = span_from_cstr(err_row(ERR_DOWNSTREAM_FAILED)->text);
-	rpc_finish(admission->request, result->status, message);
+	rpc_finish(admission->request, (int)result->status, message);
 	execute_free(call);
 }
 
