@@ -145,7 +145,9 @@ static void pump(struct task *task)
 		if (link_take(link, exchange) != 0)
 			exchange_fail(exchange, HTTP_UNAVAILABLE);
 	}
-	while (may_dial(pool) && !link_dial(pool)) {
+	while (may_dial(pool)) {
+		if (link_dial(pool))
+			continue;
 		/* without memory: those that are there may yet serve who waits */
 		if (pool->link_count > 0)
 			break;

@@ -88,6 +88,7 @@ static void fail_malformed(struct http_link *link, const char *why)
 	exchange_fail(exchange, HTTP_MALFORMED);
 }
 
+/* Of the exchange's request, by the sends that have completed. */
 static uint64_t sent_bytes(const struct http_link *link)
 {
 	return metric_value(&link->counters.sent_bytes) - link->sent_before;
@@ -258,10 +259,10 @@ static void on_received(struct conn *conn, struct span bytes)
 	if (link->state == HTTP_LINK_CLOSING)
 		return;
 	/*
-	 * What comes before a byte of the request has left answers nothing: a word of parting
+	 * What comes before a byte of the request can have left answers nothing: a word of parting
 	 * (408), or an answer too many. The exchange goes over another connection.
 	 */
-	if (link->state == HTTP_LINK_IDLE || sent_bytes(link) == 0) {
+	if (link->state == HTTP_LINK_IDLE || (sent_bytes(link) == 0 && !link->conn.send_op.armed)) {
 		link_close(link);
 		return;
 	}

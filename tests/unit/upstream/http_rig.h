@@ -11,7 +11,16 @@
 
 #define EXCHANGES_MAX  64
 #define BODY_BYTES_MAX 4096
-#define TIMEOUT_MS     3000
+#define TIMEOUT_MS     60000 /* passes only by jump_ms */
+
+/* Well before an idle connection would be closed for that. */
+#define SOON_MS (HTTP_IDLE_MS / 2)
+#define TURN_UNTIL_SOON(worker, condition)                                                         \
+	do {                                                                                       \
+		uint64_t late_ms_ = harness_now_ms() + SOON_MS;                                    \
+		TURN_UNTIL(worker, (condition) || harness_now_ms() > late_ms_);                    \
+		assert_true(harness_now_ms() <= late_ms_);                                         \
+	} while (0)
 
 struct told { /* an exchange and what it was told */
 	struct http_exchange exchange;
@@ -276,8 +285,8 @@ __attribute__((unused)) static void peer_sees_end(struct rig *rig, int fd)
 	char byte;
 	ssize_t got = -1;
 
-	TURN_UNTIL(rig->worker, (got = recv(fd, &byte, 1, 0)) == 0 ||
-					(got < 0 && errno != EAGAIN && errno != EINTR));
+	TURN_UNTIL_SOON(rig->worker, (got = recv(fd, &byte, 1, 0)) == 0 ||
+					     (got < 0 && errno != EAGAIN && errno != EINTR));
 	assert_true(got <= 0);
 	close(fd);
 }
@@ -333,7 +342,7 @@ __attribute__((unused)) static bool has_metric(struct rig *rig, const char *line
 	return find_metric(rig, line, true);
 }
 
-#define WAIT_METRIC(rig, line) TURN_UNTIL((rig)->worker, find_metric(rig, line, false))
+#define WAIT_METRIC(rig, line) TURN_UNTIL_SOON((rig)->worker, find_metric(rig, line, false))
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 

@@ -270,10 +270,11 @@ static void answer_to_half_a_request_ends_the_connection(void **state)
 	struct rig *rig = *state;
 	size_t bytes = HTTP_REQUEST_BYTES_MAX - 1024;
 	uint8_t *body = calloc(1, bytes);
-	int size = 4096;
 
 	assert_non_null(body);
-	setsockopt(rig->listener, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	/* so that the kernel does not take all of it at once */
+	harness_set_int(rig->listener, SOL_SOCKET, SO_RCVBUF, 4096);
+	harness_set_int(rig->listener, IPPROTO_TCP, TCP_MAXSEG, 1000);
 	assert_int_equal(ask_for(rig, 0,
 				 &(struct http_request){.method = "POST",
 							.path = SPAN("/"),
@@ -366,6 +367,131 @@ static void answer_before_the_request_is_none_to_it(void **state)
 	assert_int_equal(rig->told[0].status, 200);
 	close(fd);
 	close(next);
+}
+
+static void request_that_has_not_left_takes_no_other_old_connection(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(ask(rig, 0), 0);
+	assert_int_equal(ask(rig, 1), 0);
+
+	int old = peer_accept(rig), last = peer_accept(rig);
+
+	peer_read(rig, old);
+	peer_read(rig, last);
+	peer_write(old, OK_EMPTY);
+	assert_int_equal(wait_told(rig, rig->told[0].done ? 1 : 0), HTTP_ANSWERED);
+	peer_write(last, OK_EMPTY);
+	TURN_UNTIL(rig->worker, rig->told[0].done && rig->told[1].done);
+	peer_reset(last);
+	assert_int_equal(ask(rig, 2), 0);
+
+	int fresh = peer_accept(rig);
+
+	peer_read(rig, fresh);
+	peer_write(fresh, OK_EMPTY);
+	assert_int_equal(wait_told(rig, 2), HTTP_ANSWERED);
+	close(old);
+	close(fresh);
+}
+
+static void request_that_has_not_left_is_first_again(void **state)
+{
+	struct rig *rig = *state;
+
+	pool_close(rig);
+	rig->options.connections_max = 1;
+	pool_open(rig);
+
+	int fd = peer_idle(rig);
+
+	peer_reset(fd);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(ask(rig, i), 0);
+	fd = peer_accept(rig);
+	for (size_t i = 0; i < 3; i++) {
+		peer_read(rig, fd);
+		peer_write(fd, OK_EMPTY);
+		assert_int_equal(wait_told(rig, i), HTTP_ANSWERED);
+	}
+	assert_true(has_metric(rig, "upstream_http_retries_total{upstream=\"auth\"} 1\n"));
+	close(fd);
+}
+
+static void connection_that_is_ending_is_not_picked(void **state)
+{
+	struct rig *rig = *state;
+	int idle = peer_idle(rig);
+
+	rig->told[0].starts = &rig->told[2];
+	assert_int_equal(ask(rig, 1), 0);
+	assert_int_equal(ask(rig, 0), 0);
+
+	int busy = peer_accept(rig);
+
+	peer_read(rig, idle);
+	peer_read(rig, busy);
+	peer_write(idle, OK_EMPTY);
+	assert_int_equal(wait_told(rig, 1), HTTP_ANSWERED);
+	/* in one turn: the idle one breaks, and `done` asks for another */
+	peer_reset(idle);
+	peer_write(busy, OK_EMPTY);
+	assert_int_equal(wait_told(rig, 0), HTTP_ANSWERED);
+	peer_read(rig, busy);
+	peer_write(busy, OK_EMPTY);
+	assert_int_equal(wait_told(rig, 2), HTTP_ANSWERED);
+	close(busy);
+}
+
+static void no_more_are_dialled_than_wait(void **state)
+{
+	struct rig *rig = *state;
+	int fds[2];
+
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(ask(rig, i), 0);
+	for (size_t i = 0; i < 2; i++) {
+		fds[i] = peer_accept(rig);
+		peer_read(rig, fds[i]);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(wait_told(rig, 0), HTTP_UNAVAILABLE);
+	assert_int_equal(wait_told(rig, 1), HTTP_UNAVAILABLE);
+	fds[0] = peer_accept(rig);
+	peer_read(rig, fds[0]);
+	peer_is_not_asked(rig);
+	peer_write(fds[0], OK_EMPTY);
+	assert_int_equal(wait_told(rig, 2), HTTP_ANSWERED);
+	close(fds[0]);
+}
+
+static void as_many_are_dialled_as_wait(void **state)
+{
+	struct rig *rig = *state;
+	int fds[2];
+
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(ask(rig, i), 0);
+	for (size_t i = 0; i < 2; i++) {
+		fds[i] = peer_accept(rig);
+		peer_read(rig, fds[i]);
+	}
+	for (size_t i = 2; i < 4; i++)
+		assert_int_equal(ask(rig, i), 0);
+	for (size_t i = 0; i < 2; i++)
+		close(fds[i]);
+	for (size_t i = 0; i < 2; i++) {
+		fds[i] = peer_accept(rig);
+		peer_read(rig, fds[i]);
+	}
+	for (size_t i = 0; i < 2; i++)
+		peer_write(fds[i], OK_EMPTY);
+	for (size_t i = 2; i < 4; i++)
+		assert_int_equal(wait_told(rig, i), HTTP_ANSWERED);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 static void refused_connection_fails_who_waits(void **state)
@@ -695,6 +821,11 @@ int main(void)
 		TEST(request_that_has_not_left_goes_over_a_new_connection),
 		TEST(unsent_request_is_tried_twice_and_no_more),
 		TEST(answer_before_the_request_is_none_to_it),
+		TEST(request_that_has_not_left_takes_no_other_old_connection),
+		TEST(request_that_has_not_left_is_first_again),
+		TEST(connection_that_is_ending_is_not_picked),
+		TEST(no_more_are_dialled_than_wait),
+		TEST(as_many_are_dialled_as_wait),
 		TEST(refused_connection_fails_who_waits),
 		TEST(more_than_may_wait_are_refused_at_once),
 		TEST(waiting_request_gets_the_place_of_a_closed_connection),
