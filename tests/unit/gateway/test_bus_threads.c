@@ -377,6 +377,8 @@ static void drive(struct task *task)
 		for (uint32_t i = 0; i < SESSIONS; i++) {
 			if (i % 2)
 				revoke(i);
+			else
+				allow(i); /* there must be room for those who still come */
 			say(i, 3);
 		}
 	} else if (!driver.is_settling && is_idle(rig.bus)) {
