@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -24,6 +25,22 @@ static void assert_message(int fd, const char *wanted)
 	assert_true(len > 0);
 	text[len] = '\0';
 	assert_string_equal(text, wanted);
+}
+
+/* systemd wants the time of its own monotonic clock (sd_notify(3)). */
+static void assert_reloading(int fd)
+{
+	unsigned long long usec = 0;
+	struct timespec now;
+	char text[256] = { 0 };
+
+	assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
+	assert_int_equal(sscanf(text, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading", &usec), 1);
+	assert_non_null(strstr(text, "STATUS=reloading"));
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	unsigned long long now_usec = (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000;
+
+	assert_true(usec <= now_usec && now_usec - usec < 60000000);
 }
 
 static void notify_speaks_to_the_socket_it_was_given(void **state)
@@ -44,6 +61,8 @@ static void notify_speaks_to_the_socket_it_was_given(void **state)
 	setenv("NOTIFY_SOCKET", name, 1);
 	service_notify_ready("serving");
 	assert_message(fd, "READY=1\nSTATUS=serving");
+	service_notify_reloading("reloading");
+	assert_reloading(fd);
 	service_notify_stopping("draining");
 	assert_message(fd, "STOPPING=1\nSTATUS=draining");
 	service_notify_extend(UINT64_MAX);
