@@ -373,6 +373,7 @@ static void end_for_shutdown(struct subscription *subscription, void *context)
 void bus_close_hub(struct bus *bus)
 {
 	bus->closing = true;
+	deadline_disarm(bus->worker, &bus->fence_deadline);
 	bus->fences_out = 0;
 	for (uint32_t i = 0; i < bus->port_count; i++)
 		bus->ports[i].fence_awaited = false;
