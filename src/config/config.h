@@ -8,6 +8,7 @@
 #define CONFIG_CONFIG_H
 
 #include "base/buf.h"
+#include "base/cidr.h"
 #include "base/endpoint.h"
 #include "config/url.h"
 #include "log/log.h"
@@ -19,10 +20,18 @@ struct config_endpoint {
 	struct endpoint endpoint;
 };
 
+/* Address ranges; their memory is the config's. */
+#define CIDRS_MAX 1024
+struct config_cidrs {
+	const struct cidr *items;
+	size_t count;
+};
+
 #define CONFIG_TYPE_STRING const char *
 #define CONFIG_TYPE_SECRET const char *
 #define CONFIG_TYPE_ENDPOINT struct config_endpoint
 #define CONFIG_TYPE_URL struct config_url
+#define CONFIG_TYPE_CIDRS struct config_cidrs
 #define CONFIG_TYPE_DURATION uint64_t
 #define CONFIG_TYPE_SIZE uint64_t
 #define CONFIG_TYPE_COUNT uint64_t

@@ -150,6 +150,52 @@ static int set_url(const struct option_row *row, struct config *config, struct s
 	return 0;
 }
 
+/* Every range that is wrong is told. Returns -EINVAL if one was. */
+static int parse_cidrs(const struct option_row *row, struct span text, struct cidr *items,
+		       struct report *report)
+{
+	int result = 0;
+
+	for (size_t i = 0;; i++) {
+		ptrdiff_t comma = span_find_byte(text, ',');
+		struct span item = span_trim(comma < 0 ? text : span_first(text, (size_t)comma));
+
+		if (cidr_parse(item, &items[i]) != 0) {
+			report_mistake(report, row->variable,
+				       "%s is no address range (10.0.0.0/8, fd00::/8, 192.0.2.7)",
+				       quoted_make(item).text);
+			result = -EINVAL;
+		}
+		if (comma < 0)
+			return result;
+		text = span_from(text, (size_t)comma + 1);
+	}
+}
+
+static int set_cidrs(const struct option_row *row, struct config *config, struct span text,
+		     struct report *report)
+{
+	struct config_cidrs value = { .count = text.len > 0 ? 1 : 0 };
+
+	for (size_t i = 0; i < text.len; i++)
+		value.count += text.data[i] == ',';
+	if (value.count > CIDRS_MAX) {
+		report_mistake(report, row->variable, "has more than %d address ranges", CIDRS_MAX);
+		return -EINVAL;
+	}
+	if (value.count > 0) {
+		struct cidr *items = arena_alloc(config->memory, value.count * sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		if (parse_cidrs(row, text, items, report) != 0)
+			return -EINVAL;
+		value.items = items;
+	}
+	*(struct config_cidrs *)field_of(row, config) = value;
+	return 0;
+}
+
 static int parse_number(const struct option_row *row, struct span text, uint64_t *value)
 {
 	if (row->kind == OPTION_KIND_DURATION)
@@ -247,6 +293,8 @@ int option_set(const struct option_row *row, struct config *config, struct span 
 		return set_endpoint(row, config, text, report);
 	case OPTION_KIND_URL:
 		return set_url(row, config, text, report);
+	case OPTION_KIND_CIDRS:
+		return set_cidrs(row, config, text, report);
 	case OPTION_KIND_DURATION:
 	case OPTION_KIND_SIZE:
 	case OPTION_KIND_COUNT:
@@ -302,6 +350,17 @@ static void write_url(const struct config_url *value, struct buf *out)
 	buf_append(out, span_make(text, url_format(value, text)));
 }
 
+static void write_cidrs(const struct config_cidrs *value, struct buf *out)
+{
+	char text[CIDR_TEXT_MAX];
+
+	for (size_t i = 0; i < value->count; i++) {
+		if (i > 0)
+			buf_append_byte(out, ',');
+		buf_append(out, span_make(text, cidr_format(&value->items[i], text)));
+	}
+}
+
 void option_write_value(const struct option_row *row, const struct config *config, struct buf *out)
 {
 	const void *field = field_in(row, config);
@@ -319,6 +378,9 @@ void option_write_value(const struct option_row *row, const struct config *confi
 		break;
 	case OPTION_KIND_URL:
 		write_url(field, out);
+		break;
+	case OPTION_KIND_CIDRS:
+		write_cidrs(field, out);
 		break;
 	case OPTION_KIND_DURATION:
 	case OPTION_KIND_SIZE:

@@ -46,6 +46,7 @@ static const char *const glitch_names[GLITCH_COUNT] = {
 	[GLITCH_PIPELINE] = "pipeline_overrun",
 	[GLITCH_PINGS] = "too_many_pings",
 	[GLITCH_KEEPALIVE] = "keepalive_timeout",
+	[GLITCH_PROXY] = "proxy_header",
 };
 
 static const char *const methods[] = {

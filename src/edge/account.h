@@ -42,6 +42,7 @@ enum glitch {
 	GLITCH_PIPELINE,    /* bytes sent ahead over their bound */
 	GLITCH_PINGS,	    /* one bad ping too many: edge.md §2 */
 	GLITCH_KEEPALIVE,   /* our ping was not answered in time */
+	GLITCH_PROXY,	    /* no PROXY protocol header, or a wrong one, from a trusted proxy */
 	GLITCH_COUNT
 };
 

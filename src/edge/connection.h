@@ -2,7 +2,8 @@
  * connection: one accepted connection, and the face that speaks on it once the first bytes have
  * told which. Private to edge; thread: the worker's.
  *
- *   accepted ─► sniffing ─► face_http1 | face_h2 ─► conn closed ─► face->release ─► freed
+ *   accepted ─► (face_proxy ─►) sniffing ─► face_http1 | face_h2 ─► conn closed ─► face->release ─►
+ * freed
  */
 #ifndef EDGE_CONNECTION_H
 #define EDGE_CONNECTION_H
@@ -27,7 +28,7 @@ struct face {
 	void (*release)(struct connection *connection);
 };
 
-extern const struct face face_sniff, face_http1, face_h2;
+extern const struct face face_proxy, face_sniff, face_http1, face_h2;
 
 #define PREFACE_BYTES 24 /* H2_PREFACE */
 
@@ -46,6 +47,7 @@ struct connection {
 			uint8_t bytes[PREFACE_BYTES];
 			uint8_t len;
 		} sniffed;
+		struct buf proxy; /* of the header, what is there */
 		struct http1 *http1;
 		struct http2 *http2;
 	};
@@ -112,7 +114,18 @@ void connection_hurry(struct connection *connection);
 /* For spreading things in time, not for secrets. */
 uint32_t server_random(struct server *server);
 
-/* The faces' beginnings. Returns 0 or -ENOMEM. */
+/* Whether the peer's address is one of a trusted proxy. */
+bool connection_is_proxied(const struct connection *connection);
+
+/*
+ * Whose connection it is is known: conn.peer is set. The first byte of a protocol may come now, in
+ * GATEWAY_HTTP_HEADER_TIMEOUT. Returns false if that peer has as many connections as it may:
+ * closed.
+ */
+bool connection_begin_sniffing(struct connection *connection);
+
+/* The faces' beginnings. Return 0 or -ENOMEM. */
+void proxy_open(struct connection *connection);
 int http1_open(struct connection *connection);
 int http2_open(struct connection *connection);
 

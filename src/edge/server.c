@@ -1,5 +1,6 @@
 #include "edge/server.h"
 
+#include "base/cidr.h"
 #include "codec/h2.h"
 #include "edge/connection.h"
 #include "net/socket.h"
@@ -317,6 +318,38 @@ static void connection_refuse(struct connection *connection, enum connection_out
 	conn_close(&connection->conn);
 }
 
+static void connection_arm_header(struct connection *connection)
+{
+	struct server *server = connection->server;
+
+	deadline_arm(server->worker, &connection->deadline,
+		     server->options.config->http_header_timeout_ms);
+}
+
+bool connection_is_proxied(const struct connection *connection)
+{
+	const struct config_cidrs *trusted = connection->server->options.trusted_proxies;
+	uint8_t bytes[ADDRESS_IP_MAX];
+	struct span ip = span_make(bytes, address_ip(&connection->conn.peer, bytes));
+
+	for (size_t i = 0; trusted && i < trusted->count; i++)
+		if (cidr_contains(&trusted->items[i], ip))
+			return true;
+	return false;
+}
+
+bool connection_begin_sniffing(struct connection *connection)
+{
+	connection->face = &face_sniff;
+	connection->sniffed.len = 0;
+	if (!peer_admit(connection)) {
+		connection_refuse(connection, OUTCOME_PEER_LIMIT);
+		return false;
+	}
+	connection_arm_header(connection);
+	return true;
+}
+
 static void server_accepted(struct listener *listener, struct file_ref file,
 			    const struct address *peer)
 {
@@ -351,12 +384,12 @@ static void server_accepted(struct listener *listener, struct file_ref file,
 		connection_refuse(connection, OUTCOME_REFUSED);
 		return;
 	}
-	if (!peer_admit(connection)) {
-		connection_refuse(connection, OUTCOME_PEER_LIMIT);
+	if (!connection_is_proxied(connection)) {
+		(void)connection_begin_sniffing(connection);
 		return;
 	}
-	deadline_arm(server->worker, &connection->deadline,
-		     server->options.config->http_header_timeout_ms);
+	proxy_open(connection);
+	connection_arm_header(connection);
 }
 
 /* ---- life ---- */

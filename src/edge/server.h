@@ -33,6 +33,8 @@ struct server_options {
 	void *service;			/* given to every request */
 	struct connection_limit *limit; /* shared by the process; may be NULL */
 	struct peers *peers;		/* likewise: connections by peer */
+	/* A connection from one of these begins with a PROXY protocol header. NULL: from none. */
+	const struct config_cidrs *trusted_proxies;
 	/* Asked once for each HTTP request, with a route or without. NULL: all may come in. */
 	struct server_gate (*admit)(const struct request *request);
 	struct metric_registry *metrics;

@@ -42,15 +42,10 @@ static bool is_one_of(struct span text, const char *const names[2])
 	       span_equal(text, span_from_cstr(names[1]));
 }
 
-static bool begins_with(struct span text, struct span start)
-{
-	return text.len >= start.len && span_equal(span_first(text, start.len), start);
-}
-
 /* The path itself, and what is behind its next slash. */
 static bool is_below(struct span path, struct span base)
 {
-	return base.len > 0 && begins_with(path, base) &&
+	return base.len > 0 && span_starts_with(path, base) &&
 	       (path.len == base.len || base.data[base.len - 1] == '/' ||
 		path.data[base.len] == '/');
 }
@@ -69,7 +64,7 @@ enum public_class classes_of(struct span method, struct span path, struct span r
 		return CLASS_REST_API;
 	if (is_one_of(path, bootstrap))
 		return CLASS_BROWSER_BOOTSTRAP;
-	return begins_with(path, SPAN("/assets/")) ? CLASS_BROWSER_ASSET : CLASS_PUBLIC_MISC;
+	return span_starts_with(path, SPAN("/assets/")) ? CLASS_BROWSER_ASSET : CLASS_PUBLIC_MISC;
 }
 
 struct server_gate classes_admit(const struct request *request)

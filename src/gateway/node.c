@@ -147,6 +147,7 @@ static int create_servers(struct node *node)
 		.service = node,
 		.limit = &shared->connections,
 		.peers = shared->peers,
+		.trusted_proxies = &shared->config->trusted_proxies,
 		.admit = classes_admit,
 		.metrics = shared->metrics,
 		.copied_bytes = &node->metrics.copied_bytes,

@@ -124,6 +124,42 @@ size_t address_budget_key(const struct address *address, uint8_t key[ADDRESS_KEY
 	return 0;
 }
 
+size_t address_ip(const struct address *address, uint8_t bytes[ADDRESS_IP_MAX])
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	uint16_t port;
+
+	if (get_v4(address, &v4, &port)) {
+		memcpy(bytes, &v4, sizeof(v4));
+		return sizeof(v4);
+	}
+	if (get_v6(address, &v6, &port)) {
+		memcpy(bytes, &v6, sizeof(v6));
+		return sizeof(v6);
+	}
+	return 0;
+}
+
+struct address address_from_ip(struct span bytes, uint16_t port)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct address address = {0};
+
+	CHECK(bytes.len == sizeof(v4.sin_addr) || bytes.len == sizeof(v6.sin6_addr));
+	if (bytes.len == sizeof(v4.sin_addr)) {
+		memcpy(&v4.sin_addr, bytes.data, bytes.len);
+		memcpy(&address.storage, &v4, sizeof(v4));
+		address.len = sizeof(v4);
+	} else {
+		memcpy(&v6.sin6_addr, bytes.data, bytes.len);
+		memcpy(&address.storage, &v6, sizeof(v6));
+		address.len = sizeof(v6);
+	}
+	return address;
+}
+
 bool address_is_loopback(const struct address *address)
 {
 	struct in_addr v4;

@@ -35,6 +35,13 @@ size_t address_format(const struct address *address, char text[ADDRESS_TEXT_MAX]
 #define ADDRESS_KEY_MAX 8
 size_t address_budget_key(const struct address *address, uint8_t key[ADDRESS_KEY_MAX]);
 
+/* The bytes of an IPv4 (also when v4-mapped) or IPv6 address. Returns their number; 0 for others. */
+#define ADDRESS_IP_MAX 16
+size_t address_ip(const struct address *address, uint8_t bytes[ADDRESS_IP_MAX]);
+
+/* From 4 or 16 bytes (CHECK). */
+struct address address_from_ip(struct span bytes, uint16_t port);
+
 /* 127.0.0.0/8 (also when v4-mapped), ::1, or a unix socket: the peer is on this machine. */
 bool address_is_loopback(const struct address *address);
 

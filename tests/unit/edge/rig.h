@@ -32,7 +32,8 @@ struct rig {
 	struct config config;
 	struct connection_limit limit;
 	struct peers *peers;
-	struct server_gate gate; /* what the service says to every request */
+	struct config_cidrs trusted; /* proxies */
+	struct server_gate gate;     /* what the service says to every request */
 	unsigned asked;
 	struct server *server;
 	int listen_fd;
@@ -380,6 +381,7 @@ static inline void rig_open_limited(struct rig *rig, unsigned protocols, uint64_
 		.service = rig,
 		.limit = &rig->limit,
 		.peers = rig->peers,
+		.trusted_proxies = &rig->trusted,
 		.admit = rig_admit,
 		.metrics = rig->registry,
 	};
