@@ -277,6 +277,29 @@ static void failed_allocation_does_no_harm(void **state)
 	json_free(document);
 }
 
+static void objects_within_are_read_like_the_whole(void **state)
+{
+	struct json_document *document;
+	struct span text = SPAN("{\"o\":{\"s\":\"in\",\"p\":{}},\"s\":\"out\","
+				"\"a\":[{}],\"n\":null}");
+	struct span value;
+
+	(void)state;
+	assert_int_equal(json_parse_object(&document, text, 1000), 0);
+
+	const struct json_document *inner = json_get_object(document, "o");
+
+	assert_non_null(inner);
+	assert_true(json_get_string(inner, "s", &value));
+	assert_true(span_equal(value, SPAN("in")));
+	assert_non_null(json_get_object(inner, "p"));
+	assert_null(json_get_object(document, "s"));
+	assert_null(json_get_object(document, "a"));
+	assert_null(json_get_object(document, "n"));
+	assert_null(json_get_object(document, "O"));
+	json_free(document);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +309,7 @@ int main(void)
 		cmocka_unit_test(depth_is_bounded),
 		cmocka_unit_test(size_is_bounded),
 		cmocka_unit_test(members_are_read_strictly),
+		cmocka_unit_test(objects_within_are_read_like_the_whole),
 		cmocka_unit_test(strings_are_escaped),
 		cmocka_unit_test(random_strings_round_trip),
 		cmocka_unit_test(failed_allocation_does_no_harm),
