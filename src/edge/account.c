@@ -79,6 +79,10 @@ struct account {
 	struct metric_counter outcomes[OUTCOME_COUNT];
 	struct metric_counter glitches[GLITCH_COUNT];
 	struct conn_counters conn_counters;
+	bool is_ending;
+	uint64_t stream_lines_ms; /* since when they are counted */
+	uint32_t stream_lines;
+	uint64_t held_back; /* lines, not yet told */
 	size_t route_count;
 	enum route_kind unmatched_kind;	   /* what a call without a route mostly is here */
 	struct route_account unmatched[2]; /* by enum route_kind */
@@ -277,6 +281,11 @@ void account_destroy(struct account *account)
 {
 	if (!account)
 		return;
+	if (account->held_back > 0)
+		log_write(NULL, LOG_INFO, "access", "calls without a line",
+			  (const struct log_field[]){LOG_TEXT("listener", account->listener),
+						     LOG_UINT("held_back", account->held_back),
+						     {0}});
 	for (size_t i = 0; i < account->route_count; i++)
 		free_series(account, &account->routes[i]);
 	for (size_t i = 0; i < ARRAY_LEN(account->unmatched); i++)
@@ -304,6 +313,11 @@ void account_closed(struct account *account, enum connection_outcome outcome)
 void account_glitch(struct account *account, enum glitch glitch)
 {
 	metric_add(&account->glitches[glitch], 1);
+}
+
+void account_note_ending(struct account *account)
+{
+	account->is_ending = true;
 }
 
 struct conn_counters *account_conn_counters(struct account *account)
@@ -357,29 +371,57 @@ static void count_call(struct account *account, struct route_account *route,
 		metric_add(&series->calls, 1);
 }
 
-/*
- * What the operator should look at: HTTP 5xx, and every gRPC code but OK and CANCELLED (the
- * client's own decision). The line has its own switch and is the record of a call: neither level
- * nor rate holds it back.
- */
-static bool is_logged(const struct account *account, const struct request *request,
-		      enum route_kind kind)
+static bool is_stream(const struct request *request)
 {
-	bool is_error = kind == ROUTE_GRPC
-				? request->status != GRPC_OK && request->status != GRPC_CANCELLED
-				: request->status >= 500;
-
-	if (request->route && request->route->long_lived)
-		return false;
-	return account->access_log == ACCESS_LOG_ALL ||
-	       (account->access_log == ACCESS_LOG_ERRORS && is_error);
+	return request->route && request->route->long_lived;
 }
 
-static void log_call(const struct account *account, const struct request *request,
-		     enum route_kind kind, uint64_t latency_us)
+/*
+ * What the operator should look at: HTTP 5xx, and every gRPC code but OK and CANCELLED (the
+ * client's own decision), and but the UNAVAILABLE by which we end streams at the end of the process.
+ */
+static bool is_error(const struct account *account, const struct request *request,
+		     enum route_kind kind)
+{
+	if (kind != ROUTE_GRPC)
+		return request->status >= 500;
+	if (account->is_ending && is_stream(request) && request->status == GRPC_UNAVAILABLE)
+		return false;
+	return request->status != GRPC_OK && request->status != GRPC_CANCELLED;
+}
+
+/* Whether one more line of a stream may be written in this second. */
+static bool take_stream_line(struct account *account)
+{
+	uint64_t now_ms = account->worker->now_ms;
+
+	if (now_ms - account->stream_lines_ms >= 1000) {
+		account->stream_lines_ms = now_ms;
+		account->stream_lines = 0;
+	}
+	if (account->stream_lines >= ACCOUNT_STREAM_LINES_PER_S) {
+		account->held_back++;
+		return false;
+	}
+	account->stream_lines++;
+	return true;
+}
+
+/* The line has its own switch and is the record of a call: its level does not hold it back. */
+static bool is_logged(struct account *account, const struct request *request, enum route_kind kind)
+{
+	bool is_wanted = account->access_log == ACCESS_LOG_ALL ||
+			 (account->access_log == ACCESS_LOG_ERRORS &&
+			  is_error(account, request, kind));
+
+	return is_wanted && (!is_stream(request) || take_stream_line(account));
+}
+
+static void log_call(struct account *account, const struct request *request, enum route_kind kind,
+		     uint64_t latency_us)
 {
 	const char *path = request->route ? request->route->path : "unmatched";
-	struct log_field fields[9] = {
+	struct log_field fields[10] = {
 		LOG_TEXT("listener", account->listener),
 		LOG_TEXT("method", methods[method_index(request->method)]),
 		LOG_TEXT("path", path),
@@ -394,6 +436,9 @@ static void log_call(const struct account *account, const struct request *reques
 		fields[count++] = LOG_BYTES("request_id", request->request_id);
 	if (request->trace_id.len > 0)
 		fields[count++] = LOG_BYTES("trace_id", request->trace_id);
+	if (account->held_back > 0)
+		fields[count++] = LOG_UINT("held_back", account->held_back);
+	account->held_back = 0;
 	log_write(NULL, LOG_INFO, "access", "call", fields);
 }
 

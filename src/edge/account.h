@@ -46,6 +46,14 @@ enum glitch {
 	GLITCH_COUNT
 };
 
+/*
+ * The access log has a line for each call, streams included, when it ends. Lines of streams are
+ * bounded, as many streams may end at once (a revoked session, a lost network, the end): each
+ * listener and worker writes this many in a second, and its next line tells how many were held
+ * back. Those of other calls, which somebody asked for one by one, are not bounded.
+ */
+#define ACCOUNT_STREAM_LINES_PER_S 200
+
 struct account;
 
 /* Returns 0 or -ENOMEM. The router's routes are known to it from now on. */
@@ -60,6 +68,9 @@ void account_glitch(struct account *account, enum glitch glitch);
 /* The call is over: request->status and sent_bytes are final. `kind`: how it was answered, whatever
  * its route. */
 void account_call(struct account *account, const struct request *request, enum route_kind kind);
+
+/* Streams that the end of the process ends from now on are no errors. */
+void account_note_ending(struct account *account);
 
 struct conn_counters *account_conn_counters(struct account *account);
 

@@ -448,6 +448,7 @@ int server_start(struct server *server, int fd, bool shared)
 
 void server_stop_accepting(struct server *server)
 {
+	account_note_ending(server->account);
 	if (server->listening && !server->listener.stopping)
 		listener_stop(&server->listener);
 }
