@@ -468,6 +468,14 @@ static void call_set_deadline(struct call *call)
 						    : UINT64_MAX;
 }
 
+/* The client streams: its service starts at once and is given each message. */
+static void call_start_streaming(struct call *call)
+{
+	call_arm(call, 0);
+	call->is_started = true;
+	call->request.route->start(&call->request);
+}
+
 void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream)
 {
 	struct call *call = call_of_stream(stream);
@@ -496,7 +504,10 @@ void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool
 	buf_init(&call->body, body_max);
 	grpc_deframer_init(&call->deframer, call->encoding,
 			   body_max < UINT32_MAX ? (uint32_t)body_max : UINT32_MAX);
-	call_arm(call, server_of(call)->options.config->http_body_timeout_ms);
+	if (call->request.route->message)
+		call_start_streaming(call);
+	else
+		call_arm(call, server_of(call)->options.config->http_body_timeout_ms);
 }
 
 /* ---- body ---- */
@@ -554,11 +565,44 @@ static enum err take_http_data(struct call *call, struct span bytes)
 	return ERR_NONE;
 }
 
+/* Messages of a client that streams, each given to the service as soon as it is whole. */
+static enum err take_streamed_data(struct call *call, struct span bytes)
+{
+	struct request *request = &call->request;
+
+	while (bytes.len > 0 && !request->ended && !call->is_broken) {
+		struct span message = SPAN_EMPTY;
+		ptrdiff_t taken = grpc_deframer_take(&call->deframer, bytes, &message);
+
+		if (taken < 0)
+			return err_of_framing(taken);
+		if (message.data)
+			request->route->message(request, message);
+		bytes = span_from(bytes, (size_t)taken);
+	}
+	if (!request->ended)
+		call_charge(call, call->deframer.message.len);
+	return ERR_NONE;
+}
+
+static void call_take_streamed(struct call *call, struct span bytes)
+{
+	enum err err = take_streamed_data(call, bytes);
+
+	h2_consume(&call->stream, bytes.len);
+	if (err != ERR_NONE)
+		call_end_by_edge(call, err);
+}
+
 void call_take_data(struct h2_stream *stream, struct span bytes)
 {
 	struct call *call = call_of_stream(stream);
 	enum err err = ERR_NONE;
 
+	if (call->is_started && !call->request.ended && call->request.route->message) {
+		call_take_streamed(call, bytes);
+		return;
+	}
 	if (!call->request.ended && !call->is_started)
 		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
 	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX &&
@@ -579,7 +623,11 @@ void call_take_end(struct h2_stream *stream)
 	if (request->ended)
 		return;
 	if (call->is_grpc && !grpc_deframer_is_idle(&call->deframer)) {
-		call_refuse(call, ERR_MESSAGE_MALFORMED);
+		call_end_by_edge(call, ERR_MESSAGE_MALFORMED);
+		return;
+	}
+	if (call->is_started) {
+		request->route->half_closed(request);
 		return;
 	}
 	if (call->is_grpc && !call->has_message) {

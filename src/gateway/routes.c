@@ -3,6 +3,7 @@
 #include "gateway/execute.h"
 #include "gateway/health.h"
 #include "gateway/public_auth.h"
+#include "gateway/reflection.h"
 #include "gateway/subscribe.h"
 
 #define HEALTH_REQUEST_MAX 4096 /* a service name */
@@ -29,55 +30,81 @@ static void readyz(struct request *request)
 		reply_json(request, 200, SPAN("{\"status\":\"ready\"}"));
 }
 
-int routes_add(struct routes *routes, const struct config *config, struct router *public_router,
-	       struct router *grpc_router)
-{
-	*routes = (struct routes){
-		.healthz = { .kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = healthz },
-		.readyz = { .kind = ROUTE_HTTP, .method = "GET", .path = "/readyz", .start = readyz },
-		.send_email_code = { .kind = ROUTE_HTTP, .method = "POST", .path = PUBLIC_AUTH_SEND_PATH,
-				     .body_bytes_max = PUBLIC_AUTH_BODY_MAX, .start = public_auth_send,
-				     .cancelled = public_auth_cancelled },
-		.confirm_email_code = { .kind = ROUTE_HTTP, .method = "POST", .path = PUBLIC_AUTH_CONFIRM_PATH,
-					.body_bytes_max = PUBLIC_AUTH_BODY_MAX, .start = public_auth_confirm,
-					.cancelled = public_auth_cancelled },
-		.execute = { .kind = ROUTE_GRPC, .method = "POST",
-			     .path = "/galaxy.gateway.v1.EdgeGateway/ExecuteCommand",
-			     .body_bytes_max = config->grpc_max_message_bytes,
-			     .start = execute_start, .cancelled = execute_cancelled },
-		.subscribe = { .kind = ROUTE_GRPC, .method = "POST",
-			       .path = "/galaxy.gateway.v1.EdgeGateway/SubscribeEvents",
-			       .body_bytes_max = config->grpc_max_message_bytes,
-			       .start = subscribe_start, .cancelled = subscribe_cancelled,
-			       .pull = subscribe_pull, .long_lived = true },
-		.health_check = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/Check",
-				  .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_check },
-		.health_list = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/List",
-				 .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_list },
-		.health_watch = { .kind = ROUTE_GRPC, .method = "POST", .path = "/grpc.health.v1.Health/Watch",
-				  .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_watch,
-				  .cancelled = health_watch_cancelled, .long_lived = true },
-	};
-	const struct {
-		struct router *router;
-		const struct route *route;
-	} rows[] = {
-		{ public_router, &routes->healthz },
-		{ public_router, &routes->readyz },
-		{ public_router, &routes->send_email_code },
-		{ public_router, &routes->confirm_email_code },
-		{ grpc_router, &routes->execute },
-		{ grpc_router, &routes->subscribe },
-		{ grpc_router, &routes->health_check },
-		{ grpc_router, &routes->health_list },
-		{ grpc_router, &routes->health_watch },
-	};
+#define EDGE_SERVICE "/galaxy.gateway.v1.EdgeGateway/"
+#define HEALTH_SERVICE "/grpc.health.v1.Health/"
 
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		int error = router_add(rows[i].router, rows[i].route);
+static const struct route public_routes[] = {
+	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = healthz },
+	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/readyz", .start = readyz },
+	{ .kind = ROUTE_HTTP, .method = "POST", .path = PUBLIC_AUTH_SEND_PATH,
+	  .body_bytes_max = PUBLIC_AUTH_BODY_MAX, .start = public_auth_send,
+	  .cancelled = public_auth_cancelled },
+	{ .kind = ROUTE_HTTP, .method = "POST", .path = PUBLIC_AUTH_CONFIRM_PATH,
+	  .body_bytes_max = PUBLIC_AUTH_BODY_MAX, .start = public_auth_confirm,
+	  .cancelled = public_auth_cancelled },
+};
+
+/* body_bytes_max 0: GATEWAY_GRPC_MAX_MESSAGE_BYTES. */
+static const struct route grpc_routes[] = {
+	{ .path = EDGE_SERVICE "ExecuteCommand", .start = execute_start, .cancelled = execute_cancelled },
+	{ .path = EDGE_SERVICE "SubscribeEvents", .start = subscribe_start,
+	  .cancelled = subscribe_cancelled, .pull = subscribe_pull, .long_lived = true },
+	{ .path = HEALTH_SERVICE "Check", .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_check },
+	{ .path = HEALTH_SERVICE "List", .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_list },
+	{ .path = HEALTH_SERVICE "Watch", .body_bytes_max = HEALTH_REQUEST_MAX, .start = health_watch,
+	  .cancelled = health_watch_cancelled, .long_lived = true },
+};
+
+static const struct route reflection_routes[] = {
+	{ .path = REFLECTION_V1_PATH, .body_bytes_max = REFLECTION_REQUEST_MAX,
+	  .start = reflection_start, .message = reflection_message,
+	  .half_closed = reflection_half_closed, .long_lived = true },
+	{ .path = REFLECTION_V1ALPHA_PATH, .body_bytes_max = REFLECTION_REQUEST_MAX,
+	  .start = reflection_start, .message = reflection_message,
+	  .half_closed = reflection_half_closed, .long_lived = true },
+};
+
+_Static_assert(ARRAY_LEN(public_routes) + ARRAY_LEN(grpc_routes) + ARRAY_LEN(reflection_routes) <=
+		       ROUTES_MAX, "struct routes holds them all");
+
+struct addition {
+	struct routes *routes;
+	struct router *router;
+	const struct config *config;
+};
+
+static int add_all(const struct addition *to, const struct route *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct route *route = &to->routes->rows[to->routes->count++];
+
+		*route = rows[i];
+		if (!route->method) {
+			route->kind = ROUTE_GRPC;
+			route->method = "POST";
+			if (route->body_bytes_max == 0)
+				route->body_bytes_max = to->config->grpc_max_message_bytes;
+		}
+		int error = router_add(to->router, route);
 
 		if (error)
 			return error;
 	}
 	return 0;
+}
+
+int routes_add(struct routes *routes, const struct config *config, struct router *public_router,
+	       struct router *grpc_router)
+{
+	const struct addition to_public = { routes, public_router, config };
+	const struct addition to_grpc = { routes, grpc_router, config };
+
+	routes->count = 0;
+	int error = add_all(&to_public, public_routes, ARRAY_LEN(public_routes));
+
+	if (!error)
+		error = add_all(&to_grpc, grpc_routes, ARRAY_LEN(grpc_routes));
+	if (!error && config->grpc_reflection_enabled)
+		error = add_all(&to_grpc, reflection_routes, ARRAY_LEN(reflection_routes));
+	return error;
 }

@@ -4,11 +4,12 @@
 
 #include "gateway/node.h"
 
+#define ROUTES_MAX 16
+
 /* The routes of both routers, in memory of the process: one configuration, so one set. */
 struct routes {
-	struct route healthz, readyz, send_email_code, confirm_email_code;
-	struct route execute, subscribe;
-	struct route health_check, health_list, health_watch;
+	struct route rows[ROUTES_MAX];
+	size_t count;
 };
 
 /* Fills `routes` and adds them. Lifetime: `routes` outlives the routers. Returns 0 or a negative errno. */
