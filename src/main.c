@@ -286,9 +286,10 @@ static void dump_streams(void *context, struct admin_gathering *gathering)
 
 #define RELOAD_LINES_MAX 100 /* mistakes logged one by one */
 
-static const struct metric_family reloads_family = { "gateway_config_reloads_total",
-						     "Reloads of the configuration file asked for, by what became of them.",
-						     METRIC_COUNTER };
+static const struct metric_family reloads_family = {
+	"gateway_config_reloads_total",
+	"Reloads of the configuration file asked for, by what became of them.", METRIC_COUNTER
+};
 static const struct metric_family last_reload_family = {
 	"gateway_config_last_reload_success_timestamp_seconds",
 	"When the configuration file in use was read, seconds since 1970.", METRIC_GAUGE
@@ -301,11 +302,13 @@ static int register_reloads(struct program *program)
 		[RELOAD_MISTAKES] = "result=\"mistakes\"",
 		[RELOAD_FAILED] = "result=\"failed\"",
 	};
-	int error = metric_register(program->metrics, &last_reload_family, "", &program->last_reload);
+	int error =
+		metric_register(program->metrics, &last_reload_family, "", &program->last_reload);
 
 	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
 	for (int i = 0; i < RELOAD_RESULTS && !error; i++)
-		error = metric_register(program->metrics, &reloads_family, labels[i], &program->reloads[i]);
+		error = metric_register(program->metrics, &reloads_family, labels[i],
+					&program->reloads[i]);
 	return error;
 }
 
@@ -319,12 +322,14 @@ static void log_report(struct span report)
 		struct span line = end < 0 ? report : span_first(report, (size_t)end);
 		const struct log_field fields[] = { LOG_BYTES("mistake", line), { 0 } };
 
-		log_write(NULL, LOG_ERROR, "main", "configuration file", fields); /* all of them: an operator waits */
+		/* no site: all of them, an operator waits */
+		log_write(NULL, LOG_ERROR, "main", "configuration file", fields);
 		report = end < 0 ? SPAN_EMPTY : span_from(report, (size_t)end + 1);
 		count++;
 	}
 	if (report.len > 0)
-		LOG(LOG_ERROR, "main", "configuration file has more mistakes", LOG_UINT("shown", count));
+		LOG(LOG_ERROR, "main", "configuration file has more mistakes",
+		    LOG_UINT("shown", count));
 }
 
 static void reload(struct program *program);
@@ -347,15 +352,18 @@ static void reloaded(void *context, int error)
 	struct program *program = context;
 
 	if (error) {
-		LOG(LOG_ERROR, "main", "configuration file is not used", LOG_TEXT("error", strerror(-error)));
+		LOG(LOG_ERROR, "main", "configuration file is not used",
+		    LOG_TEXT("error", strerror(-error)));
 		reload_end(program, RELOAD_FAILED);
 		return;
 	}
 	config_file_put(program->file);
 	program->file = config_file_get(program->next);
 	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
-	LOG(LOG_INFO, "main", "configuration file reloaded", LOG_TEXT("file", program->config->config_file),
-	    LOG_UINT("upstreams", program->file->upstream_count), LOG_UINT("commands", program->file->command_count));
+	LOG(LOG_INFO, "main", "configuration file reloaded",
+	    LOG_TEXT("file", program->config->config_file),
+	    LOG_UINT("upstreams", program->file->upstream_count),
+	    LOG_UINT("commands", program->file->command_count));
 	reload_end(program, RELOAD_SUCCESS);
 }
 
@@ -375,7 +383,8 @@ static void reload(struct program *program)
 	log_report(buf_span(&report));
 	buf_finish(&report);
 	if (!program->next) {
-		LOG(LOG_ERROR, "main", "configuration file has mistakes; the one before stays in use",
+		LOG(LOG_ERROR, "main",
+		    "configuration file has mistakes; the one before stays in use",
 		    LOG_TEXT("file", program->config->config_file));
 		reload_end(program, RELOAD_MISTAKES);
 		return;

@@ -5,8 +5,8 @@
 #include "base/span.h"
 
 /*
- * Whether this Accept header names application/openmetrics-text, and no text/plain with a higher weight. A weight that
- * is no weight counts as 0.
+ * Whether this Accept header names application/openmetrics-text, and no text/plain with a higher
+ * weight. A weight that is no weight counts as 0.
  */
 bool accept_prefers_openmetrics(struct span accept);
 

@@ -34,7 +34,7 @@ struct admin {
 
 static void reply(struct request *request, int status, const char *content_type, struct span body)
 {
-	const struct reply answer = { .status = status, .content_type = content_type, .body = body };
+	const struct reply answer = {.status = status, .content_type = content_type, .body = body};
 
 	request_reply(request, &answer);
 }
@@ -106,7 +106,8 @@ static void dump_cancelled(struct request *request)
 	list_remove(&waiter->link);
 }
 
-/* Who waits now. An answer may bring in the next request of its connection: that one belongs to the next gathering. */
+/* Who waits now. An answer may bring in the next request of its connection: that one belongs to the
+ * next gathering. */
 static void take_waiters(struct admin_gathering *gathering, struct list *waiters)
 {
 	CHECK(gathering->is_under_way);
@@ -157,9 +158,9 @@ static int add_dumps(struct admin *admin)
 }
 
 static const struct route routes[] = {
-	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/metrics", .start = metrics },
-	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = healthz },
-	{ .kind = ROUTE_HTTP, .method = "GET", .path = "/readyz", .start = readyz },
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/metrics", .start = metrics},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = healthz},
+	{.kind = ROUTE_HTTP, .method = "GET", .path = "/readyz", .start = readyz},
 };
 
 static void cut_expired(struct deadline *deadline)
@@ -221,7 +222,8 @@ static void drained(void *context)
 	admin->stopped(admin->stopped_context);
 }
 
-void admin_stop(struct admin *admin, uint64_t timeout_ms, void (*stopped)(void *context), void *context)
+void admin_stop(struct admin *admin, uint64_t timeout_ms, void (*stopped)(void *context),
+		void *context)
 {
 	admin->stopped = stopped;
 	admin->stopped_context = context;

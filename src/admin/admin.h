@@ -1,6 +1,6 @@
 /*
- * admin: the operators' listener: /metrics, /healthz, /readyz and what others register as dumps: /config, /streams.
- * Thread: the control worker's (main). Source: edge.md §5 (bodies), §8.
+ * admin: the operators' listener: /metrics, /healthz, /readyz and what others register as dumps:
+ * /config, /streams. Thread: the control worker's (main). Source: edge.md §5 (bodies), §8.
  */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
@@ -11,9 +11,9 @@ struct admin;
 struct admin_gathering; /* one dump on its way */
 
 /*
- * Something that operators may look at. Its text is made when it is asked for: `gather` answers with
- * admin_gathered or admin_gather_failed, once, inside itself or later. Never called again before that: who asks
- * meanwhile shares the answer.
+ * Something that operators may look at. Its text is made when it is asked for: `gather` answers
+ * with admin_gathered or admin_gather_failed, once, inside itself or later. Never called again
+ * before that: who asks meanwhile shares the answer.
  */
 struct admin_dump {
 	const char *path; /* "/config" */
@@ -44,8 +44,10 @@ int admin_listen(struct admin *admin, int fd);
 void admin_gathered(struct admin_gathering *gathering, const char *content_type, struct span text);
 void admin_gather_failed(struct admin_gathering *gathering, enum err err);
 
-/* Stops accepting, lets answers in progress finish; `stopped` follows. What is left after `timeout_ms` is cut. */
-void admin_stop(struct admin *admin, uint64_t timeout_ms, void (*stopped)(void *context), void *context);
+/* Stops accepting, lets answers in progress finish; `stopped` follows. What is left after
+ * `timeout_ms` is cut. */
+void admin_stop(struct admin *admin, uint64_t timeout_ms, void (*stopped)(void *context),
+		void *context);
 
 /* After `stopped`. No gathering may be under way (CHECK): whoever gathers has ended before. */
 void admin_destroy(struct admin *admin);

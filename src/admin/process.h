@@ -1,4 +1,5 @@
-/* process: figures of this process as Prometheus names them (process_*), and gateway_build_info. Any thread. */
+/* process: figures of this process as Prometheus names them (process_*), and gateway_build_info.
+ * Any thread. */
 #ifndef ADMIN_PROCESS_H
 #define ADMIN_PROCESS_H
 

@@ -71,7 +71,7 @@ struct metric_family {
 	enum metric_type type;
 };
 
-/* gateway_glitches_total{kind}: every room counts its peers' faults here, COUNT_IF's side of DESIGN §5. */
+/* gateway_glitches_total{kind}: every room counts its peers' faults in it (DESIGN §5). */
 extern const struct metric_family metric_glitches_family;
 
 /* Families times label sets, all workers together; more means that a label holds what a peer chose. */

@@ -79,7 +79,7 @@ struct config {
 #define OPTION(field, kind, variable, fallback, min, max, flags, help) CONFIG_TYPE_##kind field;
 #include "config/option.def"
 #undef OPTION
-	struct config_file *file; /* as it was at start-up; never NULL: without the variable it is empty */
+	struct config_file *file; /* as it was at start-up; never NULL, but it may be empty */
 	struct arena *memory;	  /* owns the strings above */
 };
 

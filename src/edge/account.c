@@ -229,7 +229,8 @@ static int register_all(struct account *account)
 	}
 	for (size_t i = 0; i < GLITCH_COUNT; i++) {
 		snprintf(labels, sizeof(labels), "kind=\"%s\"", glitch_names[i]);
-		failed |= register_cell(account, &metric_glitches_family, labels, &account->glitches[i]);
+		failed |= register_cell(account, &metric_glitches_family, labels,
+					&account->glitches[i]);
 	}
 	for (size_t i = 0; i < account->route_count; i++)
 		failed |= register_route(account, &account->routes[i]);

@@ -53,19 +53,21 @@ void gateway_stop(struct gateway *gateway);
 typedef void gateway_surveyed_fn(void *context, const struct survey *surveys, size_t count);
 
 /*
- * Asks every worker about its event streams; `surveyed` follows once. Returns 0, -EBUSY (one is under way) or -ESHUTDOWN
- * (the workers end).
+ * Asks every worker about its event streams; `surveyed` follows once. Returns 0, -EBUSY (one is
+ * under way) or -ESHUTDOWN (the workers end).
  */
 int gateway_survey(struct gateway *gateway, gateway_surveyed_fn *surveyed, void *context);
 
-/* 0: every worker uses the file. Else none does: -ENOMEM, or -ESHUTDOWN because the end came first. */
+/* 0: every worker uses the file. Else none does: -ENOMEM, or -ESHUTDOWN: the end came first. */
 typedef void gateway_reloaded_fn(void *context, int error);
 
 /*
- * Swaps upstreams and command routes on every worker, or on none; calls in flight end where they are. Takes a reference.
- * Returns 0 (`reloaded` follows once), -EBUSY (one is under way) or -ESHUTDOWN.
+ * Swaps upstreams and command routes on every worker, or on none; calls in flight end where they
+ * are. Takes a reference. Returns 0 (`reloaded` follows once), -EBUSY (one is under way) or
+ * -ESHUTDOWN.
  */
-int gateway_reload(struct gateway *gateway, struct config_file *file, gateway_reloaded_fn *reloaded, void *context);
+int gateway_reload(struct gateway *gateway, struct config_file *file, gateway_reloaded_fn *reloaded,
+		   void *context);
 
 bool gateway_is_draining(const struct gateway *gateway);
 

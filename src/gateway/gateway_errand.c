@@ -1,4 +1,5 @@
-/* Something asked of every node beside its life: a letter to each and back, no lock, one at a time of a kind. */
+/* Something asked of every node beside its life: a letter to each and back, no lock, one at a time
+ * of a kind. */
 #include "gateway/gateway_internal.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ int errand_init(struct errand *errand, struct gateway *gateway)
 	if (!errand->legs)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < gateway->node_count; i++)
-		errand->legs[i] = (struct errand_leg){ .errand = errand, .thread = &gateway->node_threads[i] };
+		errand->legs[i] =
+			(struct errand_leg){.errand = errand, .thread = &gateway->node_threads[i]};
 	return 0;
 }
 
@@ -94,7 +96,8 @@ static void reload_end(struct gateway *gateway, int error)
 
 static void prepare(struct errand_leg *leg)
 {
-	leg->error = upstreams_prepare(&leg->thread->node->upstreams, leg->errand->gateway->reload_file);
+	leg->error =
+		upstreams_prepare(&leg->thread->node->upstreams, leg->errand->gateway->reload_file);
 }
 
 static void commit(struct errand_leg *leg)
@@ -132,7 +135,8 @@ static void prepared(struct errand *errand)
 	errand_send(errand, all ? commit : abandon, all ? committed : abandoned);
 }
 
-int gateway_reload(struct gateway *gateway, struct config_file *file, gateway_reloaded_fn *reloaded, void *context)
+int gateway_reload(struct gateway *gateway, struct config_file *file, gateway_reloaded_fn *reloaded,
+		   void *context)
 {
 	if (gateway->stopping)
 		return -ESHUTDOWN;

@@ -23,7 +23,7 @@ void subscribe_pull(struct request *request);
 /* Looks after every feed that the bus has queued for this worker. */
 void subscribe_drain(struct node *node);
 
-/* Tells of the open streams of this worker. Looks at each one, a few nanoseconds a stream: for operators. */
+/* Tells of the open streams of this worker. Looks at each one, some nanoseconds a stream. */
 void subscribe_survey(const struct node *node, struct survey *survey);
 
 #endif

@@ -18,7 +18,8 @@ static bool is_slower(const struct survey_row *row, uint32_t depth, uint64_t que
 
 bool survey_wants(const struct survey *survey, uint32_t depth, uint64_t queued_bytes)
 {
-	return survey->row_count < SURVEY_ROWS || !is_slower(&survey->rows[SURVEY_ROWS - 1], depth, queued_bytes);
+	return survey->row_count < SURVEY_ROWS ||
+	       !is_slower(&survey->rows[SURVEY_ROWS - 1], depth, queued_bytes);
 }
 
 void survey_add(struct survey *survey, const struct survey_row *row)
@@ -43,13 +44,15 @@ static void write_row(const struct survey_row *row, struct buf *out)
 	json_append_string(out, span_from_cstr(row->worker));
 	buf_append(out, SPAN(",\"session\":"));
 	json_append_string(out, span_from_cstr(row->session));
-	buf_printf(out, ",\"depth\":%" PRIu32 ",\"queued_bytes\":%" PRIu64 ",\"age_ms\":%" PRIu64 ",\"silent_ms\":%" PRIu64 "}",
+	buf_printf(out,
+		   ",\"depth\":%" PRIu32 ",\"queued_bytes\":%" PRIu64 ",\"age_ms\":%" PRIu64
+		   ",\"silent_ms\":%" PRIu64 "}",
 		   row->depth, row->queued_bytes, row->age_ms, row->silent_ms);
 }
 
 int survey_write(const struct survey *surveys, size_t count, struct buf *out)
 {
-	struct survey all = { 0 };
+	struct survey all = {0};
 
 	for (size_t i = 0; i < count; i++) {
 		all.open_count += surveys[i].open_count;

@@ -9,7 +9,8 @@ struct service {
 	struct list link; /* in upstreams->services */
 	struct upstreams *upstreams;
 	struct upstream *upstream;
-	struct config_file *file; /* holds `config`, which the upstream uses: an earlier file's for a service that was kept */
+	struct config_file *file; /* holds `config`, which the upstream uses: an earlier file's for
+				     a service that was kept */
 	const struct config_upstream *config;
 	bool is_started;
 };
@@ -23,7 +24,8 @@ static void service_destroy(struct service *service)
 }
 
 /* Returns NULL without memory. */
-static struct service *service_create(struct upstreams *upstreams, struct config_file *file, size_t at)
+static struct service *service_create(struct upstreams *upstreams, struct config_file *file,
+				      size_t at)
 {
 	struct service *service = calloc(1, sizeof(*service));
 	const struct upstream_options options = {
@@ -78,10 +80,11 @@ static void set_forget(struct upstream_set *set)
 {
 	config_file_put(set->file);
 	free(set->services);
-	*set = (struct upstream_set){ 0 };
+	*set = (struct upstream_set){0};
 }
 
-static struct service *find_same(const struct upstream_set *set, const struct config_upstream *config)
+static struct service *find_same(const struct upstream_set *set,
+				 const struct config_upstream *config)
 {
 	for (size_t i = 0; set->file && i < set->file->upstream_count; i++)
 		if (config_upstream_equal(set->services[i]->config, config))
@@ -126,8 +129,9 @@ void upstreams_commit(struct upstreams *upstreams)
 
 	CHECK(upstreams->next.file);
 	upstreams->current = upstreams->next;
-	upstreams->next = (struct upstream_set){ 0 };
-	for (size_t i = 0; upstreams->is_started && i < upstreams->current.file->upstream_count; i++)
+	upstreams->next = (struct upstream_set){0};
+	for (size_t i = 0; upstreams->is_started && i < upstreams->current.file->upstream_count;
+	     i++)
 		service_start(upstreams->current.services[i]);
 	for (size_t i = 0; old.file && i < old.file->upstream_count; i++) {
 		struct service *service = old.services[i];
@@ -142,9 +146,10 @@ void upstreams_commit(struct upstreams *upstreams)
 	set_forget(&old);
 }
 
-int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *options, struct config_file *file)
+int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *options,
+		   struct config_file *file)
 {
-	*upstreams = (struct upstreams){ .options = *options };
+	*upstreams = (struct upstreams){.options = *options};
 	list_init(&upstreams->services);
 	int error = upstreams_prepare(upstreams, file);
 
@@ -177,7 +182,7 @@ void upstreams_stop(struct upstreams *upstreams, void (*stopped)(void *context),
 	}
 	upstreams->stopped = stopped;
 	upstreams->stopped_context = context;
-	LIST_FOR_EACH(&upstreams->services, link) {
+	LIST_FOR_EACH (&upstreams->services, link) {
 		struct service *service = CONTAINER_OF(link, struct service, link);
 
 		upstream_stop(service->upstream, service_stopped, service);
@@ -187,7 +192,7 @@ void upstreams_stop(struct upstreams *upstreams, void (*stopped)(void *context),
 void upstreams_finish(struct upstreams *upstreams)
 {
 	upstreams_abandon(upstreams);
-	LIST_FOR_EACH(&upstreams->services, link)
+	LIST_FOR_EACH (&upstreams->services, link)
 		service_destroy(CONTAINER_OF(link, struct service, link));
 	set_forget(&upstreams->current);
 }

@@ -1,9 +1,11 @@
 /*
- * upstreams: the services that one worker calls, by what the configuration file says now. A service that a later file no
- * longer has, or has otherwise, takes no new calls and ends with its last one. Thread: the worker's. Source: edge.md §2.3.
+ * upstreams: the services that one worker calls, by what the configuration file says now. A service
+ * that a later file no longer has, or has otherwise, takes no new calls and ends with its last one.
+ * Thread: the worker's. Source: edge.md §2.3.
  *
  *   init ─► start ─► prepare ─┬─ commit ──► (the new file is routed by)
- *                             └─ abandon ─► (as if nothing had been)            any ─► stop ─► finish
+ *                             └─ abandon ─► (as if nothing had been)            any ─► stop ─►
+ * finish
  */
 #ifndef GATEWAY_UPSTREAMS_H
 #define GATEWAY_UPSTREAMS_H
@@ -38,8 +40,10 @@ struct upstreams {
 	void *stopped_context;
 };
 
-/* Takes a reference of its own to `file`. Returns 0 or -ENOMEM; upstreams_finish, whatever was returned. */
-int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *options, struct config_file *file);
+/* Takes a reference of its own to `file`. Returns 0 or -ENOMEM; upstreams_finish, whatever was
+ * returned. */
+int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *options,
+		   struct config_file *file);
 
 /* Begins to dial. */
 void upstreams_start(struct upstreams *upstreams);
@@ -48,15 +52,16 @@ void upstreams_start(struct upstreams *upstreams);
 struct upstream *upstreams_route(const struct upstreams *upstreams, struct span message_type);
 
 /*
- * Makes all that `file` (a reference is taken) has and the current one has not; nothing is dialled. Then commit or
- * abandon. A service that is the same in both (config_upstream_equal) is kept as it is, connections and all.
- * Returns 0 or -ENOMEM: abandoned already.
+ * Makes all that `file` (a reference is taken) has and the current one has not; nothing is dialled.
+ * Then commit or abandon. A service that is the same in both (config_upstream_equal) is kept as it
+ * is, connections and all. Returns 0 or -ENOMEM: abandoned already.
  */
 int upstreams_prepare(struct upstreams *upstreams, struct config_file *file);
 void upstreams_commit(struct upstreams *upstreams);
 void upstreams_abandon(struct upstreams *upstreams); /* no-op when nothing is prepared */
 
-/* Ends them all, calls too; `stopped` may come before this returns. What was prepared is abandoned. */
+/* Ends them all, calls too; `stopped` may come before this returns. What was prepared is abandoned.
+ */
 void upstreams_stop(struct upstreams *upstreams, void (*stopped)(void *context), void *context);
 
 /* After `stopped`, or without upstreams_start. */

@@ -67,11 +67,11 @@ static void turn(void)
 	assert_int_equal(worker_turn(&rig.worker, 1000), 0);
 }
 
-#define UNTIL(condition)                                                    \
-	do {                                                                \
-		for (int n_ = 0; n_ < TURNS_MAX && !(condition); n_++)      \
-			turn();                                             \
-		assert_true(condition);                                     \
+#define UNTIL(condition)                                                                           \
+	do {                                                                                       \
+		for (int n_ = 0; n_ < TURNS_MAX && !(condition); n_++)                             \
+			turn();                                                                    \
+		assert_true(condition);                                                            \
 	} while (0)
 
 static int connect_client(const char *request)
@@ -109,9 +109,9 @@ static const char *read_answers(int fd, unsigned count)
 static int set_up(void **state)
 {
 	static const struct admin_dump dumps[] = {
-		{ "/held", hold, &rig },
-		{ "/now", answer_at_once, NULL },
-		{ "/refused", refuse, NULL },
+		{"/held", hold, &rig},
+		{"/now", answer_at_once, NULL},
+		{"/refused", refuse, NULL},
 	};
 	socklen_t len = sizeof(rig.address);
 	char why[256];
@@ -124,8 +124,11 @@ static int set_up(void **state)
 	rig.registry = metric_registry_create();
 	const struct worker_options options = {
 		.name = "main",
-		.ring = { .sq_entries = 64, .cq_entries = 1024, .file_slots = 64, .buffer_count = 64,
-			  .buffer_bytes = 4096 },
+		.ring = {.sq_entries = 64,
+			 .cq_entries = 1024,
+			 .file_slots = 64,
+			 .buffer_count = 64,
+			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
 		.metrics = rig.registry,
 	};
@@ -143,8 +146,10 @@ static int set_up(void **state)
 
 	assert_int_equal(admin_create(&rig.admin, &admin), 0);
 	rig.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	rig.address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	assert_int_equal(bind(rig.listen_fd, (struct sockaddr *)&rig.address, sizeof(rig.address)), 0);
+	rig.address = (struct sockaddr_in){.sin_family = AF_INET,
+					   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	assert_int_equal(bind(rig.listen_fd, (struct sockaddr *)&rig.address, sizeof(rig.address)),
+			 0);
 	assert_int_equal(listen(rig.listen_fd, 64), 0);
 	assert_int_equal(getsockname(rig.listen_fd, (struct sockaddr *)&rig.address, &len), 0);
 	turn();
@@ -180,7 +185,8 @@ static void who_asks_meanwhile_shares_the_answer(void **state)
 	UNTIL(rig.gathering);
 	second = connect_client(held_request);
 	third = connect_client("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-	assert_non_null(strstr(read_answers(third, 1), "{\"status\":\"ok\"}")); /* nothing else waits for it */
+	assert_non_null(strstr(read_answers(third, 1),
+			       "{\"status\":\"ok\"}")); /* nothing else waits for it */
 	for (int n = 0; n < 50; n++)
 		turn();
 	assert_int_equal(rig.gathered_count, 1);
@@ -195,7 +201,8 @@ static void who_asks_meanwhile_shares_the_answer(void **state)
 
 static void pipelined_request_begins_the_next_gathering(void **state)
 {
-	int client = connect_client("GET /held HTTP/1.1\r\nHost: a\r\n\r\nGET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+	int client = connect_client(
+		"GET /held HTTP/1.1\r\nHost: a\r\n\r\nGET /held HTTP/1.1\r\nHost: a\r\n\r\n");
 
 	(void)state;
 	UNTIL(rig.gathering);
@@ -212,7 +219,7 @@ static void pipelined_request_begins_the_next_gathering(void **state)
 static void client_that_goes_away_is_forgotten(void **state)
 {
 	int gone = connect_client(held_request), stays;
-	struct linger at_once = { .l_onoff = 1 };
+	struct linger at_once = {.l_onoff = 1};
 
 	(void)state;
 	UNTIL(rig.gathering);
@@ -229,7 +236,7 @@ static void client_that_goes_away_is_forgotten(void **state)
 static void answer_for_nobody_is_fine_and_the_next_one_gathers_anew(void **state)
 {
 	int client = connect_client(held_request);
-	struct linger at_once = { .l_onoff = 1 };
+	struct linger at_once = {.l_onoff = 1};
 
 	(void)state;
 	UNTIL(rig.gathering);
@@ -307,14 +314,18 @@ static void dumps_may_answer_or_refuse_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(who_asks_meanwhile_shares_the_answer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(pipelined_request_begins_the_next_gathering, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(client_that_goes_away_is_forgotten, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(answer_for_nobody_is_fine_and_the_next_one_gathers_anew, set_up,
+		cmocka_unit_test_setup_teardown(who_asks_meanwhile_shares_the_answer, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(pipelined_request_begins_the_next_gathering, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(client_that_goes_away_is_forgotten, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(
+			answer_for_nobody_is_fine_and_the_next_one_gathers_anew, set_up, tear_down),
 		cmocka_unit_test_setup(one_who_stops_waits_for_the_answer, set_up),
 		cmocka_unit_test_setup(one_that_is_cut_forgets_who_waits, set_up),
-		cmocka_unit_test_setup_teardown(dumps_may_answer_or_refuse_at_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(dumps_may_answer_or_refuse_at_once, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests_name("admin", tests, NULL, NULL);

@@ -332,13 +332,14 @@ static void metric_register_refuses_more_series_than_the_maximum(void **state)
 static void metric_series_without_cells_makes_room_at_the_maximum(void **state)
 {
 	struct metric_registry *registry = metric_registry_create();
-	struct metric_counter old = { 0 }, counter = { 0 };
+	struct metric_counter old = {0}, counter = {0};
 	char labels[32];
 
 	(void)state;
 	for (int i = 0; i < METRIC_SERIES_MAX; i++) {
 		snprintf(labels, sizeof(labels), "n=\"%d\"", i);
-		assert_int_equal(metric_register(registry, &requests, labels, i % 2 ? &counter : &old), 0);
+		assert_int_equal(
+			metric_register(registry, &requests, labels, i % 2 ? &counter : &old), 0);
 	}
 	assert_int_equal(metric_register(registry, &requests, "n=\"x\"", &counter), -ENOMEM);
 	metric_unregister(registry, &old, sizeof(old));
@@ -352,10 +353,10 @@ static void metric_series_without_cells_makes_room_at_the_maximum(void **state)
 
 static void metric_render_as_openmetrics_names_counters_without_total(void **state)
 {
-	static const struct metric_family odd = { "odd", "A \"quoted\" \\ word.", METRIC_COUNTER };
+	static const struct metric_family odd = {"odd", "A \"quoted\" \\ word.", METRIC_COUNTER};
 	struct metric_registry *registry = metric_registry_create();
-	struct metric_counter counter = { 0 };
-	struct metric_gauge gauge = { 0 };
+	struct metric_counter counter = {0};
+	struct metric_gauge gauge = {0};
 	struct buf out;
 
 	(void)state;
@@ -367,7 +368,8 @@ static void metric_render_as_openmetrics_names_counters_without_total(void **sta
 	metric_render_as(registry, METRIC_OPENMETRICS, &out);
 	buf_append_byte(&out, '\0');
 	assert_string_equal((const char *)out.data,
-			    "# HELP connected Whether there is a connection.\n# TYPE connected gauge\nconnected 0\n"
+			    "# HELP connected Whether there is a connection.\n# TYPE connected "
+			    "gauge\nconnected 0\n"
 			    "# HELP odd A \\\"quoted\\\" \\\\ word.\n# TYPE odd counter\nodd 3\n"
 			    "# HELP requests Requests answered.\n# TYPE requests counter\n"
 			    "requests_total{a=\"1\"} 3\n");

@@ -64,7 +64,8 @@ static void example_of_the_contract_is_taken(void **state)
 	assert_non_null(config);
 	assert_int_equal(config->file->upstream_count, 2);
 
-	const struct config_upstream *fleet = &config->file->upstreams[0], *chat = &config->file->upstreams[1];
+	const struct config_upstream *fleet = &config->file->upstreams[0];
+	const struct config_upstream *chat = &config->file->upstreams[1];
 
 	assert_string_equal(fleet->name, "fleet");
 	assert_int_equal(fleet->address_count, 2);

@@ -9,7 +9,7 @@
 
 static void add(struct survey *survey, uint32_t depth, uint64_t bytes)
 {
-	struct survey_row row = { .depth = depth, .queued_bytes = bytes };
+	struct survey_row row = {.depth = depth, .queued_bytes = bytes};
 
 	snprintf(row.session, sizeof(row.session), "s%u", (unsigned)(depth % 1000));
 	survey->open_count++;
@@ -21,9 +21,9 @@ static void deepest_come_first_and_ties_go_by_bytes(void **state)
 	static const struct {
 		uint32_t depth;
 		uint64_t bytes;
-	} in[] = { { 1, 5 }, { 3, 1 }, { 0, 0 }, { 3, 9 }, { 2, 2 } },
-	  wanted[] = { { 3, 9 }, { 3, 1 }, { 2, 2 }, { 1, 5 }, { 0, 0 } };
-	struct survey survey = { .worker = "w" };
+	} in[] = {{1, 5}, {3, 1}, {0, 0}, {3, 9}, {2, 2}},
+	  wanted[] = {{3, 9}, {3, 1}, {2, 2}, {1, 5}, {0, 0}};
+	struct survey survey = {.worker = "w"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(in); i++)
@@ -40,7 +40,7 @@ static void deepest_come_first_and_ties_go_by_bytes(void **state)
 
 static void only_the_slowest_are_kept(void **state)
 {
-	struct survey survey = { .worker = "w" };
+	struct survey survey = {.worker = "w"};
 
 	(void)state;
 	/* 0 … 999 in an order that rises and falls */
@@ -57,7 +57,7 @@ static void only_the_slowest_are_kept(void **state)
 
 static void workers_are_merged_by_depth(void **state)
 {
-	struct survey surveys[2] = { { .worker = "worker-0" }, { .worker = "worker-1" } };
+	struct survey surveys[2] = {{.worker = "worker-0"}, {.worker = "worker-1"}};
 	struct buf out;
 
 	(void)state;
@@ -73,7 +73,8 @@ static void workers_are_merged_by_depth(void **state)
 		(const char *)out.data,
 		"{\"open_streams\":2,\"workers\":[{\"worker\":\"worker-0\",\"open_streams\":1},"
 		"{\"worker\":\"worker-1\",\"open_streams\":1}],\"slowest\":["
-		"{\"worker\":\"worker-1\",\"session\":\"a\\\"\\\\b\",\"depth\":2,\"queued_bytes\":20,"
+		"{\"worker\":\"worker-1\",\"session\":\"a\\\"\\\\b\",\"depth\":2,\"queued_bytes\":"
+		"20,"
 		"\"age_ms\":7,\"silent_ms\":3},"
 		"{\"worker\":\"worker-0\",\"session\":\"s1\",\"depth\":1,\"queued_bytes\":10,"
 		"\"age_ms\":0,\"silent_ms\":0}]}\n");
@@ -82,7 +83,7 @@ static void workers_are_merged_by_depth(void **state)
 
 static void twenty_of_all_workers_are_written(void **state)
 {
-	struct survey surveys[3] = { { .worker = "a" }, { .worker = "b" }, { .worker = "c" } };
+	struct survey surveys[3] = {{.worker = "a"}, {.worker = "b"}, {.worker = "c"}};
 	struct buf out;
 	size_t count = 0;
 
@@ -102,7 +103,7 @@ static void twenty_of_all_workers_are_written(void **state)
 
 static void writing_without_room_says_so(void **state)
 {
-	struct survey survey = { .worker = "w" };
+	struct survey survey = {.worker = "w"};
 	struct buf out;
 
 	(void)state;

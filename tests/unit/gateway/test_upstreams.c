@@ -1,4 +1,5 @@
-/* Reloads as one worker lives them: nobody listens at the addresses, so that nothing is there but their life. */
+/* Reloads as one worker lives them: nobody listens at the addresses, so that nothing is there but
+ * their life. */
 #include "base/check.h"
 
 #include <setjmp.h>
@@ -59,7 +60,7 @@ static size_t service_count(void)
 {
 	size_t count = 0;
 
-	LIST_FOR_EACH(&upstreams.services, link)
+	LIST_FOR_EACH (&upstreams.services, link)
 		count++;
 	return count;
 }
@@ -77,19 +78,23 @@ static void prepare(const char *text)
 	config_file_put(file);
 }
 
-#define TWO                                                        \
-	"upstreams:\n"                                             \
-	"  a: { addresses: ['unix:/none/a'] }\n"                   \
-	"  b: { addresses: ['unix:/none/b'] }\n"                   \
-	"commands:\n"                                              \
-	"- { message_type: 'a.*', upstream: a }\n"                 \
+#define TWO                                                                                        \
+	"upstreams:\n"                                                                             \
+	"  a: { addresses: ['unix:/none/a'] }\n"                                                   \
+	"  b: { addresses: ['unix:/none/b'] }\n"                                                   \
+	"commands:\n"                                                                              \
+	"- { message_type: 'a.*', upstream: a }\n"                                                 \
 	"- { message_type: 'b.*', upstream: b }\n"
 
 static int set_up(void **state)
 {
 	const struct worker_options options = {
 		.name = "worker-0",
-		.ring = { .sq_entries = 64, .cq_entries = 1024, .file_slots = 64, .buffer_count = 64, .buffer_bytes = 4096 },
+		.ring = {.sq_entries = 64,
+			 .cq_entries = 1024,
+			 .file_slots = 64,
+			 .buffer_count = 64,
+			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
 	};
 	char why[256];
@@ -99,7 +104,8 @@ static int set_up(void **state)
 	stopped = false;
 	assert_int_equal(worker_init(&worker, &options, why, sizeof(why)), 0);
 	turns(1);
-	const struct upstreams_options how = { .worker = &worker, .message_bytes_max = 4096, .metrics = registry };
+	const struct upstreams_options how = {
+		.worker = &worker, .message_bytes_max = 4096, .metrics = registry};
 	struct config_file *file = load(TWO);
 
 	assert_int_equal(upstreams_init(&upstreams, &how, file), 0);
@@ -146,7 +152,8 @@ static void what_is_the_same_is_kept(void **state)
 	prepare("upstreams:\n"
 		"  b: { addresses: ['unix:/none/b'], deadline: 2s }\n" /* the default, in words */
 		"  a: { addresses: ['unix:/none/a'] }\n"
-		"commands: [{ message_type: 'x.*', upstream: a }, { message_type: 'a.*', upstream: b }]\n");
+		"commands: [{ message_type: 'x.*', upstream: a }, { message_type: 'a.*', upstream: "
+		"b }]\n");
 	assert_ptr_equal(route("a.x"), a); /* nothing changes before the commit */
 	assert_null(route("x.x"));
 	upstreams_commit(&upstreams);
@@ -176,7 +183,8 @@ static void every_difference_makes_another(void **state)
 
 		snprintf(text, sizeof(text),
 			 "upstreams: { a: { %s }, b: { addresses: ['unix:/none/b'] } }\n"
-			 "commands: [{ message_type: 'a.*', upstream: a }, { message_type: 'b.*', upstream: b }]\n",
+			 "commands: [{ message_type: 'a.*', upstream: a }, { message_type: 'b.*', "
+			 "upstream: b }]\n",
 			 bodies[i]);
 		prepare(text);
 		upstreams_commit(&upstreams);
@@ -192,7 +200,8 @@ static void abandoned_file_leaves_no_trace(void **state)
 
 	(void)state;
 	upstreams_start(&upstreams);
-	prepare("upstreams: { a: { addresses: ['unix:/none/a'] }, c: { addresses: ['unix:/none/c'] } }\n");
+	prepare("upstreams: { a: { addresses: ['unix:/none/a'] }, c: { addresses: ['unix:/none/c'] "
+		"} }\n");
 	assert_int_equal(service_count(), 3);
 	upstreams_abandon(&upstreams);
 	upstreams_abandon(&upstreams);
@@ -243,7 +252,8 @@ static void empty_file_ends_all(void **state)
 static void file_before_the_start_is_used_at_the_start(void **state)
 {
 	(void)state;
-	prepare("upstreams: { c: { addresses: ['unix:/none/c'] } }\ncommands: [{ message_type: '*', upstream: c }]\n");
+	prepare("upstreams: { c: { addresses: ['unix:/none/c'] } }\ncommands: [{ message_type: "
+		"'*', upstream: c }]\n");
 	upstreams_commit(&upstreams);
 	assert_int_equal(service_count(), 1); /* never started: gone at once */
 	upstreams_start(&upstreams);

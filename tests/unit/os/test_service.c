@@ -32,13 +32,15 @@ static void assert_reloading(int fd)
 {
 	unsigned long long usec = 0;
 	struct timespec now;
-	char text[256] = { 0 };
+	char text[256] = {0};
 
 	assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
-	assert_int_equal(sscanf(text, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading", &usec), 1);
+	assert_int_equal(sscanf(text, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading", &usec),
+			 1);
 	assert_non_null(strstr(text, "STATUS=reloading"));
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	unsigned long long now_usec = (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000;
+	unsigned long long now_usec =
+		(unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000;
 
 	assert_true(usec <= now_usec && now_usec - usec < 60000000);
 }
@@ -46,7 +48,7 @@ static void assert_reloading(int fd)
 static void notify_speaks_to_the_socket_it_was_given(void **state)
 {
 	(void)state;
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	char name[64];
 
