@@ -8,21 +8,40 @@
 
 /* google/protobuf/descriptor.proto */
 enum { SET_FILE = 1 };
-enum { FILE_NAME = 1, FILE_PACKAGE = 2, FILE_DEPENDENCY = 3, FILE_MESSAGE = 4, FILE_ENUM = 5, FILE_SERVICE = 6 };
+enum {
+	FILE_NAME = 1,
+	FILE_PACKAGE = 2,
+	FILE_DEPENDENCY = 3,
+	FILE_MESSAGE = 4,
+	FILE_ENUM = 5,
+	FILE_SERVICE = 6
+};
 enum { MESSAGE_NAME = 1, MESSAGE_NESTED = 3, MESSAGE_ENUM = 4 };
 enum { SERVICE_NAME = 1, SERVICE_METHOD = 2, METHOD_NAME = 1, ENUM_NAME = 1 };
 /* reflection.proto */
-enum { REQUEST_HOST = 1, REQUEST_FILENAME = 3, REQUEST_SYMBOL = 4, REQUEST_EXTENSION = 5, REQUEST_EXTENSION_NUMBERS = 6,
-       REQUEST_LIST = 7 };
-enum { RESPONSE_HOST = 1, RESPONSE_ORIGINAL = 2, RESPONSE_FILES = 4, RESPONSE_EXTENSION_NUMBERS = 5,
-       RESPONSE_SERVICES = 6, RESPONSE_ERROR = 7 };
+enum {
+	REQUEST_HOST = 1,
+	REQUEST_FILENAME = 3,
+	REQUEST_SYMBOL = 4,
+	REQUEST_EXTENSION = 5,
+	REQUEST_EXTENSION_NUMBERS = 6,
+	REQUEST_LIST = 7
+};
+enum {
+	RESPONSE_HOST = 1,
+	RESPONSE_ORIGINAL = 2,
+	RESPONSE_FILES = 4,
+	RESPONSE_EXTENSION_NUMBERS = 5,
+	RESPONSE_SERVICES = 6,
+	RESPONSE_ERROR = 7
+};
 
 #define NESTING_MAX 8 /* of messages in our own descriptors */
 
 /* The first field of this number, or empty. */
 static struct span find_bytes(struct span message, uint32_t number)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
 
 	while (pb_next(&reader, &field) > 0)
@@ -45,7 +64,8 @@ static bool next_bytes(struct pb_reader *reader, uint32_t number, struct span *b
 	return false;
 }
 
-/* Whether `symbol` is `name`, or `name` and something behind a dot; then `*rest` is what is behind. */
+/* Whether `symbol` is `name`, or `name` and something behind a dot; then `*rest` is what is behind.
+ */
 static bool take_name(struct span symbol, struct span name, struct span *rest)
 {
 	if (name.len == 0) {
@@ -66,7 +86,7 @@ static bool take_name(struct span symbol, struct span name, struct span *rest)
 /* Whether a child (field `number`, its name in `name_field`) has exactly this name. */
 static bool has_child(struct span parent, uint32_t number, uint32_t name_field, struct span name)
 {
-	struct pb_reader reader = { .rest = parent };
+	struct pb_reader reader = {.rest = parent};
 	struct span child;
 
 	while (next_bytes(&reader, number, &child))
@@ -77,7 +97,7 @@ static bool has_child(struct span parent, uint32_t number, uint32_t name_field, 
 
 static bool message_has(struct span message, struct span symbol, unsigned depth)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct span nested, rest;
 
 	if (!take_name(symbol, find_bytes(message, MESSAGE_NAME), &rest))
@@ -101,7 +121,7 @@ static bool service_has(struct span service, struct span symbol)
 
 static bool file_has(struct span file, struct span symbol)
 {
-	struct pb_reader messages = { .rest = file }, services = { .rest = file };
+	struct pb_reader messages = {.rest = file}, services = {.rest = file};
 	struct span child, rest;
 
 	if (!take_name(symbol, find_bytes(file, FILE_PACKAGE), &rest) || rest.len == 0)
@@ -125,12 +145,12 @@ static int put_error(struct buf *body, enum grpc_status status, const char *text
 /* A file, and those it depends on: our descriptors import at most one level. */
 static int put_file(struct span set, struct span file, struct buf *body)
 {
-	struct pb_reader dependencies = { .rest = file };
+	struct pb_reader dependencies = {.rest = file};
 	struct span name, other;
 	int error = pb_put_bytes(body, 1, file);
 
 	while (!error && next_bytes(&dependencies, FILE_DEPENDENCY, &name)) {
-		struct pb_reader files = { .rest = set };
+		struct pb_reader files = {.rest = set};
 
 		while (!error && next_bytes(&files, SET_FILE, &other))
 			if (span_equal(find_bytes(other, FILE_NAME), name))
@@ -142,20 +162,23 @@ static int put_file(struct span set, struct span file, struct buf *body)
 /* Fills the answer's part; returns its field number, or a negative code. */
 static int find_file(struct span set, const struct pb_field *wanted, struct buf *body)
 {
-	struct pb_reader files = { .rest = set };
+	struct pb_reader files = {.rest = set};
 	struct span file;
 	int error;
 
 	while (next_bytes(&files, SET_FILE, &file)) {
-		bool is_it = wanted->number == REQUEST_FILENAME ? span_equal(find_bytes(file, FILE_NAME), wanted->bytes)
-								: file_has(file, wanted->bytes);
+		bool is_it = wanted->number == REQUEST_FILENAME
+				     ? span_equal(find_bytes(file, FILE_NAME), wanted->bytes)
+				     : file_has(file, wanted->bytes);
 
 		if (!is_it)
 			continue;
 		error = put_file(set, file, body);
 		return error ? error : RESPONSE_FILES;
 	}
-	error = put_error(body, GRPC_NOT_FOUND, wanted->number == REQUEST_FILENAME ? "file not found" : "symbol not found");
+	error = put_error(body, GRPC_NOT_FOUND,
+			  wanted->number == REQUEST_FILENAME ? "file not found"
+							     : "symbol not found");
 	return error ? error : RESPONSE_ERROR;
 }
 
@@ -177,7 +200,7 @@ static int list_services(const struct reflect_source *source, struct buf *body)
 
 static int find_extension_numbers(struct span set, struct span type, struct buf *body)
 {
-	struct pb_reader files = { .rest = set };
+	struct pb_reader files = {.rest = set};
 	struct span file;
 	int error;
 
@@ -191,7 +214,8 @@ static int find_extension_numbers(struct span set, struct span type, struct buf 
 	return error ? error : RESPONSE_ERROR;
 }
 
-static int answer_field(const struct reflect_source *source, const struct pb_field *wanted, struct buf *body)
+static int answer_field(const struct reflect_source *source, const struct pb_field *wanted,
+			struct buf *body)
 {
 	struct span set = source->descriptor_set;
 	int error;
@@ -215,8 +239,8 @@ static int answer_field(const struct reflect_source *source, const struct pb_fie
 
 int reflect_answer(const struct reflect_source *source, struct span request, struct buf *out)
 {
-	struct pb_reader reader = { .rest = request };
-	struct pb_field field, wanted = { 0 };
+	struct pb_reader reader = {.rest = request};
+	struct pb_field field, wanted = {0};
 	struct buf body;
 	int more;
 
@@ -230,7 +254,8 @@ int reflect_answer(const struct reflect_source *source, struct span request, str
 		return more;
 	buf_init(&body, out->max);
 	int part = answer_field(source, &wanted, &body);
-	int error = part < 0 ? part : pb_put_bytes(out, RESPONSE_HOST, find_bytes(request, REQUEST_HOST));
+	int error = part < 0 ? part
+			     : pb_put_bytes(out, RESPONSE_HOST, find_bytes(request, REQUEST_HOST));
 
 	if (!error)
 		error = pb_put_bytes(out, RESPONSE_ORIGINAL, request);

@@ -1,6 +1,7 @@
 /*
- * reflect: what gRPC server reflection answers, from a FileDescriptorSet in wire form. Pure; any thread.
- * Messages are the same in v1 and v1alpha. Source: grpc/src/proto/grpc/reflection/v1/reflection.proto.
+ * reflect: what gRPC server reflection answers, from a FileDescriptorSet in wire form. Pure; any
+ * thread. Messages are the same in v1 and v1alpha. Source:
+ * grpc/src/proto/grpc/reflection/v1/reflection.proto.
  */
 #ifndef CODEC_REFLECT_H
 #define CODEC_REFLECT_H
@@ -14,8 +15,8 @@ struct reflect_source {
 };
 
 /*
- * Appends the ServerReflectionResponse to one ServerReflectionRequest. What is not found is an error_response inside it.
- * Returns 0, -EPROTO (the request is malformed) or buf's code.
+ * Appends the ServerReflectionResponse to one ServerReflectionRequest. What is not found is an
+ * error_response inside it. Returns 0, -EPROTO (the request is malformed) or buf's code.
  */
 int reflect_answer(const struct reflect_source *source, struct span request, struct buf *out);
 

@@ -3,9 +3,15 @@
 #include "auth/replay.h"
 #include "base/fsm.h"
 
-enum admission_state { ADMISSION_NEW, ADMISSION_SESSION, ADMISSION_REPLAY, ADMISSION_ADMITTED, ADMISSION_OVER };
+enum admission_state {
+	ADMISSION_NEW,
+	ADMISSION_SESSION,
+	ADMISSION_REPLAY,
+	ADMISSION_ADMITTED,
+	ADMISSION_OVER
+};
 
-static const char *const state_names[] = { "new", "session", "replay", "admitted", "over" };
+static const char *const state_names[] = {"new", "session", "replay", "admitted", "over"};
 static const uint32_t state_moves[] = {
 	[ADMISSION_NEW] = FSM_TO(ADMISSION_SESSION) | FSM_TO(ADMISSION_OVER),
 	[ADMISSION_SESSION] = FSM_TO(ADMISSION_REPLAY) | FSM_TO(ADMISSION_OVER),
@@ -25,7 +31,8 @@ static void move(struct admission *admission, enum admission_state next)
 	fsm_move(&admission_fsm, &admission->state, (uint8_t)next);
 }
 
-static void refuse_with(struct admission *admission, enum err err, const char *field, uint64_t retry_after_ms)
+static void refuse_with(struct admission *admission, enum err err, const char *field,
+			uint64_t retry_after_ms)
 {
 	metric_add(&admission->node->metrics.refusals[err], 1);
 	rpc_fail(admission->request, err, field, retry_after_ms);
@@ -49,7 +56,8 @@ static uint64_t charge(const struct admission *admission, enum budget budget, st
 {
 	struct node_shared *shared = admission->node->shared;
 
-	return bucket_charge(shared->buckets, &shared->budget_rules[budget], key, admission->node->worker->now_ms);
+	return bucket_charge(shared->buckets, &shared->budget_rules[budget], key,
+			     admission->node->worker->now_ms);
 }
 
 static void admit(struct admission *admission)
@@ -58,9 +66,9 @@ static void admit(struct admission *admission)
 		enum budget budget;
 		struct span key;
 	} charges[] = {
-		{ BUDGET_SESSION, admission->envelope.device_session_id },
-		{ BUDGET_USER, session_user(admission->session) },
-		{ BUDGET_MESSAGE_TYPE, admission->envelope.message_type },
+		{BUDGET_SESSION, admission->envelope.device_session_id},
+		{BUDGET_USER, session_user(admission->session)},
+		{BUDGET_MESSAGE_TYPE, admission->envelope.message_type},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(charges); i++) {
@@ -75,7 +83,8 @@ static void admit(struct admission *admission)
 	admission->handler->admitted(admission);
 }
 
-static void reserved(struct redis_call *call, enum redis_outcome outcome, const struct resp_value *value)
+static void reserved(struct redis_call *call, enum redis_outcome outcome,
+		     const struct resp_value *value)
 {
 	struct admission *admission = CONTAINER_OF(call, struct admission, reserve);
 
@@ -96,10 +105,12 @@ static void reserve(struct admission *admission)
 
 	buf_init(&key, 2048);
 	buf_init(&ttl, 32);
-	replay_key(&key, span_from_cstr(config->replay_key_prefix), envelope->device_session_id, envelope->request_id);
-	buf_append_uint(&ttl, replay_ttl_ms(admission->node->worker->wall_ms, envelope->timestamp_ms,
-					    config->freshness_window_ms));
-	const struct span args[] = { SPAN("SET"), buf_span(&key), SPAN("1"), SPAN("NX"), SPAN("PX"), buf_span(&ttl) };
+	replay_key(&key, span_from_cstr(config->replay_key_prefix), envelope->device_session_id,
+		   envelope->request_id);
+	buf_append_uint(&ttl, replay_ttl_ms(admission->node->worker->wall_ms,
+					    envelope->timestamp_ms, config->freshness_window_ms));
+	const struct span args[] = {SPAN("SET"), buf_span(&key), SPAN("1"),
+				    SPAN("NX"),	 SPAN("PX"),	 buf_span(&ttl)};
 	const struct redis_command command = {
 		.args = args,
 		.count = ARRAY_LEN(args),
@@ -108,8 +119,9 @@ static void reserve(struct admission *admission)
 	};
 
 	move(admission, ADMISSION_REPLAY);
-	int error = key.failed || ttl.failed ||
-		    redis_call_start(admission->node->redis, &admission->reserve, reserved, &command);
+	int error =
+		key.failed || ttl.failed ||
+		redis_call_start(admission->node->redis, &admission->reserve, reserved, &command);
 
 	buf_finish(&key);
 	buf_finish(&ttl);
@@ -134,12 +146,14 @@ static enum err check_signed(const struct admission *admission)
 		return ERR_PAYLOAD_HASH_MISMATCH;
 	if (!envelope_signature_is_valid(envelope, admission->session->public_key))
 		return ERR_SIGNATURE;
-	if (!envelope_is_fresh(envelope, node->worker->wall_ms, node->shared->config->freshness_window_ms))
+	if (!envelope_is_fresh(envelope, node->worker->wall_ms,
+			       node->shared->config->freshness_window_ms))
 		return ERR_FRESHNESS;
 	return ERR_NONE;
 }
 
-static void session_answered(struct admission *admission, enum sessions_answer answer, struct session *session)
+static void session_answered(struct admission *admission, enum sessions_answer answer,
+			     struct session *session)
 {
 	if (answer == SESSIONS_UNKNOWN) {
 		refuse(admission, ERR_SESSION_UNKNOWN);
@@ -160,7 +174,8 @@ static void session_answered(struct admission *admission, enum sessions_answer a
 		reserve(admission);
 }
 
-static void session_told(struct session_waiter *waiter, enum sessions_answer answer, struct session *session)
+static void session_told(struct session_waiter *waiter, enum sessions_answer answer,
+			 struct session *session)
 {
 	session_answered(CONTAINER_OF(waiter, struct admission, waiter), answer, session);
 }
@@ -174,18 +189,22 @@ static enum err check_envelope(struct admission *admission, const char **field)
 
 	if (err != ERR_NONE)
 		return err;
-	admission->request->request_id = arena_copy(&admission->request->arena, admission->envelope.request_id);
-	admission->request->trace_id = arena_copy(&admission->request->arena, admission->envelope.trace_id);
-	return envelope_version_is_supported(&admission->envelope) ? ERR_NONE : ERR_PROTOCOL_VERSION;
+	admission->request->request_id =
+		arena_copy(&admission->request->arena, admission->envelope.request_id);
+	admission->request->trace_id =
+		arena_copy(&admission->request->arena, admission->envelope.trace_id);
+	return envelope_version_is_supported(&admission->envelope) ? ERR_NONE
+								   : ERR_PROTOCOL_VERSION;
 }
 
-void admission_start(struct admission *admission, struct request *request, const struct admission_handler *handler)
+void admission_start(struct admission *admission, struct request *request,
+		     const struct admission_handler *handler)
 {
 	struct node *node = request->service;
 	const char *field = NULL;
 	uint8_t key[ADDRESS_KEY_MAX];
 
-	*admission = (struct admission){ .handler = handler, .node = node, .request = request };
+	*admission = (struct admission){.handler = handler, .node = node, .request = request};
 	list_init(&admission->waiter.link);
 	admission->waiter.told = session_told;
 	enum err err = check_envelope(admission, &field);
@@ -205,7 +224,8 @@ void admission_start(struct admission *admission, struct request *request, const
 
 	move(admission, ADMISSION_SESSION);
 	enum sessions_answer answer =
-		sessions_find(&node->sessions, admission->envelope.device_session_id, &admission->waiter, &session);
+		sessions_find(&node->sessions, admission->envelope.device_session_id,
+			      &admission->waiter, &session);
 
 	if (answer != SESSIONS_PENDING)
 		session_answered(admission, answer, session);

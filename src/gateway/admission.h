@@ -1,6 +1,6 @@
 /*
- * admission: the pipeline: the checks that every signed call passes, in the contract's order (edge.md §2.2), up to its route or the hub.
- * Embedded in the call. Thread: the worker's.
+ * admission: the pipeline: the checks that every signed call passes, in the contract's order
+ * (edge.md §2.2), up to its route or the hub. Embedded in the call. Thread: the worker's.
  *
  *   NEW ─► SESSION ─► REPLAY ─► ADMITTED          any ─► OVER (refused, or cancelled)
  *            └ waits for a record  └ waits for the reservation
@@ -32,7 +32,8 @@ struct admission {
 };
 
 /* Either callback may come before this returns. */
-void admission_start(struct admission *admission, struct request *request, const struct admission_handler *handler);
+void admission_start(struct admission *admission, struct request *request,
+		     const struct admission_handler *handler);
 
 /* Lets go of everything; no callback follows. Safe in any state, and twice. */
 void admission_finish(struct admission *admission);

@@ -5,42 +5,44 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define TAIL_REPLY_BYTES_MAX (256u << 20) /* 128 entries; a reply over it loses the connection, not the process */
+#define TAIL_REPLY_BYTES_MAX                                                                       \
+	(256u << 20) /* 128 entries; a reply over it loses the connection, not the process */
 #define TAIL_CONNECT_TIMEOUT_MS 5000
-#define FENCE_EVENTS_MAX TAIL_BATCH
+#define FENCE_EVENTS_MAX	TAIL_BATCH
 
-static const struct metric_family entries_family = { "gateway_stream_entries_total",
-						      "Redis Stream entries read, by what became of them.",
-						      METRIC_COUNTER };
-static const struct metric_family gaps_family = { "gateway_stream_gaps_total",
-						   "Times that stream entries may have been lost.", METRIC_COUNTER };
-static const struct metric_family gap_causes_family = { "gateway_stream_gap_causes_total",
-							 "Gaps in streams by cause: trimmed past us, or recreated.",
-							 METRIC_COUNTER };
-static const struct metric_family lag_family = { "gateway_stream_lag_seconds",
-						  "Age of the last entry when it was read.", METRIC_GAUGE_MS };
-static const struct metric_family events_family = { "gateway_push_events_total",
-						     "Client events signed and offered to feeds.", METRIC_COUNTER };
-static const struct metric_family undelivered_family = { "gateway_push_events_without_stream_total",
-							  "Client events that concerned no open stream.",
-							  METRIC_COUNTER };
-static const struct metric_family wrong_user_family = { "gateway_push_events_wrong_user_total",
-							 "Client events for a session of another user.",
-							 METRIC_COUNTER };
-static const struct metric_family over_budget_family = { "gateway_push_over_budget_total",
-							  "Streams ended because all queues together were full.",
-							  METRIC_COUNTER };
-static const struct metric_family fence_family = { "gateway_push_fence_timeouts_total",
-						    "Batches that a worker did not drain within 100 ms.",
-						    METRIC_COUNTER };
-static const struct metric_family registrations_family = { "gateway_push_registrations_total",
-							    "Streams offered to the hub, by its answer.",
-							    METRIC_COUNTER };
-static const struct metric_family streams_family = { "gateway_push_streams_open", "Open event streams.",
-						      METRIC_GAUGE };
-static const struct metric_family rereads_family = { "gateway_session_rereads_total",
-						      "Sessions of open streams read again after a loss.",
-						      METRIC_COUNTER };
+static const struct metric_family entries_family = {
+	"gateway_stream_entries_total", "Redis Stream entries read, by what became of them.",
+	METRIC_COUNTER};
+static const struct metric_family gaps_family = {"gateway_stream_gaps_total",
+						 "Times that stream entries may have been lost.",
+						 METRIC_COUNTER};
+static const struct metric_family gap_causes_family = {
+	"gateway_stream_gap_causes_total",
+	"Gaps in streams by cause: trimmed past us, or recreated.", METRIC_COUNTER};
+static const struct metric_family lag_family = {
+	"gateway_stream_lag_seconds", "Age of the last entry when it was read.", METRIC_GAUGE_MS};
+static const struct metric_family events_family = {
+	"gateway_push_events_total", "Client events signed and offered to feeds.", METRIC_COUNTER};
+static const struct metric_family undelivered_family = {
+	"gateway_push_events_without_stream_total", "Client events that concerned no open stream.",
+	METRIC_COUNTER};
+static const struct metric_family wrong_user_family = {
+	"gateway_push_events_wrong_user_total", "Client events for a session of another user.",
+	METRIC_COUNTER};
+static const struct metric_family over_budget_family = {
+	"gateway_push_over_budget_total", "Streams ended because all queues together were full.",
+	METRIC_COUNTER};
+static const struct metric_family fence_family = {
+	"gateway_push_fence_timeouts_total", "Batches that a worker did not drain within 100 ms.",
+	METRIC_COUNTER};
+static const struct metric_family registrations_family = {
+	"gateway_push_registrations_total", "Streams offered to the hub, by its answer.",
+	METRIC_COUNTER};
+static const struct metric_family streams_family = {"gateway_push_streams_open",
+						    "Open event streams.", METRIC_GAUGE};
+static const struct metric_family rereads_family = {
+	"gateway_session_rereads_total", "Sessions of open streams read again after a loss.",
+	METRIC_COUNTER};
 
 static void register_metrics(struct bus *bus, struct metric_registry *registry)
 {
@@ -49,35 +51,46 @@ static void register_metrics(struct bus *bus, struct metric_registry *registry)
 		const char *labels;
 		const void *cell;
 	} cells[] = {
-		{ &entries_family, "stream=\"session_events\",result=\"ok\"", &bus->metrics.session.handled },
-		{ &entries_family, "stream=\"session_events\",result=\"malformed\"", &bus->metrics.session.malformed },
-		{ &entries_family, "stream=\"client_events\",result=\"ok\"", &bus->metrics.client.handled },
-		{ &entries_family, "stream=\"client_events\",result=\"malformed\"", &bus->metrics.client.malformed },
-		{ &gaps_family, "stream=\"session_events\"", &bus->metrics.session.recreated },
-		{ &gap_causes_family, "stream=\"session_events\",cause=\"recreated\"", &bus->metrics.session.recreated },
-		{ &gaps_family, "stream=\"session_events\"", &bus->metrics.session.trimmed },
-		{ &gap_causes_family, "stream=\"session_events\",cause=\"trimmed\"", &bus->metrics.session.trimmed },
-		{ &gaps_family, "stream=\"client_events\"", &bus->metrics.client.recreated },
-		{ &gap_causes_family, "stream=\"client_events\",cause=\"recreated\"", &bus->metrics.client.recreated },
-		{ &gaps_family, "stream=\"client_events\"", &bus->metrics.client.trimmed },
-		{ &gap_causes_family, "stream=\"client_events\",cause=\"trimmed\"", &bus->metrics.client.trimmed },
-		{ &lag_family, "stream=\"session_events\"", &bus->metrics.session.lag_ms },
-		{ &lag_family, "stream=\"client_events\"", &bus->metrics.client.lag_ms },
-		{ &events_family, "", &bus->metrics.events },
-		{ &undelivered_family, "", &bus->metrics.undelivered },
-		{ &wrong_user_family, "", &bus->metrics.wrong_user },
-		{ &over_budget_family, "", &bus->metrics.over_budget },
-		{ &fence_family, "", &bus->metrics.fence_timeouts },
-		{ &registrations_family, "verdict=\"admitted\"", &bus->metrics.verdicts[BUS_ADMITTED] },
-		{ &registrations_family, "verdict=\"revoked\"", &bus->metrics.verdicts[BUS_REVOKED] },
-		{ &registrations_family, "verdict=\"recheck\"", &bus->metrics.verdicts[BUS_RECHECK] },
-		{ &registrations_family, "verdict=\"too_many\"", &bus->metrics.verdicts[BUS_TOO_MANY] },
-		{ &registrations_family, "verdict=\"closing\"", &bus->metrics.verdicts[BUS_CLOSING] },
-		{ &registrations_family, "verdict=\"no_memory\"", &bus->metrics.verdicts[BUS_NO_MEMORY] },
-		{ &streams_family, "", &bus->metrics.members },
-		{ &rereads_family, "result=\"ended\"", &bus->metrics.reread_ended },
-		{ &rereads_family, "result=\"kept\"", &bus->metrics.reread_kept },
-		{ &rereads_family, "result=\"unanswered\"", &bus->metrics.reread_unanswered },
+		{&entries_family, "stream=\"session_events\",result=\"ok\"",
+		 &bus->metrics.session.handled},
+		{&entries_family, "stream=\"session_events\",result=\"malformed\"",
+		 &bus->metrics.session.malformed},
+		{&entries_family, "stream=\"client_events\",result=\"ok\"",
+		 &bus->metrics.client.handled},
+		{&entries_family, "stream=\"client_events\",result=\"malformed\"",
+		 &bus->metrics.client.malformed},
+		{&gaps_family, "stream=\"session_events\"", &bus->metrics.session.recreated},
+		{&gap_causes_family, "stream=\"session_events\",cause=\"recreated\"",
+		 &bus->metrics.session.recreated},
+		{&gaps_family, "stream=\"session_events\"", &bus->metrics.session.trimmed},
+		{&gap_causes_family, "stream=\"session_events\",cause=\"trimmed\"",
+		 &bus->metrics.session.trimmed},
+		{&gaps_family, "stream=\"client_events\"", &bus->metrics.client.recreated},
+		{&gap_causes_family, "stream=\"client_events\",cause=\"recreated\"",
+		 &bus->metrics.client.recreated},
+		{&gaps_family, "stream=\"client_events\"", &bus->metrics.client.trimmed},
+		{&gap_causes_family, "stream=\"client_events\",cause=\"trimmed\"",
+		 &bus->metrics.client.trimmed},
+		{&lag_family, "stream=\"session_events\"", &bus->metrics.session.lag_ms},
+		{&lag_family, "stream=\"client_events\"", &bus->metrics.client.lag_ms},
+		{&events_family, "", &bus->metrics.events},
+		{&undelivered_family, "", &bus->metrics.undelivered},
+		{&wrong_user_family, "", &bus->metrics.wrong_user},
+		{&over_budget_family, "", &bus->metrics.over_budget},
+		{&fence_family, "", &bus->metrics.fence_timeouts},
+		{&registrations_family, "verdict=\"admitted\"",
+		 &bus->metrics.verdicts[BUS_ADMITTED]},
+		{&registrations_family, "verdict=\"revoked\"", &bus->metrics.verdicts[BUS_REVOKED]},
+		{&registrations_family, "verdict=\"recheck\"", &bus->metrics.verdicts[BUS_RECHECK]},
+		{&registrations_family, "verdict=\"too_many\"",
+		 &bus->metrics.verdicts[BUS_TOO_MANY]},
+		{&registrations_family, "verdict=\"closing\"", &bus->metrics.verdicts[BUS_CLOSING]},
+		{&registrations_family, "verdict=\"no_memory\"",
+		 &bus->metrics.verdicts[BUS_NO_MEMORY]},
+		{&streams_family, "", &bus->metrics.members},
+		{&rereads_family, "result=\"ended\"", &bus->metrics.reread_ended},
+		{&rereads_family, "result=\"kept\"", &bus->metrics.reread_kept},
+		{&rereads_family, "result=\"unanswered\"", &bus->metrics.reread_unanswered},
 	};
 
 	for (size_t i = 0; registry && i < ARRAY_LEN(cells); i++)
@@ -93,8 +106,7 @@ static struct redis_options redis_options_for(const struct bus *bus, enum redis_
 	options.role = role;
 	options.dns = bus->dns;
 	options.limits = (struct resp_limits){
-		.value_bytes_max = TAIL_REPLY_BYTES_MAX, .items_max = 1u << 16, .depth_max = 7
-	};
+		.value_bytes_max = TAIL_REPLY_BYTES_MAX, .items_max = 1u << 16, .depth_max = 7};
 	options.metrics = metrics;
 	return options;
 }

@@ -1,11 +1,15 @@
 /*
- * bus: one thread with a ring of its own. Reads both Redis Streams, keeps the index of who listens (single writer), signs each
- * event once and pushes it into the feeds it concerns. Source: DESIGN §2, §4; edge.md §3, §4.
+ * bus: one thread with a ring of its own. Reads both Redis Streams, keeps the index of who listens
+ * (single writer), signs each event once and pushes it into the feeds it concerns. Source: DESIGN
+ * §2, §4; edge.md §3, §4.
  *
- *   worker: register ─► bus: admit (index, bootstrap) or refuse ─► worker ─ … ─ unregister ─► bus: remove ─► worker: released
- *   bus: session event ─► end feeds, tell every worker      client event ─► feeds ─ wake ─► worker drains ─ fence ─► bus
+ *   worker: register ─► bus: admit (index, bootstrap) or refuse ─► worker
+ *   worker: unregister ─► bus: remove ─► worker: released
+ *   bus: session event ─► ends feeds, tells every worker
+ *   bus: client event ─► feeds ─ wake ─► worker drains ─ fence ─► bus
  *
- * A member's two letters are each on one way at a time: to_bus (register, unregister), to_worker (replied, released).
+ * A member's two letters are each on one way at a time: to_bus (register, unregister), to_worker
+ * (replied, released).
  */
 #ifndef GATEWAY_BUS_H
 #define GATEWAY_BUS_H
@@ -31,8 +35,8 @@ enum bus_verdict {
 };
 
 /*
- * A stream as worker and bus share it; embedded in the worker's stream. While it is registered the worker must not change
- * `session`, nor free anything here before `released`.
+ * A stream as worker and bus share it; embedded in the worker's stream. While it is registered the
+ * worker must not change `session`, nor free anything here before `released`.
  */
 struct bus_member {
 	struct subscription subscription; /* feed_init'ed by the worker */
@@ -43,8 +47,10 @@ struct bus_member {
 	uint64_t checked_sequence; /* session events that the session check was based on */
 	struct payload *bootstrap; /* given to the feed on admission; else stays the worker's */
 	enum bus_verdict verdict;
-	void (*replied)(struct bus_member *member);  /* thread: worker. verdict is set */
-	void (*released)(struct bus_member *member); /* thread: worker. The bus has forgotten the member */
+	/* thread: worker. verdict is set */
+	void (*replied)(struct bus_member *member);
+	/* thread: worker. The bus has forgotten the member */
+	void (*released)(struct bus_member *member);
 };
 
 /* Thread: the member's worker. `replied` follows. */
@@ -64,27 +70,29 @@ struct bus_update {
 struct bus_port {
 	struct worker *worker;
 	struct bus *bus;
-	void (*updated)(struct bus_port *port, const struct bus_update *update); /* thread: worker */
-	void (*drain)(struct bus_port *port); /* thread: worker. Drain the ready feeds: part of a fence */
+	/* thread: worker */
+	void (*updated)(struct bus_port *port, const struct bus_update *update);
+	/* thread: worker. Drain the ready feeds: part of a fence */
+	void (*drain)(struct bus_port *port);
 	/* the bus's own */
 	struct letter fence_out, fence_back;
 	struct task fence_done;
 	bool fence_is_out;  /* a letter is under way */
 	bool fence_awaited; /* and the bus waits for it */
-	bool fence_again;   /* … but it left before the fence that waits: a second one follows it */
+	bool fence_again; /* … but it left before the fence that waits: a second one follows it */
 };
 
 struct bus_options {
 	const struct config *config;
 	const struct tls_context *redis_tls; /* NULL: plain */
 	const struct signer *signer;
-	struct worker *worker;      /* the bus's own; not yet running */
+	struct worker *worker; /* the bus's own; not yet running */
 	struct bus_port *ports;
 	uint32_t port_count;
 	struct feed_budget *budget;
 	struct hash_secret secret;
 	struct metric_registry *metrics;
-	void (*started)(void *context);  /* thread: bus. Both start positions are known */
+	void (*started)(void *context); /* thread: bus. Both start positions are known */
 	void *context;
 };
 

@@ -1,4 +1,5 @@
-/* Client events: from the tail through signing into the feeds, with fences so that a busy worker is no slow stream. */
+/* Client events: from the tail through signing into the feeds, with fences so that a busy worker is
+ * no slow stream. */
 #include "gateway/bus_internal.h"
 #include "gateway/record.h"
 
@@ -8,7 +9,8 @@
 
 static struct bus_event *event_create(struct bus *bus, const struct client_event *client)
 {
-	struct bus_event *event = malloc(sizeof(*event) + client->user_id.len + client->device_session_id.len);
+	struct bus_event *event =
+		malloc(sizeof(*event) + client->user_id.len + client->device_session_id.len);
 
 	if (!event)
 		return NULL;
@@ -22,7 +24,8 @@ static struct bus_event *event_create(struct bus *bus, const struct client_event
 	event->session_len = (uint16_t)client->device_session_id.len;
 	memcpy(event->text, client->user_id.data, event->user_len);
 	if (event->session_len)
-		memcpy(event->text + event->user_len, client->device_session_id.data, event->session_len);
+		memcpy(event->text + event->user_len, client->device_session_id.data,
+		       event->session_len);
 	return event;
 }
 
@@ -56,7 +59,8 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 	if (record_read_client_event(entry, bus->config->grpc_max_message_bytes, &client, &field) ||
 	    client.user_id.len > UINT16_MAX || client.device_session_id.len > UINT16_MAX) {
 		metric_add(&bus->metrics.client.malformed, 1);
-		LOG(LOG_WARN, "bus", "client event is malformed", LOG_BYTES("entry", entry->id), LOG_TEXT("field", field));
+		LOG(LOG_WARN, "bus", "client event is malformed", LOG_BYTES("entry", entry->id),
+		    LOG_TEXT("field", field));
 		return;
 	}
 	client.event.timestamp_ms = bus->worker->wall_ms;
@@ -64,7 +68,8 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 
 	if (!event) {
 		metric_add(&bus->metrics.undelivered, 1);
-		LOG(LOG_ERROR, "bus", "client event dropped: out of memory", LOG_BYTES("entry", entry->id));
+		LOG(LOG_ERROR, "bus", "client event dropped: out of memory",
+		    LOG_BYTES("entry", entry->id));
 		return;
 	}
 	metric_add(&bus->metrics.client.handled, 1);
@@ -84,7 +89,9 @@ static void client_lost(struct redis_tail *tail, enum tail_loss loss)
 {
 	struct bus *bus = redis_tail_context(tail);
 
-	metric_add(loss == TAIL_RECREATED ? &bus->metrics.client.recreated : &bus->metrics.client.trimmed, 1);
+	metric_add(loss == TAIL_RECREATED ? &bus->metrics.client.recreated
+					  : &bus->metrics.client.trimmed,
+		   1);
 	LOG(LOG_WARN, "bus", "client events may have been lost",
 	    LOG_TEXT("cause", loss == TAIL_RECREATED ? "stream recreated" : "stream trimmed"));
 }
@@ -118,7 +125,8 @@ static void deliver_to(struct subscription *subscription, void *context)
 	}
 	if (feed_push(&subscription->feed, delivery->event->payload, &wake) == FEED_PUSHED) {
 		delivery->references--;
-		wake = true; /* the fence waits for its worker, also if the feed was in its queue before */
+		wake = true; /* the fence waits for its worker, also if the feed was in its queue
+				before */
 	}
 	if (wake)
 		bus_note_wake(delivery->bus, member);
@@ -136,8 +144,8 @@ static void shed(struct subscription *subscription, void *context)
 }
 
 /*
- * At the bound of all queued bytes the streams holding most overflow. What they hold is given back when their workers let
- * go, so it counts as gone until the next fence.
+ * At the bound of all queued bytes the streams holding most overflow. What they hold is given back
+ * when their workers let go, so it counts as gone until the next fence.
  */
 static void make_room(struct bus *bus, uint64_t bytes)
 {
@@ -150,13 +158,14 @@ static void make_room(struct bus *bus, uint64_t bytes)
 
 static void deliver(struct bus *bus, struct bus_event *event)
 {
-	struct delivery delivery = { .bus = bus, .event = event };
+	struct delivery delivery = {.bus = bus, .event = event};
 	uint32_t visited;
 
 	make_room(bus, event->payload->len);
 	if (event->session_len)
-		visited = index_each_of_session(&bus->index, span_make(event->text + event->user_len, event->session_len),
-						deliver_to, &delivery);
+		visited = index_each_of_session(
+			&bus->index, span_make(event->text + event->user_len, event->session_len),
+			deliver_to, &delivery);
 	else
 		visited = index_each_of_user(&bus->index, event_user(event), deliver_to, &delivery);
 	if (visited == 0)
@@ -166,8 +175,8 @@ static void deliver(struct bus *bus, struct bus_event *event)
 }
 
 /*
- * ---- fences: a feed that was drained at the last one can take what is pushed before the next: `events_per_fence`,
- * and the bootstrap of a stream that came after it ----
+ * ---- fences: a feed that was drained at the last one can take what is pushed before the next:
+ * `events_per_fence`, and the bootstrap of a stream that came after it ----
  */
 
 static void fence_done(struct bus *bus)
@@ -206,7 +215,8 @@ static void fence_drained(struct task *task)
 {
 	struct bus_port *port = CONTAINER_OF(task, struct bus_port, fence_done);
 
-	if (!list_is_empty(&port->worker->flush_tasks)) { /* the flush step is longer than one turn */
+	if (!list_is_empty(
+		    &port->worker->flush_tasks)) { /* the flush step is longer than one turn */
 		worker_sweep_later(port->worker, task);
 		return;
 	}

@@ -1,4 +1,5 @@
-/* bus_internal: the bus's state, shared by bus.c, bus_events.c, bus_sessions.c, bus_reread.c. Thread: the bus. */
+/* bus_internal: the bus's state, shared by bus.c, bus_events.c, bus_sessions.c, bus_reread.c.
+ * Thread: the bus. */
 #ifndef GATEWAY_BUS_INTERNAL_H
 #define GATEWAY_BUS_INTERNAL_H
 
@@ -6,11 +7,12 @@
 #include "gateway/wire.h"
 #include "redis/tail.h"
 
-#define BUS_UPDATES_MAX 1024      /* session updates not yet taken in by all workers; at the bound reading stops */
-#define BUS_FENCE_MS 100          /* longest wait for workers' drain passes (DESIGN §2) */
-#define BUS_REREADS_PER_TICK 10   /* with the tick: 1,000 records a second (edge.md §3) */
-#define BUS_REREAD_TICK_MS 10
-#define BUS_REREAD_AGAIN_MS 1000  /* a missing record, or no answer */
+#define BUS_UPDATES_MAX                                                                            \
+	1024 /* session updates not yet taken in by all workers; at the bound reading stops */
+#define BUS_FENCE_MS	     100 /* longest wait for workers' drain passes (DESIGN §2) */
+#define BUS_REREADS_PER_TICK 10	 /* with the tick: 1,000 records a second (edge.md §3) */
+#define BUS_REREAD_TICK_MS   10
+#define BUS_REREAD_AGAIN_MS  1000 /* a missing record, or no answer */
 
 /* A client event that is signed and waits for its turn. */
 struct bus_event {
@@ -102,7 +104,8 @@ void bus_reread_forget(struct bus *bus, struct span session);
 void bus_reread_stop(struct bus *bus);
 void bus_reread_expired(struct deadline *deadline);
 
-/* bus_sessions.c: ends streams of a session whose record says revoked, or another user than theirs. Returns how many. */
+/* bus_sessions.c: ends streams of a session whose record says revoked, or another user than theirs.
+ * Returns how many. */
 uint32_t bus_end_streams(struct bus *bus, struct span session, bool revoked, struct span user);
 
 static inline struct bus_member *bus_member_of(struct subscription *subscription)

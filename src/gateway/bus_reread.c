@@ -1,4 +1,5 @@
-/* After a loss of session events: the sessions of open streams are read again, 1,000 a second. Source: edge.md §3. */
+/* After a loss of session events: the sessions of open streams are read again, 1,000 a second.
+ * Source: edge.md §3. */
 #include "gateway/bus_internal.h"
 #include "gateway/record.h"
 
@@ -45,7 +46,7 @@ void bus_reread_all(struct bus *bus)
 
 void bus_reread_forget(struct bus *bus, struct span session)
 {
-	LIST_FOR_EACH(&bus->rereads, link) {
+	LIST_FOR_EACH (&bus->rereads, link) {
 		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
 
 		if (span_equal(reread_id(reread), session)) {
@@ -79,7 +80,8 @@ static void ask_later(struct bus_reread *reread)
 		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
 }
 
-static void reread_answered(struct redis_call *call, enum redis_outcome outcome, const struct resp_value *value)
+static void reread_answered(struct redis_call *call, enum redis_outcome outcome,
+			    const struct resp_value *value)
 {
 	struct bus_reread *reread = CONTAINER_OF(call, struct bus_reread, call);
 	struct bus *bus = reread->bus;
@@ -91,8 +93,8 @@ static void reread_answered(struct redis_call *call, enum redis_outcome outcome,
 		ask_later(reread);
 		return;
 	}
-	uint32_t ended = bus_end_streams(bus, session_id(session), session->status == SESSION_REVOKED,
-					 session_user(session));
+	uint32_t ended = bus_end_streams(bus, session_id(session),
+					 session->status == SESSION_REVOKED, session_user(session));
 
 	metric_add(ended ? &bus->metrics.reread_ended : &bus->metrics.reread_kept, 1);
 	bus_wake_ports(bus);
@@ -109,7 +111,7 @@ static void ask(struct bus_reread *reread)
 	CHECK(prefix.len + reread->id_len <= sizeof(key));
 	memcpy(key, prefix.data, prefix.len);
 	memcpy(key + prefix.len, reread->text, reread->id_len);
-	const struct span args[] = { SPAN("GET"), span_make(key, prefix.len + reread->id_len) };
+	const struct span args[] = {SPAN("GET"), span_make(key, prefix.len + reread->id_len)};
 	const struct redis_command command = {
 		.args = args,
 		.count = ARRAY_LEN(args),
@@ -127,7 +129,7 @@ void bus_reread_expired(struct deadline *deadline)
 	uint32_t asked = 0;
 	bool waiting = false;
 
-	LIST_FOR_EACH(&bus->rereads, link) {
+	LIST_FOR_EACH (&bus->rereads, link) {
 		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
 
 		if (reread->call.client)

@@ -1,13 +1,16 @@
-/* Session events: revocations end streams, every worker hears every snapshot, a loss makes all of them doubtful. */
+/* Session events: revocations end streams, every worker hears every snapshot, a loss makes all of
+ * them doubtful. */
 #include "gateway/bus_internal.h"
 #include "gateway/record.h"
 
 #include <stdlib.h>
 
-/* One session event on its way to all workers; freed by the bus when the last one has taken it in. */
+/* One session event on its way to all workers; freed by the bus when the last one has taken it in.
+ */
 struct session_update {
 	struct bus *bus;
-	_Atomic uint32_t left; /* workers that have not taken it in. acq_rel: the last one's return sees all reads done */
+	_Atomic uint32_t left; /* workers that have not taken it in. acq_rel: the last one's return
+				  sees all reads done */
 	struct letter back;
 	struct bus_update update;
 	char *text; /* the fields' bytes */
@@ -50,14 +53,14 @@ static void copy_field(char **at, struct span *field)
 }
 
 /*
- * Tells every worker. Without memory a worker would go on with an old snapshot, so that is an abort: a session event
- * that is not applied would leave a revoked session open.
+ * Tells every worker. Without memory a worker would go on with an old snapshot, so that is an
+ * abort: a session event that is not applied would leave a revoked session open.
  */
 static void tell_workers(struct bus *bus, const struct bus_update *told)
 {
 	struct session_fields fields = told->fields;
-	size_t bytes = fields.device_session_id.len + fields.user_id.len + fields.client_public_key.len +
-		       fields.status.len + fields.revoked_at_ms.len;
+	size_t bytes = fields.device_session_id.len + fields.user_id.len +
+		       fields.client_public_key.len + fields.status.len + fields.revoked_at_ms.len;
 	struct session_update *update =
 		calloc(1, sizeof(*update) + bus->port_count * sizeof(update->copies[0]));
 
@@ -110,7 +113,7 @@ static void end_stream(struct subscription *subscription, void *context)
 
 uint32_t bus_end_streams(struct bus *bus, struct span session, bool revoked, struct span user)
 {
-	struct session_end end = { .bus = bus, .revoked = revoked, .user = user };
+	struct session_end end = {.bus = bus, .revoked = revoked, .user = user};
 
 	index_each_of_session(&bus->index, session, end_stream, &end);
 	return end.ended;
@@ -128,11 +131,12 @@ static void session_started(struct redis_tail *tail)
 static void entry_is_malformed(struct bus *bus, const struct tail_entry *entry, struct span session,
 			       const char *field)
 {
-	struct bus_update update = { .kind = BUS_SESSION_FORGOTTEN, .fields.device_session_id = session };
+	struct bus_update update = {.kind = BUS_SESSION_FORGOTTEN,
+				    .fields.device_session_id = session};
 
 	metric_add(&bus->metrics.session.malformed, 1);
-	LOG(LOG_WARN, "bus", "session event is malformed", LOG_BYTES("entry", entry->id), LOG_SESSION(session),
-	    LOG_TEXT("field", field));
+	LOG(LOG_WARN, "bus", "session event is malformed", LOG_BYTES("entry", entry->id),
+	    LOG_SESSION(session), LOG_TEXT("field", field));
 	if (session.len == 0 || session.len > SESSION_ID_MAX)
 		return;
 	update.sequence = recent_add(bus->recent, session, false);
@@ -142,7 +146,7 @@ static void entry_is_malformed(struct bus *bus, const struct tail_entry *entry, 
 static void session_entry(struct redis_tail *tail, const struct tail_entry *entry)
 {
 	struct bus *bus = redis_tail_context(tail);
-	struct bus_update update = { .kind = BUS_SESSION_REPLACED };
+	struct bus_update update = {.kind = BUS_SESSION_REPLACED};
 	const char *field;
 	int64_t lag_ms = bus->worker->wall_ms - (int64_t)entry->id_ms;
 
@@ -160,8 +164,8 @@ static void session_entry(struct redis_tail *tail, const struct tail_entry *entr
 
 	bus_reread_forget(bus, id);
 	tell_workers(bus, &update);
-	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(id), LOG_BYTES("status", update.fields.status),
-	    LOG_UINT("streams_ended", ended));
+	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(id),
+	    LOG_BYTES("status", update.fields.status), LOG_UINT("streams_ended", ended));
 }
 
 static void session_batch_end(struct redis_tail *tail)
@@ -175,9 +179,12 @@ static void session_batch_end(struct redis_tail *tail)
 static void session_lost(struct redis_tail *tail, enum tail_loss loss)
 {
 	struct bus *bus = redis_tail_context(tail);
-	const struct bus_update update = { .kind = BUS_ALL_FORGOTTEN, .sequence = recent_forget_all(bus->recent) };
+	const struct bus_update update = {.kind = BUS_ALL_FORGOTTEN,
+					  .sequence = recent_forget_all(bus->recent)};
 
-	metric_add(loss == TAIL_RECREATED ? &bus->metrics.session.recreated : &bus->metrics.session.trimmed, 1);
+	metric_add(loss == TAIL_RECREATED ? &bus->metrics.session.recreated
+					  : &bus->metrics.session.trimmed,
+		   1);
 	LOG(LOG_WARN, "bus", "session events may have been lost: all sessions are read again",
 	    LOG_TEXT("cause", loss == TAIL_RECREATED ? "stream recreated" : "stream trimmed"));
 	tell_workers(bus, &update);

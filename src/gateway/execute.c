@@ -60,7 +60,8 @@ static void answer(struct execute_call *call, struct span message)
 		execute_fail(call, ERR_OUT_OF_MEMORY);
 		return;
 	}
-	rpc_send(admission->request, (struct payload_slice){ .payload = payload, .len = payload->len });
+	rpc_send(admission->request,
+		 (struct payload_slice){.payload = payload, .len = payload->len});
 	payload_put(payload);
 	rpc_finish(admission->request, GRPC_OK, SPAN_EMPTY);
 	execute_free(call);
@@ -110,7 +111,8 @@ static void downstream_done(struct upstream_call *upstream, const struct upstrea
 static void execute_admitted(struct admission *admission)
 {
 	struct execute_call *call = CONTAINER_OF(admission, struct execute_call, admission);
-	struct upstream *upstream = upstreams_route(&admission->node->upstreams, admission->envelope.message_type);
+	struct upstream *upstream =
+		upstreams_route(&admission->node->upstreams, admission->envelope.message_type);
 
 	if (!upstream) {
 		execute_fail(call, ERR_NOT_ROUTED);
@@ -132,11 +134,13 @@ static void execute_admitted(struct admission *admission)
 		.deadline_ms = request_time_left_ms(admission->request),
 		.request_id = admission->request->request_id,
 	};
-	int refused = upstream_call_start(upstream, &call->upstream, downstream_done, &upstream_request);
+	int refused =
+		upstream_call_start(upstream, &call->upstream, downstream_done, &upstream_request);
 
 	payload_put(message);
 	if (refused)
-		execute_fail(call, refused == -UPSTREAM_BUSY ? ERR_DOWNSTREAM_BUSY : ERR_DOWNSTREAM_UNAVAILABLE);
+		execute_fail(call, refused == -UPSTREAM_BUSY ? ERR_DOWNSTREAM_BUSY
+							     : ERR_DOWNSTREAM_UNAVAILABLE);
 }
 
 static void execute_refused(struct admission *admission)

@@ -1,4 +1,5 @@
-/* execute: ExecuteCommand: admission, route, downstream call, signed answer. Thread: the worker's. Source: edge.md §2.2, §2.3. */
+/* execute: ExecuteCommand: admission, route, downstream call, signed answer. Thread: the worker's.
+ * Source: edge.md §2.2, §2.3. */
 #ifndef GATEWAY_EXECUTE_H
 #define GATEWAY_EXECUTE_H
 

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NODE_SQ_ENTRIES 1024
-#define NODE_CQ_ENTRIES 32768      /* multishot receives complete without a submission */
-#define NODE_BUFFERS 2048          /* × 4 KiB: what one turn can bring in; an idle connection holds none */
-#define NODE_BUFFER_BYTES 4096
-#define BUS_BUFFERS 256            /* × 16 KiB: two streams and a client */
-#define BUS_BUFFER_BYTES 16384
-#define DESCRIPTORS_RESERVED 512   /* kept back per worker (edge.md §7, GATEWAY_MAX_CONNECTIONS) */
+#define NODE_SQ_ENTRIES	     1024
+#define NODE_CQ_ENTRIES	     32768 /* multishot receives complete without a submission */
+#define NODE_BUFFERS	     2048 /* × 4 KiB: what one turn can bring in; an idle connection holds none */
+#define NODE_BUFFER_BYTES    4096
+#define BUS_BUFFERS	     256 /* × 16 KiB: two streams and a client */
+#define BUS_BUFFER_BYTES     16384
+#define DESCRIPTORS_RESERVED 512 /* kept back per worker (edge.md §7, GATEWAY_MAX_CONNECTIONS) */
 
 void gateway_tell(struct gateway_thread *thread, gateway_command *run)
 {
@@ -81,7 +81,8 @@ static void all_listen(struct gateway *gateway)
 static void command_listen(struct gateway_thread *thread)
 {
 	const struct gateway_options *options = &thread->gateway->options;
-	int error = node_listen(thread->node, options->public_socket, options->grpc_socket, thread->index);
+	int error = node_listen(thread->node, options->public_socket, options->grpc_socket,
+				thread->index);
 
 	if (error)
 		LOG(LOG_ERROR, "gateway", "worker cannot accept", LOG_TEXT("worker", thread->name),
@@ -109,20 +110,21 @@ static void bus_started(void *context)
 	letter_post(&gateway->bus_thread.worker, gateway->control, &gateway->bus_started);
 }
 
-static int thread_init(struct gateway *gateway, struct gateway_thread *thread, const char *name, uint32_t index,
-		       char *why, size_t why_size)
+static int thread_init(struct gateway *gateway, struct gateway_thread *thread, const char *name,
+		       uint32_t index, char *why, size_t why_size)
 {
 	bool is_bus = thread == &gateway->bus_thread;
 	const struct worker_options options = {
 		.name = thread->name,
 		.index = index,
-		.ring = {
-			.sq_entries = NODE_SQ_ENTRIES,
-			.cq_entries = NODE_CQ_ENTRIES,
-			.file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile,
-			.buffer_count = is_bus ? BUS_BUFFERS : NODE_BUFFERS,
-			.buffer_bytes = is_bus ? BUS_BUFFER_BYTES : NODE_BUFFER_BYTES,
-		},
+		.ring =
+			{
+				.sq_entries = NODE_SQ_ENTRIES,
+				.cq_entries = NODE_CQ_ENTRIES,
+				.file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile,
+				.buffer_count = is_bus ? BUS_BUFFERS : NODE_BUFFERS,
+				.buffer_bytes = is_bus ? BUS_BUFFER_BYTES : NODE_BUFFER_BYTES,
+			},
 		.clock = worker_clock_system,
 		.metrics = gateway->options.metrics,
 	};
@@ -137,7 +139,8 @@ static int thread_init(struct gateway *gateway, struct gateway_thread *thread, c
 static int shared_init(struct node_shared *shared, const struct gateway_options *options)
 {
 	const struct config *config = options->config;
-	uint64_t per_worker = options->nofile > DESCRIPTORS_RESERVED ? options->nofile - DESCRIPTORS_RESERVED : 1;
+	uint64_t per_worker =
+		options->nofile > DESCRIPTORS_RESERVED ? options->nofile - DESCRIPTORS_RESERVED : 1;
 
 	*shared = (struct node_shared){
 		.config = config,
@@ -145,23 +148,33 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		.signer = options->signer,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
-		.connections.max_count = config->max_connections ? config->max_connections
-								 : options->worker_count * per_worker,
-		.budget_rules = {
-			[BUDGET_IP] = { config->budget_ip_requests, config->budget_ip_window_ms,
-					config->budget_ip_burst, BUDGET_IP },
-			[BUDGET_SESSION] = { config->budget_session_requests, config->budget_session_window_ms,
-					     config->budget_session_burst, BUDGET_SESSION },
-			[BUDGET_USER] = { config->budget_user_requests, config->budget_user_window_ms,
-					  config->budget_user_burst, BUDGET_USER },
-			[BUDGET_MESSAGE_TYPE] = { config->budget_type_requests, config->budget_type_window_ms,
-						  config->budget_type_burst, BUDGET_MESSAGE_TYPE },
-			[BUDGET_SEND_IDENTITY] = { config->budget_identity_requests, config->budget_identity_window_ms,
-						   config->budget_identity_burst, BUDGET_SEND_IDENTITY },
-			[BUDGET_CONFIRM_IDENTITY] = { config->budget_identity_requests,
-						      config->budget_identity_window_ms,
-						      config->budget_identity_burst, BUDGET_CONFIRM_IDENTITY },
-		},
+		.connections.max_count = config->max_connections
+						 ? config->max_connections
+						 : options->worker_count * per_worker,
+		.budget_rules =
+			{
+				[BUDGET_IP] = {config->budget_ip_requests,
+					       config->budget_ip_window_ms, config->budget_ip_burst,
+					       BUDGET_IP},
+				[BUDGET_SESSION] = {config->budget_session_requests,
+						    config->budget_session_window_ms,
+						    config->budget_session_burst, BUDGET_SESSION},
+				[BUDGET_USER] = {config->budget_user_requests,
+						 config->budget_user_window_ms,
+						 config->budget_user_burst, BUDGET_USER},
+				[BUDGET_MESSAGE_TYPE] = {config->budget_type_requests,
+							 config->budget_type_window_ms,
+							 config->budget_type_burst,
+							 BUDGET_MESSAGE_TYPE},
+				[BUDGET_SEND_IDENTITY] = {config->budget_identity_requests,
+							  config->budget_identity_window_ms,
+							  config->budget_identity_burst,
+							  BUDGET_SEND_IDENTITY},
+				[BUDGET_CONFIRM_IDENTITY] = {config->budget_identity_requests,
+							     config->budget_identity_window_ms,
+							     config->budget_identity_burst,
+							     BUDGET_CONFIRM_IDENTITY},
+			},
 	};
 	limits_random(&shared->secret, sizeof(shared->secret));
 	classes_init(shared->class_rules, config, BUDGET_COUNT);
@@ -205,7 +218,8 @@ static int create_bus(struct gateway *gateway)
 /* Each worker's ring, then what stands on it. */
 static int create_parts(struct gateway *gateway, char *why, size_t why_size)
 {
-	int error = thread_init(gateway, &gateway->bus_thread, "bus", gateway->node_count, why, why_size);
+	int error = thread_init(gateway, &gateway->bus_thread, "bus", gateway->node_count, why,
+				why_size);
 
 	for (uint32_t i = 0; i < gateway->node_count && !error; i++) {
 		struct gateway_thread *thread = &gateway->node_threads[i];
@@ -215,12 +229,14 @@ static int create_parts(struct gateway *gateway, char *why, size_t why_size)
 		thread->index = i;
 		error = thread_init(gateway, thread, name, i, why, why_size);
 		if (!error)
-			error = node_create(&thread->node, &thread->worker, &gateway->shared, &gateway->ports[i]);
+			error = node_create(&thread->node, &thread->worker, &gateway->shared,
+					    &gateway->ports[i]);
 	}
 	return error ? error : create_bus(gateway);
 }
 
-int gateway_create(struct gateway **created, const struct gateway_options *options, char *why, size_t why_size)
+int gateway_create(struct gateway **created, const struct gateway_options *options, char *why,
+		   size_t why_size)
 {
 	struct gateway *gateway;
 

@@ -1,4 +1,5 @@
-/* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut and named. */
+/* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut
+ * and named. */
 #include "gateway/gateway_internal.h"
 #include "gateway/health.h"
 
@@ -35,9 +36,11 @@ static void command_drain(struct gateway_thread *thread)
 
 static void command_cut(struct gateway_thread *thread)
 {
-	uint32_t cut = server_cut(thread->node->public_server) + server_cut(thread->node->grpc_server);
+	uint32_t cut =
+		server_cut(thread->node->public_server) + server_cut(thread->node->grpc_server);
 
-	LOG(LOG_WARN, "gateway", "connections cut", LOG_TEXT("worker", thread->name), LOG_UINT("connections", cut));
+	LOG(LOG_WARN, "gateway", "connections cut", LOG_TEXT("worker", thread->name),
+	    LOG_UINT("connections", cut));
 }
 
 static void node_stopped(struct node *node)
@@ -93,12 +96,12 @@ struct stop_step {
 };
 
 static const struct stop_step steps[] = {
-	{ .component = "listeners", .on_nodes = command_stop_accepting },
-	{ .component = "subscribers", .on_bus = command_stop_reading },
-	{ .component = "push hub", .on_bus = command_close_hub },
-	{ .component = "calls", .on_nodes = command_drain, .cut = command_cut },
-	{ .component = "bus", .on_bus = command_finish_bus },
-	{ .component = "workers", .on_nodes = command_stop_node },
+	{.component = "listeners", .on_nodes = command_stop_accepting},
+	{.component = "subscribers", .on_bus = command_stop_reading},
+	{.component = "push hub", .on_bus = command_close_hub},
+	{.component = "calls", .on_nodes = command_drain, .cut = command_cut},
+	{.component = "bus", .on_bus = command_finish_bus},
+	{.component = "workers", .on_nodes = command_stop_node},
 };
 
 static void step_begin(struct gateway *gateway)
@@ -107,8 +110,10 @@ static void step_begin(struct gateway *gateway)
 
 	gateway->step_was_cut = false;
 	gateway->step_started_ms = gateway->control->now_ms;
-	deadline_arm(gateway->control, &gateway->step_deadline, gateway->options.config->shutdown_timeout_ms);
-	/* letters arrive in the order posted: errands that are out come back before the nodes end */
+	deadline_arm(gateway->control, &gateway->step_deadline,
+		     gateway->options.config->shutdown_timeout_ms);
+	/* letters arrive in the order posted: errands that are out come back before the nodes end
+	 */
 	if (step->on_nodes == command_stop_node)
 		gateway->nodes_leave = true;
 	if (step->on_nodes)
@@ -135,7 +140,8 @@ static void step_reported(struct gateway *gateway)
 	if (!gateway->stopping || gateway->starting)
 		return;
 	deadline_disarm(gateway->control, &gateway->step_deadline);
-	LOG(LOG_INFO, "gateway", "component stopped", LOG_TEXT("stopped", steps[gateway->step].component),
+	LOG(LOG_INFO, "gateway", "component stopped",
+	    LOG_TEXT("stopped", steps[gateway->step].component),
 	    LOG_UINT("took_ms", gateway->control->now_ms - gateway->step_started_ms),
 	    LOG_FLAG("cut", gateway->step_was_cut));
 	if (steps[gateway->step].on_nodes == command_stop_accepting)
@@ -156,7 +162,8 @@ static void step_expired(struct deadline *deadline)
 	const struct stop_step *step = &steps[gateway->step];
 
 	gateway->clean = false;
-	LOG(LOG_ERROR, "gateway", "component did not stop in time and is cut", LOG_TEXT("cut", step->component));
+	LOG(LOG_ERROR, "gateway", "component did not stop in time and is cut",
+	    LOG_TEXT("cut", step->component));
 	if (!step->cut || gateway->step_was_cut)
 		_exit(1);
 	gateway->step_was_cut = true;
@@ -209,7 +216,8 @@ void gateway_stop(struct gateway *gateway)
 		letter_post(gateway->control, &thread->worker, &thread->drain_notice);
 	}
 	if (gateway->options.config->shutdown_delay_ms)
-		deadline_arm(gateway->control, &gateway->delay_deadline, gateway->options.config->shutdown_delay_ms);
+		deadline_arm(gateway->control, &gateway->delay_deadline,
+			     gateway->options.config->shutdown_delay_ms);
 	else
 		delay_expired(&gateway->delay_deadline);
 }

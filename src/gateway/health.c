@@ -9,9 +9,10 @@
 enum serving { HEALTH_SERVING = 1, HEALTH_NOT_SERVING = 2, HEALTH_SERVICE_UNKNOWN = 3 };
 
 /* "" is the whole process. Its services come and go with it. */
-static const char *const services[] = { "", "galaxy.gateway.v1.EdgeGateway", "grpc.health.v1.Health" };
+static const char *const services[] = {"", "galaxy.gateway.v1.EdgeGateway",
+				       "grpc.health.v1.Health"};
 
-#define HEALTH_NAME_MAX 64 /* of the services above */
+#define HEALTH_NAME_MAX	   64 /* of the services above */
 #define HEALTH_MESSAGE_MAX (ARRAY_LEN(services) * (HEALTH_NAME_MAX + 16) + GRPC_PREFIX_BYTES)
 
 struct watch {
@@ -22,14 +23,15 @@ struct watch {
 
 static enum serving serving(const struct node *node)
 {
-	return atomic_load_explicit(&node->shared->draining, memory_order_relaxed) ? HEALTH_NOT_SERVING
-										  : HEALTH_SERVING;
+	return atomic_load_explicit(&node->shared->draining, memory_order_relaxed)
+		       ? HEALTH_NOT_SERVING
+		       : HEALTH_SERVING;
 }
 
 /* Reads HealthCheckRequest. Returns 0 or -EPROTO. */
 static int read_service(struct span message, struct span *service)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
 	int more;
 
@@ -59,7 +61,8 @@ static bool send_message(struct request *request, const uint8_t *bytes, size_t l
 	}
 	grpc_write_prefix(payload->data, (uint32_t)len);
 	memcpy(payload->data + GRPC_PREFIX_BYTES, bytes, len);
-	bool more = rpc_send(request, (struct payload_slice){ .payload = payload, .len = payload->len });
+	bool more =
+		rpc_send(request, (struct payload_slice){.payload = payload, .len = payload->len});
 
 	payload_put(payload);
 	return more;
@@ -93,7 +96,8 @@ void health_list(struct request *request)
 	uint8_t message[HEALTH_MESSAGE_MAX], entry[HEALTH_NAME_MAX + 16], status[8];
 	uint8_t *at = message;
 
-	size_t status_len = (size_t)(pb_write_varint(status, 1, serving(request->service)) - status);
+	size_t status_len =
+		(size_t)(pb_write_varint(status, 1, serving(request->service)) - status);
 
 	for (size_t i = 0; i < ARRAY_LEN(services); i++) {
 		uint8_t *end = pb_write_bytes(entry, 1, span_from_cstr(services[i]));
@@ -140,7 +144,7 @@ void health_watch_cancelled(struct request *request)
 
 void health_announce(struct node *node)
 {
-	LIST_FOR_EACH(&node->watches, link) {
+	LIST_FOR_EACH (&node->watches, link) {
 		struct watch *watch = CONTAINER_OF(link, struct watch, link);
 		struct request *request = watch->request;
 

@@ -1,6 +1,6 @@
 /*
- * health: grpc.health.v1.Health on the authenticated listener: Check, List, Watch. Thread: the worker's.
- * Source: edge.md §2; grpc/doc/health-checking.md.
+ * health: grpc.health.v1.Health on the authenticated listener: Check, List, Watch. Thread: the
+ * worker's. Source: edge.md §2; grpc/doc/health-checking.md.
  */
 #ifndef GATEWAY_HEALTH_H
 #define GATEWAY_HEALTH_H

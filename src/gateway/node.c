@@ -9,26 +9,23 @@
 #include <stdlib.h>
 
 #define REDIS_CONNECT_TIMEOUT_MS 5000
-#define REDIS_REPLY_BYTES_MAX (1u << 20) /* a session record is bounded far below */
+#define REDIS_REPLY_BYTES_MAX	 (1u << 20) /* a session record is bounded far below */
 
 static const struct metric_family refusals_family = {
-	"gateway_pipeline_refusals_total", "Calls refused, by the step that refused them.", METRIC_COUNTER
-};
-static const struct metric_family deliveries_family = {
-	"gateway_push_deliveries_total", "Events handed to streams.", METRIC_COUNTER
-};
+	"gateway_pipeline_refusals_total", "Calls refused, by the step that refused them.",
+	METRIC_COUNTER};
+static const struct metric_family deliveries_family = {"gateway_push_deliveries_total",
+						       "Events handed to streams.", METRIC_COUNTER};
 static const struct metric_family delivered_bytes_family = {
-	"gateway_push_delivered_bytes_total", "Bytes of events handed to streams.", METRIC_COUNTER
-};
+	"gateway_push_delivered_bytes_total", "Bytes of events handed to streams.", METRIC_COUNTER};
 static const struct metric_family copied_bytes_family = {
-	"gateway_push_copied_bytes_total", "Payload bytes copied in user space on the way to a socket.", METRIC_COUNTER
-};
-static const struct metric_family ended_family = {
-	"gateway_push_streams_ended_total", "Event streams ended, by cause.", METRIC_COUNTER
-};
+	"gateway_push_copied_bytes_total",
+	"Payload bytes copied in user space on the way to a socket.", METRIC_COUNTER};
+static const struct metric_family ended_family = {"gateway_push_streams_ended_total",
+						  "Event streams ended, by cause.", METRIC_COUNTER};
 static const struct metric_family rechecks_family = {
-	"gateway_push_rechecks_total", "Sessions read again because an event overtook a registration.", METRIC_COUNTER
-};
+	"gateway_push_rechecks_total",
+	"Sessions read again because an event overtook a registration.", METRIC_COUNTER};
 
 static void register_metrics(struct node *node)
 {
@@ -37,15 +34,15 @@ static void register_metrics(struct node *node)
 		const char *labels;
 		const void *cell;
 	} cells[] = {
-		{ &deliveries_family, "", &node->metrics.deliveries },
-		{ &delivered_bytes_family, "", &node->metrics.delivered_bytes },
-		{ &copied_bytes_family, "", &node->metrics.copied_bytes },
-		{ &rechecks_family, "", &node->metrics.rechecks },
-		{ &ended_family, "reason=\"revoked\"", &node->metrics.ended[FEED_REVOKED] },
-		{ &ended_family, "reason=\"overflowed\"", &node->metrics.ended[FEED_OVERFLOWED] },
-		{ &ended_family, "reason=\"shutdown\"", &node->metrics.ended[FEED_SHUTDOWN] },
-		{ &ended_family, "reason=\"failed\"", &node->metrics.ended[FEED_FAILED] },
-		{ &ended_family, "reason=\"client\"", &node->metrics.ended_by_client },
+		{&deliveries_family, "", &node->metrics.deliveries},
+		{&delivered_bytes_family, "", &node->metrics.delivered_bytes},
+		{&copied_bytes_family, "", &node->metrics.copied_bytes},
+		{&rechecks_family, "", &node->metrics.rechecks},
+		{&ended_family, "reason=\"revoked\"", &node->metrics.ended[FEED_REVOKED]},
+		{&ended_family, "reason=\"overflowed\"", &node->metrics.ended[FEED_OVERFLOWED]},
+		{&ended_family, "reason=\"shutdown\"", &node->metrics.ended[FEED_SHUTDOWN]},
+		{&ended_family, "reason=\"failed\"", &node->metrics.ended[FEED_FAILED]},
+		{&ended_family, "reason=\"client\"", &node->metrics.ended_by_client},
 	};
 	struct metric_registry *registry = node->shared->metrics;
 
@@ -82,13 +79,15 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 		sessions_forget_all(&node->sessions, update->sequence);
 		return;
 	case BUS_SESSION_FORGOTTEN:
-		sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
+		sessions_forget(&node->sessions, update->fields.device_session_id,
+				update->sequence);
 		return;
 	case BUS_SESSION_REPLACED:
 		error = session_create(&session, &update->fields, &field);
 		if (error) {
 			CHECK(error == -ENOMEM); /* the bus has checked the fields. Redis decides */
-			sessions_forget(&node->sessions, update->fields.device_session_id, update->sequence);
+			sessions_forget(&node->sessions, update->fields.device_session_id,
+					update->sequence);
 			return;
 		}
 		sessions_replace(&node->sessions, session, update->sequence);
@@ -111,14 +110,14 @@ static void before_wait(struct worker *worker)
 
 static int create_redis(struct node *node)
 {
-	struct redis_options options = redis_options_from(node->shared->config, node->shared->redis_tls);
+	struct redis_options options =
+		redis_options_from(node->shared->config, node->shared->redis_tls);
 
 	options.connect_timeout_ms = REDIS_CONNECT_TIMEOUT_MS;
 	options.role = REDIS_SESSION;
 	options.dns = node->dns;
 	options.limits = (struct resp_limits){
-		.value_bytes_max = REDIS_REPLY_BYTES_MAX, .items_max = 1024, .depth_max = 7
-	};
+		.value_bytes_max = REDIS_REPLY_BYTES_MAX, .items_max = 1024, .depth_max = 7};
 	options.metrics = node->shared->metrics;
 	return redis_client_create(&node->redis, node->worker, &options);
 }
@@ -163,7 +162,8 @@ static int create_servers(struct node *node)
 	return server_create(&node->grpc_server, node->worker, &options);
 }
 
-int node_create(struct node **created, struct worker *worker, struct node_shared *shared, struct bus_port *port)
+int node_create(struct node **created, struct worker *worker, struct node_shared *shared,
+		struct bus_port *port)
 {
 	struct node *node = calloc(1, sizeof(*node));
 	int error;

@@ -1,6 +1,7 @@
 /*
- * node: the edge gateway's part of one worker: Redis, sessions, signing, upstreams, streams, and the two servers.
- * Everything here lives on the worker's thread; what all nodes share is in struct node_shared, immutable or atomic.
+ * node: the edge gateway's part of one worker: Redis, sessions, signing, upstreams, streams, and
+ * the two servers. Everything here lives on the worker's thread; what all nodes share is in struct
+ * node_shared, immutable or atomic.
  */
 #ifndef GATEWAY_NODE_H
 #define GATEWAY_NODE_H
@@ -25,7 +26,8 @@ enum budget {
 	BUDGET_COUNT
 };
 
-#define BUDGET_ENTRIES (1u << 18) /* buckets of the process: 4 MiB; 50,000 clients with five budgets each */
+#define BUDGET_ENTRIES                                                                             \
+	(1u << 18) /* buckets of the process: 4 MiB; 50,000 clients with five budgets each */
 
 struct node_shared {
 	const struct config *config;
@@ -38,12 +40,14 @@ struct node_shared {
 	struct connection_limit connections;
 	struct peers *peers; /* NULL: connections are not counted by peer */
 	struct class_rule class_rules[CLASS_COUNT];
-	struct span rest_base; /* where another room answers on the public listener; empty: none does */
+	struct span
+		rest_base; /* where another room answers on the public listener; empty: none does */
 	struct router *public_router, *grpc_router;
 	struct metric_registry *metrics;
 	struct hash_secret secret;
 	struct payload *heartbeat;
-	_Atomic bool draining; /* relaxed: /readyz and health answer by it; nothing else is ordered against it */
+	_Atomic bool draining; /* relaxed: /readyz and health answer by it; nothing else is ordered
+				  against it */
 };
 
 struct node {
@@ -70,14 +74,15 @@ struct node {
 	} metrics;
 };
 
-int node_create(struct node **node, struct worker *worker, struct node_shared *shared, struct bus_port *port);
+int node_create(struct node **node, struct worker *worker, struct node_shared *shared,
+		struct bus_port *port);
 
 /* Dials Redis and the upstreams. */
 void node_start(struct node *node);
 
 /* Accepts from the two listening descriptors. */
-int node_listen(struct node *node, const struct listen_socket *public_socket, const struct listen_socket *grpc_socket,
-		uint32_t index);
+int node_listen(struct node *node, const struct listen_socket *public_socket,
+		const struct listen_socket *grpc_socket, uint32_t index);
 
 /* Redis, upstreams and resolver end; then `stopped`. Servers must have stopped before. */
 void node_stop(struct node *node, void (*stopped)(struct node *node), void *context);

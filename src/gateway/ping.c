@@ -1,11 +1,13 @@
-/* The four PINGs of start-up (edge.md §6), each on a connection of its own, as its user will have one. */
+/* The four PINGs of start-up (edge.md §6), each on a connection of its own, as its user will have
+ * one. */
 #include "gateway/gateway.h"
 #include "gateway/redis_options.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#define TURN_WAIT_US 1000 /* a turn ends with its wait, so a flag set in it is seen this much later */
+#define TURN_WAIT_US                                                                               \
+	1000 /* a turn ends with its wait, so a flag set in it is seen this much later */
 
 struct ping {
 	bool ready, stopped, expired;
@@ -42,10 +44,10 @@ static int turn_until(struct worker *control, struct ping *ping, const bool *fla
 	return error;
 }
 
-static int ping_one(struct worker *control, const struct redis_options *options, const char *check, char *why,
-		    size_t why_size)
+static int ping_one(struct worker *control, const struct redis_options *options, const char *check,
+		    char *why, size_t why_size)
 {
-	struct ping ping = { 0 };
+	struct ping ping = {0};
 	struct redis_client *client;
 	int error = redis_client_create(&client, control, options);
 
@@ -85,13 +87,13 @@ int gateway_ping(struct worker *control, const struct config *config,
 		enum redis_role role;
 		uint64_t timeout_ms;
 	} checks[] = {
-		{ "session cache", REDIS_SESSION, config->redis_lookup_timeout_ms },
-		{ "replay store", REDIS_REPLAY, config->replay_reserve_timeout_ms },
-		{ "session event subscriber", REDIS_SESSION_EVENTS, config->session_events_block_ms },
-		{ "client event subscriber", REDIS_CLIENT_EVENTS, config->client_events_block_ms },
+		{"session cache", REDIS_SESSION, config->redis_lookup_timeout_ms},
+		{"replay store", REDIS_REPLAY, config->replay_reserve_timeout_ms},
+		{"session event subscriber", REDIS_SESSION_EVENTS, config->session_events_block_ms},
+		{"client event subscriber", REDIS_CLIENT_EVENTS, config->client_events_block_ms},
 	};
 	struct dns *dns;
-	struct ping closing = { 0 };
+	struct ping closing = {0};
 	int error = dns_create(&dns, control);
 
 	for (size_t i = 0; i < ARRAY_LEN(checks) && !error; i++) {
@@ -101,8 +103,7 @@ int gateway_ping(struct worker *control, const struct config *config,
 		options.role = checks[i].role;
 		options.dns = dns;
 		options.limits = (struct resp_limits){
-			.value_bytes_max = 4096, .items_max = 16, .depth_max = 2
-		};
+			.value_bytes_max = 4096, .items_max = 16, .depth_max = 2};
 		error = ping_one(control, &options, checks[i].check, why, why_size);
 	}
 	dns_destroy(dns, dns_closed, &closing.stopped);

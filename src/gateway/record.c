@@ -8,10 +8,11 @@
 /* Room for the fields around an event's own: numbers, lengths, hash, signature, prefix. */
 #define EVENT_OVERHEAD_BYTES 192
 
-int record_read_session(struct session **session, struct span text, struct span id, const char **field)
+int record_read_session(struct session **session, struct span text, struct span id,
+			const char **field)
 {
 	struct json_document *document;
-	struct session_fields fields = { 0 };
+	struct session_fields fields = {0};
 	char revoked_at[24];
 	int64_t number;
 
@@ -24,10 +25,10 @@ int record_read_session(struct session **session, struct span text, struct span 
 		const char *name;
 		struct span *value;
 	} members[] = {
-		{ "device_session_id", &fields.device_session_id },
-		{ "user_id", &fields.user_id },
-		{ "client_public_key", &fields.client_public_key },
-		{ "status", &fields.status },
+		{"device_session_id", &fields.device_session_id},
+		{"user_id", &fields.user_id},
+		{"client_public_key", &fields.client_public_key},
+		{"status", &fields.status},
 	};
 
 	error = -EINVAL;
@@ -60,7 +61,8 @@ struct field_row {
 };
 
 /* Unknown fields are ignored; a field that is repeated is malformed. */
-static int read_fields(const struct tail_entry *entry, struct field_row *rows, size_t count, const char **field)
+static int read_fields(const struct tail_entry *entry, struct field_row *rows, size_t count,
+		       const char **field)
 {
 	int error = 0;
 
@@ -82,15 +84,16 @@ static int read_fields(const struct tail_entry *entry, struct field_row *rows, s
 	return error;
 }
 
-int record_read_session_event(const struct tail_entry *entry, struct session_fields *fields, const char **field)
+int record_read_session_event(const struct tail_entry *entry, struct session_fields *fields,
+			      const char **field)
 {
-	*fields = (struct session_fields){ 0 };
+	*fields = (struct session_fields){0};
 	struct field_row rows[] = {
-		{ .name = "device_session_id", .value = &fields->device_session_id },
-		{ .name = "user_id", .value = &fields->user_id },
-		{ .name = "client_public_key", .value = &fields->client_public_key },
-		{ .name = "status", .value = &fields->status },
-		{ .name = "revoked_at_ms", .value = &fields->revoked_at_ms },
+		{.name = "device_session_id", .value = &fields->device_session_id},
+		{.name = "user_id", .value = &fields->user_id},
+		{.name = "client_public_key", .value = &fields->client_public_key},
+		{.name = "status", .value = &fields->status},
+		{.name = "revoked_at_ms", .value = &fields->revoked_at_ms},
 	};
 	int error = read_fields(entry, rows, ARRAY_LEN(rows), field);
 
@@ -104,18 +107,18 @@ int record_read_session_event(const struct tail_entry *entry, struct session_fie
 	return error;
 }
 
-int record_read_client_event(const struct tail_entry *entry, size_t event_bytes_max, struct client_event *event,
-			     const char **field)
+int record_read_client_event(const struct tail_entry *entry, size_t event_bytes_max,
+			     struct client_event *event, const char **field)
 {
-	*event = (struct client_event){ 0 };
+	*event = (struct client_event){0};
 	struct field_row rows[] = {
-		{ .name = "user_id", .value = &event->user_id },
-		{ .name = "event_type", .value = &event->event.event_type },
-		{ .name = "event_id", .value = &event->event.event_id },
-		{ .name = "payload_bytes", .value = &event->event.payload_bytes },
-		{ .name = "device_session_id", .value = &event->device_session_id },
-		{ .name = "request_id", .value = &event->event.request_id },
-		{ .name = "trace_id", .value = &event->event.trace_id },
+		{.name = "user_id", .value = &event->user_id},
+		{.name = "event_type", .value = &event->event.event_type},
+		{.name = "event_id", .value = &event->event.event_id},
+		{.name = "payload_bytes", .value = &event->event.payload_bytes},
+		{.name = "device_session_id", .value = &event->device_session_id},
+		{.name = "request_id", .value = &event->event.request_id},
+		{.name = "trace_id", .value = &event->event.trace_id},
 	};
 	const size_t payload_row = 3, required_rows = 4;
 	size_t bytes = EVENT_OVERHEAD_BYTES;

@@ -1,6 +1,6 @@
 /*
- * record: what publishers write into Redis, read strictly: session records, session events, client events.
- * Pure; any thread. Source: edge.md §3.
+ * record: what publishers write into Redis, read strictly: session records, session events, client
+ * events. Pure; any thread. Source: edge.md §3.
  */
 #ifndef GATEWAY_RECORD_H
 #define GATEWAY_RECORD_H
@@ -12,16 +12,20 @@
 #define SESSION_RECORD_BYTES_MAX 16384 /* a record is ~300 bytes; more is not one of ours */
 
 /*
- * Parses the JSON record found under `id`. Returns 0 with a session (count 1), -EINVAL (malformed, or it names another session:
+ * Parses the JSON record found under `id`. Returns 0 with a session (count 1), -EINVAL (malformed,
+ * or it names another session:
  * `*field` says what, static text) or -ENOMEM.
  */
-int record_read_session(struct session **session, struct span text, struct span id, const char **field);
+int record_read_session(struct session **session, struct span text, struct span id,
+			const char **field);
 
 /*
- * Fields of a session event, lent by the entry. device_session_id is set whenever the entry has one, also on failure.
- * Returns 0, or -EINVAL when session_create would refuse them or a field is repeated.
+ * Fields of a session event, lent by the entry. device_session_id is set whenever the entry has
+ * one, also on failure. Returns 0, or -EINVAL when session_create would refuse them or a field is
+ * repeated.
  */
-int record_read_session_event(const struct tail_entry *entry, struct session_fields *fields, const char **field);
+int record_read_session_event(const struct tail_entry *entry, struct session_fields *fields,
+			      const char **field);
 
 struct client_event {
 	struct span user_id;
@@ -30,7 +34,7 @@ struct client_event {
 };
 
 /* Returns 0 or -EINVAL with the field at fault. `event_bytes_max` bounds the event as a message. */
-int record_read_client_event(const struct tail_entry *entry, size_t event_bytes_max, struct client_event *event,
-			     const char **field);
+int record_read_client_event(const struct tail_entry *entry, size_t event_bytes_max,
+			     struct client_event *event, const char **field);
 
 #endif

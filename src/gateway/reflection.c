@@ -21,7 +21,7 @@ void reflection_start(struct request *request)
 
 void reflection_message(struct request *request, struct span message)
 {
-	const struct reflect_source source = { reflect_descriptors(), services, ARRAY_LEN(services) };
+	const struct reflect_source source = {reflect_descriptors(), services, ARRAY_LEN(services)};
 	struct buf out;
 
 	buf_init(&out, ANSWER_BYTES_MAX);
@@ -31,10 +31,11 @@ void reflection_message(struct request *request, struct span message)
 	if (payload) {
 		grpc_write_prefix(payload->data, (uint32_t)out.len);
 		memcpy(payload->data + GRPC_PREFIX_BYTES, out.data, out.len);
-		rpc_send(request, (struct payload_slice){ .payload = payload, .len = payload->len });
+		rpc_send(request, (struct payload_slice){.payload = payload, .len = payload->len});
 		payload_put(payload);
 	} else {
-		rpc_fail(request, error == -EPROTO ? ERR_ENVELOPE_MALFORMED : ERR_OUT_OF_MEMORY, NULL, 0);
+		rpc_fail(request, error == -EPROTO ? ERR_ENVELOPE_MALFORMED : ERR_OUT_OF_MEMORY,
+			 NULL, 0);
 	}
 	buf_finish(&out);
 }

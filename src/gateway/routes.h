@@ -1,4 +1,5 @@
-/* routes: what the edge gateway answers on the public and on the authenticated listener. Source: edge.md §2, §5. */
+/* routes: what the edge gateway answers on the public and on the authenticated listener. Source:
+ * edge.md §2, §5. */
 #ifndef GATEWAY_ROUTES_H
 #define GATEWAY_ROUTES_H
 
@@ -12,7 +13,8 @@ struct routes {
 	size_t count;
 };
 
-/* Fills `routes` and adds them. Lifetime: `routes` outlives the routers. Returns 0 or a negative errno. */
+/* Fills `routes` and adds them. Lifetime: `routes` outlives the routers. Returns 0 or a negative
+ * errno. */
 int routes_add(struct routes *routes, const struct config *config, struct router *public_router,
 	       struct router *grpc_router);
 

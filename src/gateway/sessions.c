@@ -44,12 +44,12 @@ static void register_metrics(struct sessions *sessions, struct metric_registry *
 		const char *labels;
 		struct metric_counter *counter;
 	} cells[] = {
-		{ "result=\"hit\"", &sessions->metrics.hit },
-		{ "result=\"negative_hit\"", &sessions->metrics.absent },
-		{ "result=\"redis_found\"", &sessions->metrics.found },
-		{ "result=\"redis_unknown\"", &sessions->metrics.unknown },
-		{ "result=\"unavailable\"", &sessions->metrics.failed },
-		{ "result=\"asked_again\"", &sessions->metrics.asked_again },
+		{"result=\"hit\"", &sessions->metrics.hit},
+		{"result=\"negative_hit\"", &sessions->metrics.absent},
+		{"result=\"redis_found\"", &sessions->metrics.found},
+		{"result=\"redis_unknown\"", &sessions->metrics.unknown},
+		{"result=\"unavailable\"", &sessions->metrics.failed},
+		{"result=\"asked_again\"", &sessions->metrics.asked_again},
 	};
 
 	if (!registry)
@@ -77,7 +77,8 @@ void sessions_init(struct sessions *sessions, const struct sessions_options *opt
 }
 
 /* Ends a lookup: out of the table first, so that a waiter may ask again inside its callback. */
-static void lookup_end(struct session_lookup *lookup, enum sessions_answer answer, struct session *session)
+static void lookup_end(struct session_lookup *lookup, enum sessions_answer answer,
+		       struct session *session)
 {
 	struct sessions *sessions = lookup->sessions;
 	struct list waiters;
@@ -134,8 +135,8 @@ static void lookup_decode(struct session_lookup *lookup, struct span text)
 	const char *field;
 
 	if (record_read_session(&session, text, lookup_id(lookup), &field)) {
-		LOG(LOG_WARN, "sessions", "session record is malformed", LOG_SESSION(lookup_id(lookup)),
-		    LOG_TEXT("field", field));
+		LOG(LOG_WARN, "sessions", "session record is malformed",
+		    LOG_SESSION(lookup_id(lookup)), LOG_TEXT("field", field));
 		metric_add(&sessions->metrics.failed, 1);
 		lookup_end(lookup, SESSIONS_UNAVAILABLE, NULL);
 		return;
@@ -147,7 +148,8 @@ static void lookup_decode(struct session_lookup *lookup, struct span text)
 	session_put(session);
 }
 
-static void lookup_answered(struct redis_call *call, enum redis_outcome outcome, const struct resp_value *value)
+static void lookup_answered(struct redis_call *call, enum redis_outcome outcome,
+			    const struct resp_value *value)
 {
 	struct session_lookup *lookup = CONTAINER_OF(call, struct session_lookup, call);
 	struct sessions *sessions = lookup->sessions;
@@ -161,7 +163,8 @@ static void lookup_answered(struct redis_call *call, enum redis_outcome outcome,
 		return;
 	} else if (outcome == REDIS_REPLY && !lookup->stale && value->type == RESP_NIL) {
 		metric_add(&sessions->metrics.unknown, 1);
-		session_cache_store_absent(&sessions->cache, lookup_id(lookup), sessions->worker->now_ms);
+		session_cache_store_absent(&sessions->cache, lookup_id(lookup),
+					   sessions->worker->now_ms);
 		count_entries(sessions);
 		lookup_end(lookup, SESSIONS_UNKNOWN, NULL);
 		return;
@@ -179,7 +182,7 @@ static int lookup_ask(struct session_lookup *lookup)
 	CHECK(prefix.len + lookup->id_len <= sizeof(key));
 	memcpy(key, prefix.data, prefix.len);
 	memcpy(key + prefix.len, lookup->id, lookup->id_len);
-	const struct span args[] = { SPAN("GET"), span_make(key, prefix.len + lookup->id_len) };
+	const struct span args[] = {SPAN("GET"), span_make(key, prefix.len + lookup->id_len)};
 	const struct redis_command command = {
 		.args = args,
 		.count = ARRAY_LEN(args),
@@ -217,8 +220,8 @@ free_lookup:
 	return NULL;
 }
 
-enum sessions_answer sessions_find(struct sessions *sessions, struct span id, struct session_waiter *waiter,
-				   struct session **session)
+enum sessions_answer sessions_find(struct sessions *sessions, struct span id,
+				   struct session_waiter *waiter, struct session **session)
 {
 	switch (session_cache_find(&sessions->cache, id, sessions->worker->now_ms, session)) {
 	case SESSION_HIT:

@@ -1,6 +1,7 @@
 /*
- * sessions: what one worker knows about device sessions: snapshots kept up by the bus's letters, else one GET for all
- * who ask. Thread: the worker's. Source: edge.md §3 (records, events, the stale GET).
+ * sessions: what one worker knows about device sessions: snapshots kept up by the bus's letters,
+ * else one GET for all who ask. Thread: the worker's. Source: edge.md §3 (records, events, the
+ * stale GET).
  *
  *   find ─► cache hit / absent: answered at once
  *        └► lookup (one per id) ─ GET ─┬─ a letter for the id came meanwhile: asked again
@@ -12,9 +13,10 @@
 #include "auth/session.h"
 #include "redis/client.h"
 
-#define LOOKUPS_MAX 8192       /* GETs in flight per worker: half of what one connection may have waiting */
+/* GETs in flight per worker: half of what one connection may have waiting */
+#define LOOKUPS_MAX 8192
 #define LOOKUP_WAITERS_MAX 4096 /* calls waiting for one GET */
-#define LOOKUP_ASKS_MAX 8      /* GETs overtaken by letters before the answer is "unavailable" */
+#define LOOKUP_ASKS_MAX	   8	/* GETs overtaken by letters before the answer is "unavailable" */
 
 struct sessions {
 	struct worker *worker;
@@ -40,14 +42,15 @@ struct sessions_options {
 };
 
 enum sessions_answer {
-	SESSIONS_FOUND,       /* session is lent: session_get to keep it */
+	SESSIONS_FOUND, /* session is lent: session_get to keep it */
 	SESSIONS_UNKNOWN,
 	SESSIONS_UNAVAILABLE, /* Redis down or late, or a record that cannot be decoded */
 	SESSIONS_PENDING,     /* sessions_find only: the waiter will be told */
 };
 
 struct session_waiter;
-typedef void session_waiter_fn(struct session_waiter *waiter, enum sessions_answer answer, struct session *session);
+typedef void session_waiter_fn(struct session_waiter *waiter, enum sessions_answer answer,
+			       struct session *session);
 
 /* Embedded in the call that waits. */
 struct session_waiter {
@@ -62,8 +65,8 @@ void sessions_init(struct sessions *sessions, const struct sessions_options *opt
 void sessions_finish(struct sessions *sessions);
 
 /* The answer is based on all session events up to sessions->sequence at the moment it is given. */
-enum sessions_answer sessions_find(struct sessions *sessions, struct span id, struct session_waiter *waiter,
-				   struct session **session);
+enum sessions_answer sessions_find(struct sessions *sessions, struct span id,
+				   struct session_waiter *waiter, struct session **session);
 
 /* The waiter will not be told. Safe when it does not wait. */
 void sessions_cancel(struct session_waiter *waiter);

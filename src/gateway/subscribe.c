@@ -9,12 +9,20 @@
 
 #define RECHECKS_MAX 5 /* session events that overtake one registration before it is given up */
 
-enum stream_state { STREAM_ADMISSION, STREAM_REGISTERING, STREAM_RECHECKING, STREAM_OPEN, STREAM_LEAVING };
+enum stream_state {
+	STREAM_ADMISSION,
+	STREAM_REGISTERING,
+	STREAM_RECHECKING,
+	STREAM_OPEN,
+	STREAM_LEAVING
+};
 
-static const char *const state_names[] = { "admission", "registering", "rechecking", "open", "leaving" };
+static const char *const state_names[] = {"admission", "registering", "rechecking", "open",
+					  "leaving"};
 static const uint32_t state_moves[] = {
 	[STREAM_ADMISSION] = FSM_TO(STREAM_REGISTERING),
-	[STREAM_REGISTERING] = FSM_TO(STREAM_RECHECKING) | FSM_TO(STREAM_OPEN) | FSM_TO(STREAM_LEAVING),
+	[STREAM_REGISTERING] =
+		FSM_TO(STREAM_RECHECKING) | FSM_TO(STREAM_OPEN) | FSM_TO(STREAM_LEAVING),
 	[STREAM_RECHECKING] = FSM_TO(STREAM_REGISTERING),
 	[STREAM_OPEN] = FSM_TO(STREAM_LEAVING),
 	[STREAM_LEAVING] = 0,
@@ -30,7 +38,7 @@ struct stream {
 	struct bus_member member;
 	struct admission admission;
 	struct request *request; /* NULL: ended or gone */
-	struct list link;        /* in node->streams */
+	struct list link;	 /* in node->streams */
 	struct session_waiter recheck;
 	struct deadline heartbeat;
 	uint64_t opened_ms, last_sent_ms;
@@ -105,7 +113,8 @@ static bool send_queued(struct stream *stream)
 			return true;
 		metric_add(&node->metrics.deliveries, 1);
 		metric_add(&node->metrics.delivered_bytes, payload->len);
-		room = rpc_send(stream->request, (struct payload_slice){ .payload = payload, .len = payload->len });
+		room = rpc_send(stream->request,
+				(struct payload_slice){.payload = payload, .len = payload->len});
 		payload_put(payload);
 		stream->last_sent_ms = node->worker->now_ms;
 	}
@@ -164,9 +173,11 @@ static void heartbeat_expired(struct deadline *deadline)
 	uint64_t silent_ms = node->worker->now_ms - stream->last_sent_ms;
 
 	if (silent_ms >= interval_ms) {
-		/* a stream with events waiting is not silent but blocked: it needs no sign of life */
+		/* a stream with events waiting is not silent but blocked: it needs no sign of life
+		 */
 		if (feed_depth(&stream->member.subscription.feed) == 0)
-			rpc_send(stream->request, (struct payload_slice){ .payload = heartbeat, .len = heartbeat->len });
+			rpc_send(stream->request, (struct payload_slice){.payload = heartbeat,
+									 .len = heartbeat->len});
 		stream->last_sent_ms = node->worker->now_ms;
 		silent_ms = 0;
 	}
@@ -176,7 +187,7 @@ static void heartbeat_expired(struct deadline *deadline)
 void subscribe_survey(const struct node *node, struct survey *survey)
 {
 	survey_clear(survey);
-	LIST_FOR_EACH(&node->streams, link) {
+	LIST_FOR_EACH (&node->streams, link) {
 		const struct stream *stream = CONTAINER_OF(link, struct stream, link);
 		const struct feed *feed = &stream->member.subscription.feed;
 
@@ -225,7 +236,8 @@ static void rechecked(struct stream *stream, enum sessions_answer answer, struct
 	}
 	/* what was verified was another user's, or another key's */
 	bool same = span_equal(session_user(session), session_user(admission->session)) &&
-		    memcmp(session->public_key, admission->session->public_key, sizeof(session->public_key)) == 0;
+		    memcmp(session->public_key, admission->session->public_key,
+			   sizeof(session->public_key)) == 0;
 
 	if (session->status == SESSION_REVOKED || !same) {
 		stream_refuse(stream, ERR_SESSION_REVOKED);
@@ -238,7 +250,8 @@ static void rechecked(struct stream *stream, enum sessions_answer answer, struct
 	stream_register(stream);
 }
 
-static void recheck_told(struct session_waiter *waiter, enum sessions_answer answer, struct session *session)
+static void recheck_told(struct session_waiter *waiter, enum sessions_answer answer,
+			 struct session *session)
 {
 	rechecked(CONTAINER_OF(waiter, struct stream, recheck), answer, session);
 }
@@ -256,7 +269,8 @@ static void stream_recheck(struct stream *stream)
 	}
 	move(stream, STREAM_RECHECKING);
 	sessions_recheck(&node->sessions, id);
-	enum sessions_answer answer = sessions_find(&node->sessions, id, &stream->recheck, &session);
+	enum sessions_answer answer =
+		sessions_find(&node->sessions, id, &stream->recheck, &session);
 
 	if (answer != SESSIONS_PENDING)
 		rechecked(stream, answer, session);
@@ -274,7 +288,8 @@ static void stream_opened(struct stream *stream)
 	stream->opened_ms = node->worker->now_ms;
 	stream->last_sent_ms = node->worker->now_ms;
 	if (node->shared->heartbeat)
-		deadline_arm(node->worker, &stream->heartbeat, node->shared->config->push_heartbeat_interval_ms);
+		deadline_arm(node->worker, &stream->heartbeat,
+			     node->shared->config->push_heartbeat_interval_ms);
 	/* its place in the ready queue may have come before this letter */
 	look_after(stream);
 }
@@ -328,14 +343,16 @@ static void subscribe_admitted(struct admission *admission)
 	struct stream *stream = CONTAINER_OF(admission, struct stream, admission);
 	struct node *node = admission->node;
 
-	stream->member.bootstrap = wire_write_server_time(&node->signing, admission->envelope.request_id,
-							  admission->envelope.trace_id, node->worker->wall_ms);
+	stream->member.bootstrap =
+		wire_write_server_time(&node->signing, admission->envelope.request_id,
+				       admission->envelope.trace_id, node->worker->wall_ms);
 	if (!stream->member.bootstrap) {
 		stream_refuse(stream, ERR_OUT_OF_MEMORY);
 		return;
 	}
-	feed_init(&stream->member.subscription.feed, (uint32_t)node->shared->config->push_queue_capacity,
-		  &node->ready, &node->shared->feed_budget);
+	feed_init(&stream->member.subscription.feed,
+		  (uint32_t)node->shared->config->push_queue_capacity, &node->ready,
+		  &node->shared->feed_budget);
 	stream_register(stream);
 }
 

@@ -7,7 +7,8 @@
 #include <errno.h>
 
 #define PROTOCOL_VERSION SPAN("v1")
-/* Domain, version, ids, times and a hash with their lengths; event fields are bounded by the message limit, so it may grow. */
+/* Domain, version, ids, times and a hash with their lengths; event fields are bounded by the
+ * message limit, so it may grow. */
 #define SIGNING_INPUT_MAX (PAYLOAD_BYTES_MAX)
 
 enum request_field {
@@ -48,11 +49,11 @@ static struct span *request_span(struct envelope *envelope, uint32_t number)
 
 int wire_read_request(struct span message, struct envelope *envelope)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
 	int more;
 
-	*envelope = (struct envelope){ 0 };
+	*envelope = (struct envelope){0};
 	while ((more = pb_next(&reader, &field)) > 0) {
 		if (field.number == REQUEST_TIMESTAMP_MS) {
 			if (field.wire != PB_VARINT)
@@ -73,7 +74,7 @@ int wire_read_request(struct span message, struct envelope *envelope)
 
 int wire_read_result(struct span message, struct span *result_code, struct span *payload_bytes)
 {
-	struct pb_reader reader = { .rest = message };
+	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
 	int more;
 
@@ -102,8 +103,14 @@ struct out_field {
 	struct span bytes;
 };
 
-#define OUT_BYTES(n, span) { .number = (n), .bytes = (span) }
-#define OUT_VARINT(n, v) { .number = (n), .is_varint = true, .value = (uint64_t)(v) }
+#define OUT_BYTES(n, span)                                                                         \
+	{                                                                                          \
+		.number = (n), .bytes = (span)                                                     \
+	}
+#define OUT_VARINT(n, v)                                                                           \
+	{                                                                                          \
+		.number = (n), .is_varint = true, .value = (uint64_t)(v)                           \
+	}
 
 /* One exact allocation: prefix, then the fields. */
 static struct payload *write_message(const struct out_field *fields, size_t count)
@@ -133,12 +140,9 @@ struct payload *wire_write_command(const struct wire_command *command)
 {
 	const struct envelope *envelope = command->envelope;
 	const struct out_field fields[] = {
-		OUT_BYTES(1, command->user_id),
-		OUT_BYTES(2, envelope->device_session_id),
-		OUT_BYTES(3, envelope->message_type),
-		OUT_BYTES(4, envelope->request_id),
-		OUT_BYTES(5, envelope->trace_id),
-		OUT_VARINT(6, envelope->timestamp_ms),
+		OUT_BYTES(1, command->user_id),	       OUT_BYTES(2, envelope->device_session_id),
+		OUT_BYTES(3, envelope->message_type),  OUT_BYTES(4, envelope->request_id),
+		OUT_BYTES(5, envelope->trace_id),      OUT_VARINT(6, envelope->timestamp_ms),
 		OUT_BYTES(7, envelope->payload_bytes),
 	};
 
@@ -147,7 +151,7 @@ struct payload *wire_write_command(const struct wire_command *command)
 
 int wire_signing_init(struct wire_signing *signing, const struct signer *signer)
 {
-	*signing = (struct wire_signing){ .signer = signer, .digest = digest_create() };
+	*signing = (struct wire_signing){.signer = signer, .digest = digest_create()};
 	buf_init(&signing->input, SIGNING_INPUT_MAX);
 	return signing->digest ? 0 : -ENOMEM;
 }
@@ -158,7 +162,8 @@ void wire_signing_finish(struct wire_signing *signing)
 	buf_finish(&signing->input);
 }
 
-struct payload *wire_write_response(struct wire_signing *signing, const struct wire_response *response)
+struct payload *wire_write_response(struct wire_signing *signing,
+				    const struct wire_response *response)
 {
 	uint8_t hash[SHA256_BYTES] = {0}, signature[ENVELOPE_SIGNATURE_BYTES];
 	const struct response_fields signed_fields = {
@@ -218,8 +223,8 @@ struct payload *wire_write_event(struct wire_signing *signing, const struct wire
 	return write_message(fields, ARRAY_LEN(fields));
 }
 
-struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id, struct span trace_id,
-				       int64_t now_ms)
+struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id,
+				       struct span trace_id, int64_t now_ms)
 {
 	uint8_t server_time[16]; /* one varint field */
 	const uint8_t *end = pb_write_varint(server_time, 1, (uint64_t)now_ms);
@@ -237,7 +242,7 @@ struct payload *wire_write_server_time(struct wire_signing *signing, struct span
 
 struct payload *wire_write_heartbeat(void)
 {
-	const struct out_field fields[] = { OUT_BYTES(1, SPAN("gateway.heartbeat")) };
+	const struct out_field fields[] = {OUT_BYTES(1, SPAN("gateway.heartbeat"))};
 
 	return write_message(fields, ARRAY_LEN(fields));
 }

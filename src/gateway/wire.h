@@ -11,8 +11,8 @@
 #include "base/payload.h"
 
 /*
- * Reads ExecuteCommandRequest or SubscribeEventsRequest. Spans are lent by `message`; of a repeated field the last one counts,
- * unknown fields are skipped. Returns 0 or -EPROTO.
+ * Reads ExecuteCommandRequest or SubscribeEventsRequest. Spans are lent by `message`; of a repeated
+ * field the last one counts, unknown fields are skipped. Returns 0 or -EPROTO.
  */
 int wire_read_request(struct span message, struct envelope *envelope);
 
@@ -43,7 +43,8 @@ struct wire_response {
 };
 
 /* ExecuteCommandResponse, hashed and signed, with its gRPC prefix, count 1; NULL without memory. */
-struct payload *wire_write_response(struct wire_signing *signing, const struct wire_response *response);
+struct payload *wire_write_response(struct wire_signing *signing,
+				    const struct wire_response *response);
 
 struct wire_event {
 	struct span event_type, event_id, payload_bytes, request_id, trace_id;
@@ -54,8 +55,8 @@ struct wire_event {
 struct payload *wire_write_event(struct wire_signing *signing, const struct wire_event *event);
 
 /* The bootstrap event gateway.server_time (edge.md §4). */
-struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id, struct span trace_id,
-				       int64_t now_ms);
+struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id,
+				       struct span trace_id, int64_t now_ms);
 
 /* The unsigned event gateway.heartbeat: only its event_type. */
 struct payload *wire_write_heartbeat(void);

@@ -17,11 +17,11 @@
 typedef Grpc__Reflection__V1__ServerReflectionRequest request_message;
 typedef Grpc__Reflection__V1__ServerReflectionResponse response_message;
 
-static const char *const served[] = { "galaxy.gateway.v1.EdgeGateway", "grpc.health.v1.Health" };
+static const char *const served[] = {"galaxy.gateway.v1.EdgeGateway", "grpc.health.v1.Health"};
 
 static struct reflect_source source(void)
 {
-	return (struct reflect_source){ reflect_descriptors(), served, ARRAY_LEN(served) };
+	return (struct reflect_source){reflect_descriptors(), served, ARRAY_LEN(served)};
 }
 
 static response_message *ask(request_message *request)
@@ -38,7 +38,8 @@ static response_message *ask(request_message *request)
 
 	assert_non_null(response);
 	assert_string_equal(response->valid_host, request->host);
-	assert_int_equal(response->original_request->message_request_case, request->message_request_case);
+	assert_int_equal(response->original_request->message_request_case,
+			 request->message_request_case);
 	buf_finish(&out);
 	return response;
 }
@@ -53,7 +54,8 @@ static request_message request_of(int kind, const char *text)
 	request_message request = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__INIT;
 
 	request.host = (char *)"example.org";
-	request.message_request_case = (Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase)kind;
+	request.message_request_case =
+		(Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase)kind;
 	request.list_services = (char *)(uintptr_t)text; /* all the texts share the union */
 	return request;
 }
@@ -77,9 +79,12 @@ static void symbols_are_found_in_their_files(void **state)
 {
 	(void)state;
 	static const char *const symbols[] = {
-		"galaxy.gateway.v1.EdgeGateway", "galaxy.gateway.v1.EdgeGateway.ExecuteCommand",
-		"galaxy.gateway.v1.ExecuteCommandRequest", "grpc.health.v1.HealthCheckResponse.ServingStatus",
-		"grpc.health.v1.HealthListResponse.StatusesEntry", "grpc.reflection.v1.ServerReflectionRequest",
+		"galaxy.gateway.v1.EdgeGateway",
+		"galaxy.gateway.v1.EdgeGateway.ExecuteCommand",
+		"galaxy.gateway.v1.ExecuteCommandRequest",
+		"grpc.health.v1.HealthCheckResponse.ServingStatus",
+		"grpc.health.v1.HealthListResponse.StatusesEntry",
+		"grpc.reflection.v1.ServerReflectionRequest",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(symbols); i++) {
@@ -111,15 +116,15 @@ static void what_is_not_there_is_an_error_inside_the_answer(void **state)
 		const char *text;
 		int32_t code;
 	} rows[] = {
-		{ BY_NAME, "nothing.proto", 5 },
-		{ BY_NAME, "", 5 },
-		{ BY_SYMBOL, "galaxy.gateway.v1", 5 },
-		{ BY_SYMBOL, "galaxy.gateway.v1.", 5 },
-		{ BY_SYMBOL, "galaxy.gateway.v1.EdgeGatewayX", 5 },
-		{ BY_SYMBOL, "galaxy.gateway.v1.EdgeGateway.Nothing", 5 },
-		{ BY_SYMBOL, "", 5 },
-		{ NUMBERS, "galaxy.gateway.v1.Nothing", 5 },
-		{ 0, NULL, 3 },
+		{BY_NAME, "nothing.proto", 5},
+		{BY_NAME, "", 5},
+		{BY_SYMBOL, "galaxy.gateway.v1", 5},
+		{BY_SYMBOL, "galaxy.gateway.v1.", 5},
+		{BY_SYMBOL, "galaxy.gateway.v1.EdgeGatewayX", 5},
+		{BY_SYMBOL, "galaxy.gateway.v1.EdgeGateway.Nothing", 5},
+		{BY_SYMBOL, "", 5},
+		{NUMBERS, "galaxy.gateway.v1.Nothing", 5},
+		{0, NULL, 3},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -139,7 +144,8 @@ static void type_that_cannot_be_extended_has_no_extension_numbers(void **state)
 	response_message *response = ask(&request);
 
 	assert_int_equal(response->message_response_case, 5);
-	assert_string_equal(response->all_extension_numbers_response->base_type_name, request.list_services);
+	assert_string_equal(response->all_extension_numbers_response->base_type_name,
+			    request.list_services);
 	assert_int_equal(response->all_extension_numbers_response->n_extension_number, 0);
 	done(response);
 }
@@ -147,7 +153,7 @@ static void type_that_cannot_be_extended_has_no_extension_numbers(void **state)
 static void malformed_request_is_refused(void **state)
 {
 	(void)state;
-	static const uint8_t rows[][3] = { { 7 << 3 | 2, 5, 'x' }, { 7 << 3 | 0, 1, 0 }, { 0, 1, 0 } };
+	static const uint8_t rows[][3] = {{7 << 3 | 2, 5, 'x'}, {7 << 3 | 0, 1, 0}, {0, 1, 0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct reflect_source all = source();
@@ -162,7 +168,7 @@ static void malformed_request_is_refused(void **state)
 static void answer_over_the_limit_is_refused(void **state)
 {
 	(void)state;
-	static const uint8_t list[] = { 7 << 3 | 2, 1, '*' };
+	static const uint8_t list[] = {7 << 3 | 2, 1, '*'};
 	struct reflect_source all = source();
 	struct buf out;
 

@@ -24,7 +24,8 @@ static struct span body_of(const struct payload *payload)
 
 	assert_true(payload->len >= GRPC_PREFIX_BYTES);
 	grpc_deframer_init(&deframer, GRPC_IDENTITY, PAYLOAD_BYTES_MAX);
-	assert_int_equal(grpc_deframer_take(&deframer, payload_span(payload), &message), payload->len);
+	assert_int_equal(grpc_deframer_take(&deframer, payload_span(payload), &message),
+			 payload->len);
 	grpc_deframer_finish(&deframer);
 	return message;
 }
@@ -43,16 +44,17 @@ static void assert_bytes(ProtobufCBinaryData got, struct span wanted)
 
 static Galaxy__Gateway__V1__ExecuteCommandRequest sample_request(void)
 {
-	Galaxy__Gateway__V1__ExecuteCommandRequest request = GALAXY__GATEWAY__V1__EXECUTE_COMMAND_REQUEST__INIT;
+	Galaxy__Gateway__V1__ExecuteCommandRequest request =
+		GALAXY__GATEWAY__V1__EXECUTE_COMMAND_REQUEST__INIT;
 
 	request.protocol_version = (char *)"v1";
 	request.device_session_id = (char *)"s-1";
 	request.message_type = (char *)"fleet.move";
 	request.timestamp_ms = INT64_C(1700000000000);
 	request.request_id = (char *)"r-1";
-	request.payload_bytes = (ProtobufCBinaryData){ 3, (uint8_t *)"a\0b" };
-	request.payload_hash = (ProtobufCBinaryData){ 4, (uint8_t *)"hash" };
-	request.signature = (ProtobufCBinaryData){ 9, (uint8_t *)"signature" };
+	request.payload_bytes = (ProtobufCBinaryData){3, (uint8_t *)"a\0b"};
+	request.payload_hash = (ProtobufCBinaryData){4, (uint8_t *)"hash"};
+	request.signature = (ProtobufCBinaryData){9, (uint8_t *)"signature"};
 	request.trace_id = (char *)"t-1";
 	return request;
 }
@@ -108,26 +110,28 @@ static void request_with_wrong_wire_types_is_refused(void **state)
 		uint8_t bytes[12];
 		size_t len;
 	} rows[] = {
-		{ { 1 << 3 | 0, 1 }, 2 },                         /* a string as a varint */
-		{ { 4 << 3 | 2, 1, 'x' }, 3 },                    /* the time as bytes */
-		{ { 4 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8 }, 9 },    /* the time as fixed64 */
-		{ { 6 << 3 | 5, 1, 2, 3, 4 }, 5 },                /* bytes as fixed32 */
-		{ { 0 << 3 | 2, 0 }, 2 },                         /* field 0 */
-		{ { 1 << 3 | 7, 0 }, 2 },                         /* wire type 7 */
+		{{1 << 3 | 0, 1}, 2},			   /* a string as a varint */
+		{{4 << 3 | 2, 1, 'x'}, 3},		   /* the time as bytes */
+		{{4 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8}, 9}, /* the time as fixed64 */
+		{{6 << 3 | 5, 1, 2, 3, 4}, 5},		   /* bytes as fixed32 */
+		{{0 << 3 | 2, 0}, 2},			   /* field 0 */
+		{{1 << 3 | 7, 0}, 2},			   /* wire type 7 */
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct envelope envelope;
 
-		assert_int_equal(wire_read_request(span_make(rows[i].bytes, rows[i].len), &envelope), -EPROTO);
+		assert_int_equal(
+			wire_read_request(span_make(rows[i].bytes, rows[i].len), &envelope),
+			-EPROTO);
 	}
 }
 
 static void last_of_a_repeated_field_counts_and_unknown_ones_are_skipped(void **state)
 {
 	(void)state;
-	static const uint8_t bytes[] = { 1 << 3 | 2, 1, 'a', 99 % 16 << 3 | 2, 2, 'x', 'y', 1 << 3 | 2, 1, 'b',
-					 12 << 3 | 0, 7 };
+	static const uint8_t bytes[] = {1 << 3 | 2, 1, 'a', 99 % 16 << 3 | 2, 2, 'x', 'y',
+					1 << 3 | 2, 1, 'b', 12 << 3 | 0,      7};
 	struct envelope envelope;
 
 	assert_int_equal(wire_read_request(span_make(bytes, sizeof(bytes)), &envelope), 0);
@@ -138,10 +142,14 @@ static void command_is_what_protobuf_c_reads(void **state)
 {
 	(void)state;
 	const struct envelope envelope = {
-		.device_session_id = SPAN("s"), .message_type = SPAN("m"), .request_id = SPAN("r"),
-		.trace_id = SPAN("t"), .timestamp_ms = 17, .payload_bytes = SPAN("payload"),
+		.device_session_id = SPAN("s"),
+		.message_type = SPAN("m"),
+		.request_id = SPAN("r"),
+		.trace_id = SPAN("t"),
+		.timestamp_ms = 17,
+		.payload_bytes = SPAN("payload"),
 	};
-	const struct wire_command command = { .envelope = &envelope, .user_id = SPAN("u") };
+	const struct wire_command command = {.envelope = &envelope, .user_id = SPAN("u")};
 	struct payload *payload = wire_write_command(&command);
 	struct span body = body_of(payload);
 	Galaxy__Gateway__V1__AuthenticatedCommand *read =
@@ -162,9 +170,9 @@ static void command_is_what_protobuf_c_reads(void **state)
 static void result_is_read_and_a_malformed_one_refused(void **state)
 {
 	(void)state;
-	static const uint8_t good[] = { 1 << 3 | 2, 2, 'o', 'k', 2 << 3 | 2, 1, 0 };
-	static const uint8_t bad_text[] = { 1 << 3 | 2, 2, 0xc3, 0x28 };
-	static const uint8_t bad_wire[] = { 1 << 3 | 0, 2 };
+	static const uint8_t good[] = {1 << 3 | 2, 2, 'o', 'k', 2 << 3 | 2, 1, 0};
+	static const uint8_t bad_text[] = {1 << 3 | 2, 2, 0xc3, 0x28};
+	static const uint8_t bad_wire[] = {1 << 3 | 0, 2};
 	struct span code, bytes;
 
 	assert_int_equal(wire_read_result(span_make(good, sizeof(good)), &code, &bytes), 0);
@@ -172,8 +180,10 @@ static void result_is_read_and_a_malformed_one_refused(void **state)
 	assert_span(bytes, "\0", 1);
 	assert_int_equal(wire_read_result(SPAN_EMPTY, &code, &bytes), 0);
 	assert_int_equal(code.len + bytes.len, 0);
-	assert_int_equal(wire_read_result(span_make(bad_text, sizeof(bad_text)), &code, &bytes), -EPROTO);
-	assert_int_equal(wire_read_result(span_make(bad_wire, sizeof(bad_wire)), &code, &bytes), -EPROTO);
+	assert_int_equal(wire_read_result(span_make(bad_text, sizeof(bad_text)), &code, &bytes),
+			 -EPROTO);
+	assert_int_equal(wire_read_result(span_make(bad_wire, sizeof(bad_wire)), &code, &bytes),
+			 -EPROTO);
 }
 
 static void response_and_event_carry_the_signatures_of_the_vectors(void **state)
@@ -181,7 +191,8 @@ static void response_and_event_carry_the_signatures_of_the_vectors(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(good_vectors); i++) {
 		const struct good_vector *vector = &good_vectors[i];
-		struct bytes seed = bytes_from_hex(vector->seed), payload_bytes = bytes_from_hex(vector->payload);
+		struct bytes seed = bytes_from_hex(vector->seed),
+			     payload_bytes = bytes_from_hex(vector->payload);
 		struct bytes wanted_hash = bytes_from_hex(vector->payload_hash);
 		struct bytes wanted_response = bytes_from_hex(vector->response_signature);
 		struct bytes wanted_event = bytes_from_hex(vector->event_signature);
@@ -199,7 +210,8 @@ static void response_and_event_carry_the_signatures_of_the_vectors(void **state)
 		struct payload *payload = wire_write_response(&signing, &response);
 		struct span body = body_of(payload);
 		Galaxy__Gateway__V1__ExecuteCommandResponse *answer =
-			galaxy__gateway__v1__execute_command_response__unpack(NULL, body.len, body.data);
+			galaxy__gateway__v1__execute_command_response__unpack(NULL, body.len,
+									      body.data);
 
 		assert_string_equal(answer->protocol_version, "v1");
 		assert_string_equal(answer->request_id, vector->request_id);
@@ -247,8 +259,8 @@ static void heartbeat_has_its_type_and_nothing_else(void **state)
 static void message_over_the_payload_maximum_is_refused(void **state)
 {
 	(void)state;
-	struct envelope envelope = { .payload_bytes = { (const uint8_t *)"", PAYLOAD_BYTES_MAX } };
-	const struct wire_command command = { .envelope = &envelope };
+	struct envelope envelope = {.payload_bytes = {(const uint8_t *)"", PAYLOAD_BYTES_MAX}};
+	const struct wire_command command = {.envelope = &envelope};
 
 	assert_null(wire_write_command(&command)); /* judged by its length: nothing is read */
 }
