@@ -1,4 +1,5 @@
-/* main: arguments, configuration, signals; builds the parts, starts the threads, waits. Source: edge.md §6, §7. */
+/* main: arguments, configuration, signals; builds the parts, starts the threads, waits. Source:
+ * edge.md §6, §7. */
 #include "admin/admin.h"
 #include "auth/signer.h"
 #include "config/config.h"
@@ -15,21 +16,21 @@
 #include <unistd.h>
 
 #define REPORT_BYTES_MAX (1u << 20)
-#define WHY_BYTES 512
+#define WHY_BYTES	 512
 
 enum exit_code { EXIT_CLEAN = 0, EXIT_FAILED = 1, EXIT_CONFIG = 2 };
 
 /* Listeners by their FileDescriptorName in systemd's socket units. */
 enum listener_kind { LISTENER_PUBLIC, LISTENER_GRPC, LISTENER_ADMIN, LISTENER_COUNT };
-static const char *const listener_names[] = { "public", "grpc", "admin" };
+static const char *const listener_names[] = {"public", "grpc", "admin"};
 
 enum reload_result { RELOAD_SUCCESS, RELOAD_MISTAKES, RELOAD_FAILED, RELOAD_RESULTS };
 
 struct program {
 	const struct config *config;
-	struct config_file *file;    /* what is routed by */
-	struct config_file *next;    /* on its way to the workers; NULL: none */
-	bool reload_again;           /* asked for meanwhile */
+	struct config_file *file; /* what is routed by */
+	struct config_file *next; /* on its way to the workers; NULL: none */
+	bool reload_again;	  /* asked for meanwhile */
 	struct metric_counter reloads[RELOAD_RESULTS];
 	struct metric_gauge last_reload; /* seconds since 1970 */
 	struct admin_gathering *streams; /* while /streams is gathered */
@@ -53,7 +54,8 @@ struct program {
 
 static int print(struct buf *out)
 {
-	bool written = !out->failed && fwrite(out->data, 1, out->len, stdout) == out->len && fflush(stdout) == 0;
+	bool written = !out->failed && fwrite(out->data, 1, out->len, stdout) == out->len &&
+		       fflush(stdout) == 0;
 
 	buf_finish(out);
 	return written ? EXIT_CLEAN : EXIT_FAILED;
@@ -61,7 +63,8 @@ static int print(struct buf *out)
 
 static int print_version(void)
 {
-	return printf("ringway %s (%s)\n", RINGWAY_VERSION, RINGWAY_COMMIT) > 0 ? EXIT_CLEAN : EXIT_FAILED;
+	return printf("ringway %s (%s)\n", RINGWAY_VERSION, RINGWAY_COMMIT) > 0 ? EXIT_CLEAN
+										: EXIT_FAILED;
 }
 
 /* Prints the report; NULL means that the process must end with EXIT_CONFIG. */
@@ -74,7 +77,8 @@ static struct config *load_config(void)
 
 	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
 	if (!config)
-		fprintf(stderr, "ringway: the configuration has mistakes; nothing was started (ringway --help lists all settings)\n");
+		fprintf(stderr, "ringway: the configuration has mistakes; nothing was started "
+				"(ringway --help lists all settings)\n");
 	buf_finish(&report);
 	return config;
 }
@@ -157,8 +161,8 @@ static int fail(const char *what, const char *why)
 	return -EIO;
 }
 
-static int open_listener(struct program *program, enum listener_kind kind, const struct config_endpoint *address,
-			 const char *variable)
+static int open_listener(struct program *program, enum listener_kind kind,
+			 const struct config_endpoint *address, const char *variable)
 {
 	const char *name = listener_names[kind];
 	struct listen_socket *sockets = &program->sockets[kind];
@@ -169,7 +173,8 @@ static int open_listener(struct program *program, enum listener_kind kind, const
 	if (fd >= 0) {
 		error = listen_socket_inherit(sockets, fd, why, sizeof(why));
 		if (!error)
-			LOG(LOG_INFO, "main", "listener comes from systemd; its variable is ignored",
+			LOG(LOG_INFO, "main",
+			    "listener comes from systemd; its variable is ignored",
 			    LOG_TEXT("listener", name), LOG_TEXT("variable", variable));
 	} else if (!error && address->set) {
 		uint32_t count = kind == LISTENER_ADMIN ? 1 : program->worker_count;
@@ -180,7 +185,8 @@ static int open_listener(struct program *program, enum listener_kind kind, const
 	}
 	program->bound[kind] = !error;
 	if (error) {
-		LOG(LOG_ERROR, "main", "cannot listen", LOG_TEXT("listener", name), LOG_TEXT("error", why));
+		LOG(LOG_ERROR, "main", "cannot listen", LOG_TEXT("listener", name),
+		    LOG_TEXT("error", why));
 		return error;
 	}
 	return 0;
@@ -189,13 +195,15 @@ static int open_listener(struct program *program, enum listener_kind kind, const
 static int open_listeners(struct program *program)
 {
 	const struct config *config = program->config;
-	int error = open_listener(program, LISTENER_PUBLIC, &config->public_http_addr, "GATEWAY_PUBLIC_HTTP_ADDR");
+	int error = open_listener(program, LISTENER_PUBLIC, &config->public_http_addr,
+				  "GATEWAY_PUBLIC_HTTP_ADDR");
 
 	if (!error)
 		error = open_listener(program, LISTENER_GRPC, &config->authenticated_grpc_addr,
 				      "GATEWAY_AUTHENTICATED_GRPC_ADDR");
 	if (!error)
-		error = open_listener(program, LISTENER_ADMIN, &config->admin_http_addr, "GATEWAY_ADMIN_HTTP_ADDR");
+		error = open_listener(program, LISTENER_ADMIN, &config->admin_http_addr,
+				      "GATEWAY_ADMIN_HTTP_ADDR");
 	if (!error)
 		service_close_untaken();
 	return error;
@@ -226,10 +234,13 @@ static void started(void *context)
 		if (!program->bound[kind])
 			continue;
 		if (kind == LISTENER_GRPC)
-			LOG(LOG_INFO, "main", "listening", LOG_TEXT("listener", listener_names[kind]),
-			    LOG_TEXT("address", program->sockets[kind].text), LOG_TEXT("response_key", fingerprint));
+			LOG(LOG_INFO, "main", "listening",
+			    LOG_TEXT("listener", listener_names[kind]),
+			    LOG_TEXT("address", program->sockets[kind].text),
+			    LOG_TEXT("response_key", fingerprint));
 		else
-			LOG(LOG_INFO, "main", "listening", LOG_TEXT("listener", listener_names[kind]),
+			LOG(LOG_INFO, "main", "listening",
+			    LOG_TEXT("listener", listener_names[kind]),
 			    LOG_TEXT("address", program->sockets[kind].text));
 	}
 	program->ready = true;
@@ -288,12 +299,10 @@ static void dump_streams(void *context, struct admin_gathering *gathering)
 
 static const struct metric_family reloads_family = {
 	"gateway_config_reloads_total",
-	"Reloads of the configuration file asked for, by what became of them.", METRIC_COUNTER
-};
+	"Reloads of the configuration file asked for, by what became of them.", METRIC_COUNTER};
 static const struct metric_family last_reload_family = {
 	"gateway_config_last_reload_success_timestamp_seconds",
-	"When the configuration file in use was read, seconds since 1970.", METRIC_GAUGE
-};
+	"When the configuration file in use was read, seconds since 1970.", METRIC_GAUGE};
 
 static int register_reloads(struct program *program)
 {
@@ -320,7 +329,7 @@ static void log_report(struct span report)
 	while (report.len > 0 && count < RELOAD_LINES_MAX) {
 		ptrdiff_t end = span_find_byte(report, '\n');
 		struct span line = end < 0 ? report : span_first(report, (size_t)end);
-		const struct log_field fields[] = { LOG_BYTES("mistake", line), { 0 } };
+		const struct log_field fields[] = {LOG_BYTES("mistake", line), {0}};
 
 		/* no site: all of them, an operator waits */
 		log_write(NULL, LOG_ERROR, "main", "configuration file", fields);
@@ -415,7 +424,8 @@ static void admin_stopped(void *context)
 	worker_stop(&program->control);
 }
 
-/* Else the kernel would go on taking connections that nobody accepts; one of systemd's waits there for the next. */
+/* Else the kernel would go on taking connections that nobody accepts; one of systemd's waits there
+ * for the next. */
 static void accepting_stopped(void *context)
 {
 	close_listener(context, LISTENER_PUBLIC);
@@ -428,7 +438,8 @@ static void gateway_stopped(void *context, bool clean)
 
 	program->clean = clean;
 	if (program->admin)
-		admin_stop(program->admin, program->config->shutdown_timeout_ms, admin_stopped, program);
+		admin_stop(program->admin, program->config->shutdown_timeout_ms, admin_stopped,
+			   program);
 	else
 		admin_stopped(program);
 }
@@ -448,13 +459,14 @@ static void signal_read(struct op *op, const struct completion *completion)
 
 	if (completion->result != (int32_t)sizeof(program->signal))
 		return; /* cancelled: the end */
-	LOG(LOG_INFO, "main", "signal", LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
+	LOG(LOG_INFO, "main", "signal",
+	    LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
 	if (program->signal.ssi_signo != SIGHUP)
 		stop(program);
 	else if (!program->stopping)
 		reload(program);
 	op_read(&program->control, op, file_from_fd(program->signal_fd),
-		(struct iovec){ &program->signal, sizeof(program->signal) });
+		(struct iovec){&program->signal, sizeof(program->signal)});
 }
 
 static int watch_signals(struct program *program)
@@ -472,7 +484,7 @@ static int watch_signals(struct program *program)
 		return -errno;
 	program->signal_op.done = signal_read;
 	return op_read(&program->control, &program->signal_op, file_from_fd(program->signal_fd),
-		       (struct iovec){ &program->signal, sizeof(program->signal) });
+		       (struct iovec){&program->signal, sizeof(program->signal)});
 }
 
 /* ---- the parts ---- */
@@ -485,12 +497,16 @@ static int create_control(struct program *program)
 	if (ring_probe(&features, why, sizeof(why)))
 		return fail("io_uring cannot be used", why);
 	ring_features_describe(&features, text, sizeof(text));
-	LOG(LOG_INFO, "main", "io_uring", LOG_TEXT("features", text), LOG_UINT("workers", program->worker_count));
+	LOG(LOG_INFO, "main", "io_uring", LOG_TEXT("features", text),
+	    LOG_UINT("workers", program->worker_count));
 	const struct worker_options options = {
 		.name = "main",
 		.index = program->worker_count + 1,
-		.ring = { .sq_entries = 64, .cq_entries = 16384, .file_slots = 64, .buffer_count = 64,
-			  .buffer_bytes = 4096 },
+		.ring = {.sq_entries = 64,
+			 .cq_entries = 16384,
+			 .file_slots = 64,
+			 .buffer_count = 64,
+			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
 		.metrics = program->metrics,
 	};
@@ -523,8 +539,8 @@ static int create_parts(struct program *program)
 		return fail("cannot build the gateway", why);
 	if (program->bound[LISTENER_ADMIN]) {
 		const struct admin_dump dumps[] = {
-			{ "/config", dump_config, program },
-			{ "/streams", dump_streams, program },
+			{"/config", dump_config, program},
+			{"/streams", dump_streams, program},
 		};
 		struct admin_options admin = {
 			.worker = &program->control,
@@ -556,7 +572,8 @@ static int serve(struct program *program)
 	program->metrics = metric_registry_create();
 	if (!program->metrics || create_control(program) || register_reloads(program))
 		return EXIT_FAILED;
-	if (gateway_ping(&program->control, program->config, program->redis_tls, why, sizeof(why))) {
+	if (gateway_ping(&program->control, program->config, program->redis_tls, why,
+			 sizeof(why))) {
 		fail("start-up check failed", why);
 		return EXIT_FAILED;
 	}
@@ -594,8 +611,8 @@ static void hold_reloads(void)
 static int run(const struct config *config)
 {
 	static struct program program; /* large: a socket per worker and listener */
-	const struct log_options log = { .level = config->log_level, .format = config->log_format,
-					 .fd = STDERR_FILENO };
+	const struct log_options log = {
+		.level = config->log_level, .format = config->log_format, .fd = STDERR_FILENO};
 
 	log_setup(&log);
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more must not end the process */
@@ -623,10 +640,10 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(const struct config *config);
 	} commands[] = {
-		{ "", run },
-		{ "--check-config", check_config },
-		{ "--print-config", print_values },
-		{ "--print-public-key", print_public_key },
+		{"", run},
+		{"--check-config", check_config},
+		{"--print-config", print_values},
+		{"--print-public-key", print_public_key},
 	};
 
 	if (argc <= 2 && strcmp(argument, "--help") == 0)
@@ -647,6 +664,7 @@ int main(int argc, char **argv)
 		config_destroy(config);
 		return code;
 	}
-	fprintf(stderr, "ringway: unknown argument '%s'; try --help\n", argc > 2 ? argv[2] : argument);
+	fprintf(stderr, "ringway: unknown argument '%s'; try --help\n",
+		argc > 2 ? argv[2] : argument);
 	return EXIT_CONFIG;
 }

@@ -4,8 +4,8 @@
  * Thread: the worker's. Source: edge.md §2.3.
  *
  *   init ─► start ─► prepare ─┬─ commit ──► (the new file is routed by)
- *                             └─ abandon ─► (as if nothing had been)            any ─► stop ─►
- * finish
+ *                             └─ abandon ─► (as if nothing had been)
+ *   any ─► stop ─► finish
  */
 #ifndef GATEWAY_UPSTREAMS_H
 #define GATEWAY_UPSTREAMS_H
