@@ -2,8 +2,8 @@
  * server: one listener of one worker and all its connections. The face is chosen by the first
  * bytes: the HTTP/2 preface, else HTTP/1.1 where the listener allows it. Thread: the worker's.
  *
- *   start ─► accepting ─ stop_accepting ─► ─ drain (GOAWAY; idle ones closed) ─► calls end ─►
- * stopped └─ cut: whatever is left is closed now
+ *   start ─► accepting ─ stop_accepting ─► drain (GOAWAY; idle ones closed) ─► calls end ─► stopped
+ *                                           └─ cut: whatever is left is closed now
  */
 #ifndef EDGE_SERVER_H
 #define EDGE_SERVER_H

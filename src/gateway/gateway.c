@@ -8,7 +8,7 @@
 
 #define NODE_SQ_ENTRIES	     1024
 #define NODE_CQ_ENTRIES	     32768 /* multishot receives complete without a submission */
-#define NODE_BUFFERS	     2048 /* × 4 KiB: what one turn can bring in; an idle connection holds none */
+#define NODE_BUFFERS	     2048 /* × 4 KiB: what one turn can bring in */
 #define NODE_BUFFER_BYTES    4096
 #define BUS_BUFFERS	     256 /* × 16 KiB: two streams and a client */
 #define BUS_BUFFER_BYTES     16384

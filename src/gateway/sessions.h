@@ -16,7 +16,8 @@
 /* GETs in flight per worker: half of what one connection may have waiting */
 #define LOOKUPS_MAX 8192
 #define LOOKUP_WAITERS_MAX 4096 /* calls waiting for one GET */
-#define LOOKUP_ASKS_MAX	   8	/* GETs overtaken by letters before the answer is "unavailable" */
+/* GETs overtaken by letters before the answer is "unavailable" */
+#define LOOKUP_ASKS_MAX 8
 
 struct sessions {
 	struct worker *worker;

@@ -1,6 +1,6 @@
 /*
- * subscribe: SubscribeEvents: admission, registration with the bus, then the feed into the HTTP/2 stream until one of them ends.
- * Thread: the worker's. Source: edge.md §4, DESIGN §4.
+ * subscribe: SubscribeEvents: admission, registration with the bus, then the feed into the HTTP/2
+ * stream until one of them ends. Thread: the worker's. Source: edge.md §4, DESIGN §4.
  *
  *   ADMISSION ─► REGISTERING ─┬─► OPEN ─► LEAVING ─► (freed)
  *      ▲ recheck ◄───────────┘ refused: freed
