@@ -48,8 +48,14 @@
 	{"--redis", "ADDRESS", NULL, true, "Redis"},                                               \
 		{"--username", "NAME", NULL, false, "Redis ACL user"},                             \
 		{"--password-file", "FILE", NULL, false, "file with the Redis password"},          \
+		{"--db", "N", "0", false, "Redis database"},                                       \
+		{"--tls", NULL, NULL, false, "Redis speaks TLS"},                                  \
+		{"--tls-ca", "FILE", NULL, false, "CA certificates; the system's if not given"},   \
+		{"--tls-cert", "FILE", NULL, false, "certificate to show, with --tls-key"},        \
+		{"--tls-key", "FILE", NULL, false, "its private key"},                             \
 	{                                                                                          \
-		"--db", "N", "0", false, "Redis database"                                          \
+		"--tls-name", "NAME", NULL, false,                                                 \
+			"name in Redis's certificate; the host if not given"                       \
 	}
 #define PREFIX                                                                                     \
 	{                                                                                          \

@@ -13,6 +13,7 @@
 struct store {
 	const struct arguments *arguments;
 	struct loop loop;
+	struct tls_context *tls; /* NULL: plain */
 	struct redis_client *client;
 	struct redis_call call;
 	struct deadline look;
@@ -145,6 +146,66 @@ static bool read_password(struct store *store)
 	return true;
 }
 
+typedef int take_fn(struct tls_context *context, const char *path, char *why, size_t why_size);
+
+/* The file of an option, if it was given. */
+static bool take_file(const struct store *store, const char *option, take_fn *take)
+{
+	const char *path = argument(store->arguments, option);
+	char why[512];
+
+	if (!path || take(store->tls, path, why, sizeof(why)) == 0)
+		return true;
+	complain("%s: %s", option, why);
+	return false;
+}
+
+/* Those of the system, unless --tls-ca says whom to trust. */
+static bool take_trust(const struct store *store)
+{
+	char why[512];
+
+	if (argument(store->arguments, "--tls-ca"))
+		return take_file(store, "--tls-ca", tls_context_trust);
+	if (tls_context_trust(store->tls, "", why, sizeof(why)) == 0)
+		return true;
+	complain("--tls: %s", why);
+	return false;
+}
+
+static bool refuse_tls_options(const struct arguments *arguments)
+{
+	static const char *const companions[] = {"--tls-ca", "--tls-cert", "--tls-key",
+						 "--tls-name"};
+
+	for (size_t i = 0; i < ARRAY_LEN(companions); i++) {
+		if (argument(arguments, companions[i])) {
+			complain("%s: %s needs --tls", arguments->command->name, companions[i]);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool load_tls(struct store *store)
+{
+	const struct arguments *arguments = store->arguments;
+
+	if (!argument(arguments, "--tls"))
+		return !refuse_tls_options(arguments);
+	if (!argument(arguments, "--tls-cert") != !argument(arguments, "--tls-key")) {
+		complain("%s: --tls-cert and --tls-key need each other", arguments->command->name);
+		return false;
+	}
+	if (tls_context_create(&store->tls) != 0) {
+		complain("out of memory");
+		return false;
+	}
+	return take_trust(store) &&
+	       take_file(store, "--tls-cert", tls_context_use_certificate) &&
+	       take_file(store, "--tls-key", tls_context_use_key);
+}
+
 static int open_client(struct store *store)
 {
 	struct redis_options options = {.role = REDIS_SESSION, .dns = store->loop.dns};
@@ -152,8 +213,10 @@ static int open_client(struct store *store)
 
 	if (!argument_endpoint(store->arguments, "--redis", &options.endpoint) ||
 	    !argument_count(store->arguments, "--db", &db) || db > UINT32_MAX ||
-	    !read_password(store))
+	    !read_password(store) || !load_tls(store))
 		return EXIT_USAGE;
+	options.tls = store->tls;
+	options.tls_name = argument(store->arguments, "--tls-name");
 	options.db = (uint32_t)db;
 	options.username = argument_span(store->arguments, "--username");
 	options.password = buf_span(&store->password);
@@ -192,6 +255,7 @@ int store_run(const struct arguments *arguments, const struct store_command *com
 	}
 	redis_client_destroy(store.client);
 	loop_destroy(&store.loop);
+	tls_context_destroy(store.tls);
 	if (store.password.data)
 		explicit_bzero(store.password.data, store.password.len);
 	buf_finish(&store.password);

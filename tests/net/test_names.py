@@ -3,6 +3,7 @@
 import ctypes
 import os
 import socket
+import subprocess
 
 import grpc
 import pytest
@@ -132,11 +133,7 @@ def own_hosts(path):
 def hosts(folder):
     path = folder / "hosts"
     path.write_text("127.0.0.1 localhost\n")
-    probe = os.fork()
-    if probe == 0:
-        own_hosts(path)()
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(probe, 0)[1]) != 0:
+    if subprocess.run(["true"], preexec_fn=own_hosts(path)).returncode != 0:
         pytest.skip("mount namespaces are not permitted here")
     return path
 
