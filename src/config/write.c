@@ -25,6 +25,7 @@ static const char usage[] =
 	"A variable that is empty counts as absent, but where the value is free text.\n"
 	"A secret may be in a file that <NAME>_FILE names.\n"
 	"The edge gateway needs all variables marked \"required\".\n"
+	"SIGHUP reads GATEWAY_CONFIG_FILE anew; variables are for the life of the process.\n"
 	"\n"
 	"Exit codes: 0 stopped as asked; 1 could not start, or a component outlived its time\n"
 	"to stop, or a second signal came; 2 mistakes in the configuration.\n"
