@@ -251,6 +251,9 @@ class Gateway:
             "GATEWAY_ADMIN_HTTP_ADDR": "127.0.0.1:0",
             "GATEWAY_WORKERS": "2",
             "GATEWAY_LOG_LEVEL": "debug",
+            # four times the default: a busy machine is no lost Redis
+            "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": "1s",
+            "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": "1s",
             # stories that are not about budgets ask as often as they like
             "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_IP_REQUESTS": "0",
             "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_SESSION_REQUESTS": "0",
