@@ -182,6 +182,9 @@ bool h2_is_finished(const struct h2_session *session);
 int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
 	       bool end_stream);
 
+/* ":status: 100" ahead of the response: the body is wanted. Returns 0, -ENOMEM or -EPIPE. */
+int h2_respond_continue(struct h2_stream *stream);
+
 /* ---- streams, client ---- */
 
 /*

@@ -233,6 +233,25 @@ static int try_direct_trailers(struct h2_stream *stream)
 	return h2_code_from_framing(submit_trailers(stream));
 }
 
+int h2_respond_continue(struct h2_stream *stream)
+{
+	const nghttp2_nv status = {
+		.name = (uint8_t *)(uintptr_t) ":status",
+		.value = (uint8_t *)(uintptr_t) "100",
+		.namelen = 7,
+		.valuelen = 3,
+		.flags = NGHTTP2_NV_FLAG_NONE,
+	};
+
+	if (!stream->session || stream->is_reset || stream->responded)
+		return -EPIPE;
+
+	int32_t result = nghttp2_submit_headers(stream->session->framing, NGHTTP2_FLAG_NONE,
+						stream->id, NULL, &status, 1, NULL);
+
+	return h2_code_from_framing(result);
+}
+
 int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
 	       bool end_stream)
 {

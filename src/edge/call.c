@@ -381,6 +381,14 @@ static void take_encoding(struct call *call, struct span value)
 		call->header_error = ERR_ENCODING_UNKNOWN;
 }
 
+static void take_expectation(struct call *call, struct span value)
+{
+	if (span_equal_nocase(value, SPAN("100-continue")))
+		call->expects_continue = true;
+	else
+		call->expects_more = true;
+}
+
 /* Returns 0, or the code to reset the stream with: no memory for it. */
 static int take_copy(struct call *call, struct span *field, struct span value)
 {
@@ -415,6 +423,8 @@ int call_take_header(struct h2_stream *stream, struct span name, struct span val
 		take_timeout(call, value);
 	else if (span_equal(name, SPAN("grpc-encoding")))
 		take_encoding(call, value);
+	else if (span_equal(name, SPAN("expect")))
+		take_expectation(call, value);
 	else if (span_equal(name, SPAN("content-length")))
 		call->has_content_length = span_to_uint64(value, &call->content_length);
 	else
@@ -440,6 +450,8 @@ static enum err call_route(struct call *call)
 	 */
 	call->is_grpc = call->content_is_grpc && err != ERR_METHOD_NOT_ALLOWED &&
 			(!request->route || request->route->kind == ROUTE_GRPC);
+	if (call->expects_more && !call->is_grpc)
+		return ERR_EXPECTATION;
 	call->gate = connection_ask_gate(call->http2->connection, request);
 	if (call->gate.wait_ms > 0)
 		return ERR_TOO_MANY_REQUESTS;
@@ -480,7 +492,6 @@ void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool
 {
 	struct call *call = call_of_stream(stream);
 
-	(void)end_stream;
 	if (kind != H2_HEADERS_REQUEST)
 		return;
 	call->headers_done = true;
@@ -504,6 +515,9 @@ void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool
 	buf_init(&call->body, body_max);
 	grpc_deframer_init(&call->deframer, call->encoding,
 			   body_max < UINT32_MAX ? (uint32_t)body_max : UINT32_MAX);
+	/* A client that hears nothing sends its body all the same, sooner or later. */
+	if (call->expects_continue && !end_stream && h2_respond_continue(stream) == 0)
+		http2_wake(call->http2);
 	if (call->request.route->message)
 		call_start_streaming(call);
 	else

@@ -48,7 +48,8 @@ struct call {
 	enum grpc_encoding encoding;
 	enum err header_error; /* found in the header fields; ERR_NONE */
 	bool content_is_grpc, has_timeout, has_content_length;
-	bool is_grpc; /* how it is answered */
+	bool expects_continue, expects_more; /* more: something that we do not know */
+	bool is_grpc;			     /* how it is answered */
 	bool headers_done, has_message, is_started, is_responded, is_broken;
 	char allow[ROUTER_ALLOW_MAX];
 };

@@ -20,7 +20,7 @@ struct h2_client {
 struct test_call {
 	struct h2_stream stream;
 	int status, grpc_status; /* -1: not seen */
-	bool trailers_only, headers_seen, closed;
+	bool trailers_only, headers_seen, closed, continued;
 	uint32_t closed_code;
 	char message[256], retry[32], retry_after[32], accept[64], type[64], allow[64];
 	struct buf body;
@@ -60,7 +60,10 @@ static inline void take_headers(struct h2_stream *stream, enum h2_headers_kind k
 
 	if (kind == H2_HEADERS_RESPONSE && end_stream && call->grpc_status >= 0)
 		call->trailers_only = true;
-	call->headers_seen = true;
+	if (kind == H2_HEADERS_INFORMATIONAL)
+		call->continued = call->status == 100;
+	else
+		call->headers_seen = true;
 }
 
 static inline void take_data(struct h2_stream *stream, struct span bytes)

@@ -218,6 +218,64 @@ static void http2_preface_may_come_in_two_parts(void **state)
 	}
 }
 
+static void http2_asks_for_a_body_that_is_expected(void **state)
+{
+	static const struct {
+		const char *path, *expect;
+		size_t body_bytes_max;
+		bool is_asked_for;
+		int status;
+	} rows[] = {
+		{"/echo", "100-continue", SIZE_MAX, true, 200},
+		{"/echo", "100-Continue", SIZE_MAX, true, 200},
+		{"/echo", "wonders", SIZE_MAX, false, 417},
+		{"/nowhere", "100-continue", SIZE_MAX, false, 404},
+		{"/echo", "100-continue", 4, false, 413},
+	};
+	struct pair pair;
+
+	(void)state;
+	pair_open(&pair, BOTH);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *const extra[] = {"content-type", "x/y", "content-length", "5", "expect",
+					     rows[i].expect, NULL};
+		struct test_call call;
+
+		pair.rig.gate.body_bytes_max = rows[i].body_bytes_max;
+		call_start(&pair.client, &call, rows[i].path, extra, false);
+		if (rows[i].is_asked_for) {
+			PUMP_UNTIL(&pair.client, call.continued);
+			assert_false(call.headers_seen);
+			call_write(&call, SPAN("hello"));
+			call_end_writing(&call);
+		}
+		call_wait(&pair.client, &call);
+		assert_int_equal(call.continued, rows[i].is_asked_for);
+		assert_int_equal(call.status, rows[i].status);
+		if (rows[i].status == 200)
+			assert_true(span_equal(buf_span(&call.body), SPAN("hello")));
+		call_finish(&call);
+	}
+	pair_close(&pair);
+}
+
+/* Nobody is asked for a body that will not come. */
+static void http2_expectation_without_a_body_is_just_answered(void **state)
+{
+	static const char *const extra[] = {":method", "GET", "expect", "100-continue", NULL};
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, BOTH);
+	call_start(&pair.client, &call, "/healthz", extra, true);
+	call_wait(&pair.client, &call);
+	assert_false(call.continued);
+	assert_int_equal(call.status, 200);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
 /* ---- draining ---- */
 
 static void http2_drains_in_two_steps(void **state)
@@ -359,6 +417,8 @@ int main(void)
 		cmocka_unit_test(http2_connection_error_says_why_and_closes),
 		cmocka_unit_test(http2_connection_error_cancels_calls),
 		cmocka_unit_test(http2_preface_may_come_in_two_parts),
+		cmocka_unit_test(http2_asks_for_a_body_that_is_expected),
+		cmocka_unit_test(http2_expectation_without_a_body_is_just_answered),
 		cmocka_unit_test(http2_drains_in_two_steps),
 		cmocka_unit_test(http2_drain_does_not_wait_for_a_silent_idle_peer),
 		cmocka_unit_test(http2_drain_waits_for_a_call_and_gives_notice_of_a_second),
