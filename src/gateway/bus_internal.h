@@ -99,6 +99,8 @@ extern const struct tail_handler bus_session_handler;
 
 /* bus_reread.c */
 void bus_reread_all(struct bus *bus);
+/* One session, if it has open streams. */
+void bus_reread_one(struct bus *bus, struct span session);
 /* What an event has told need not be read. */
 void bus_reread_forget(struct bus *bus, struct span session);
 void bus_reread_stop(struct bus *bus);

@@ -44,6 +44,16 @@ void bus_reread_all(struct bus *bus)
 		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
 }
 
+void bus_reread_one(struct bus *bus, struct span session)
+{
+	if (index_session_count(&bus->index, session) == 0)
+		return;
+	bus_reread_forget(bus, session);
+	queue_one(session, index_session_user(&bus->index, session), bus);
+	if (!list_is_empty(&bus->rereads))
+		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+}
+
 void bus_reread_forget(struct bus *bus, struct span session)
 {
 	LIST_FOR_EACH (&bus->rereads, link) {

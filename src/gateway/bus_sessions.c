@@ -141,6 +141,7 @@ static void entry_is_malformed(struct bus *bus, const struct tail_entry *entry, 
 		return;
 	update.sequence = recent_add(bus->recent, session, false);
 	tell_workers(bus, &update);
+	bus_reread_one(bus, session);
 }
 
 static void session_entry(struct redis_tail *tail, const struct tail_entry *entry)

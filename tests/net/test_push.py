@@ -126,6 +126,18 @@ def test_malformed_session_event_lets_redis_decide(gateway, channel, device, spo
     assert gateway.metric('gateway_stream_entries_total{stream="session_events",result="malformed"}') == 1
 
 
+def test_malformed_session_event_lets_redis_decide_about_open_streams(gateway, channel, device):
+    other = harness.Device(gateway)
+    stream, kept = subscribe(channel, device), subscribe(channel, other)
+    device.write_record("revoked")
+    for session in (device, other):
+        gateway.redis.client.xadd(harness.SESSION_STREAM, {"device_session_id": session.session, "status": "?"})
+    assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
+    gateway.wait_metric('gateway_session_rereads_total{result="kept"}', lambda value: value == 1)
+    event_id = publish_event(gateway, other.user)
+    assert kept.next().event_id == event_id
+
+
 def refused_as_revoked(channel, device):
     import grpc
     try:
