@@ -76,7 +76,7 @@ __attribute__((unused)) static struct worker *worker_make(void)
 __attribute__((unused)) static void turns(struct rig *rig, int count)
 {
 	for (int i = 0; i < count; i++)
-		assert_int_equal(worker_turn(rig->worker, 200), 0);
+		assert_int_equal(worker_turn(rig->worker, 2000), 0);
 }
 
 __attribute__((unused)) static void jump_ms(struct rig *rig, uint64_t ms)

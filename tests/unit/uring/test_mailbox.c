@@ -298,10 +298,12 @@ static void many_letters_of_a_turn_need_one_wake(void **state)
 	}
 	assert_int_equal(worker_turn(&from, 0), 0);
 	assert_int_equal(metric_value(&from.metrics.wakes_sent), 1);
-	/* It comes out of its wait; the letters are there. */
+	/* It comes out of its wait; the letters are there. (Waiting is all it does here: before kernel
+	 * 6.3 or so the wake-up is in its ring already, and a turn would reap it before it waits.) */
 	alarm(10);
-	assert_int_equal(worker_turn(&to, RING_WAIT_FOREVER), 0);
+	assert_int_equal(ring_enter(to.ring, RING_WAIT_FOREVER), 0);
 	alarm(0);
+	assert_int_equal(worker_turn(&to, 0), 0);
 	for (size_t i = 0; i < ARRAY_LEN(notes); i++)
 		assert_int_equal(notes[i].delivered, 1);
 	assert_int_equal(metric_value(&to.metrics.letters), ARRAY_LEN(notes));

@@ -397,7 +397,10 @@ static void a_late_receive_gives_its_buffer_back(void **state)
 		assert_true(worker_clock_system.monotonic_us(NULL) < end_us);
 	}
 	close(pair[0]);
-	/* All 64 buffers are there: as many receives of one byte each find one at once. */
+	/*
+	 * All 64 buffers are there: as many receives of one byte each find one before any goes back.
+	 * (Starvation tells nothing here: kernel 6.1 then looks for a 65th, for more to receive.)
+	 */
 	struct rig_op *receives = calloc(64, sizeof(*receives));
 	int pairs[64][2];
 
@@ -409,14 +412,15 @@ static void a_late_receive_gives_its_buffer_back(void **state)
 		assert_int_equal(op_receive(&worker, &receives[i].op, file_from_fd(pairs[i][0])),
 				 0);
 	}
+	assert_int_equal(ring_enter(worker.ring, 0), 0);
+	assert_int_equal(worker_turn(&worker, 0), 0);
 	for (unsigned i = 0; i < 64; i++) {
-		rig_turn_until(&worker, &receives[i].called);
+		assert_true(receives[i].called);
 		assert_int_equal(receives[i].bytes_len, 1);
 		close(pairs[i][1]);
 		rig_turn_until(&worker, &receives[i].finished);
 		close(pairs[i][0]);
 	}
-	assert_int_equal(metric_value(&worker.metrics.buffer_starvations), 0);
 	free(receives);
 }
 
