@@ -18,6 +18,9 @@
 #define QUEUE_SLICES_ROOM 64
 /* An answered stream whose bytes do not move for this long is reset: edge.md §4. */
 #define STALL_MS 30000
+/* Of a body that is not wanted: what a client is likely to have sent before it hears so. */
+#define DISCARD_BYTES_MAX (256u << 10)
+#define DISCARD_MS	  1000
 /* Of grpc-message before it is encoded, which may make it three times as long. */
 #define GRPC_MESSAGE_BYTES_MAX 2048
 #define REPLY_HEADERS_MAX      16
@@ -90,6 +93,16 @@ static void call_reset(struct call *call, uint32_t code)
 	http2_wake(call->http2);
 }
 
+/*
+ * Whether some of the rest of the body is read before the stream is reset: HTTP clients (curl 7.88)
+ * lose an answer whose reset comes with it. gRPC's do not.
+ */
+static bool call_discards(const struct call *call)
+{
+	return !call->stream.remote_ended &&
+	       (server_of(call)->options.protocols & SERVER_GRPC) == 0;
+}
+
 /* The answer is whole, in the stream's queue; `code`: of what queued it. */
 static void call_answered(struct call *call, int status, int code)
 {
@@ -103,8 +116,12 @@ static void call_answered(struct call *call, int status, int code)
 		return;
 	}
 	/* What of the request is still on its way is of no use any more: RFC 9113 §8.1. */
-	h2_stream_reset(&call->stream, H2_NO_ERROR);
-	call_arm_stall(call);
+	if (call_discards(call)) {
+		deadline_arm(server_of(call)->worker, &call->deadline, DISCARD_MS);
+	} else {
+		h2_stream_reset(&call->stream, H2_NO_ERROR);
+		call_arm_stall(call);
+	}
 	http2_wake(call->http2);
 }
 
@@ -316,6 +333,8 @@ static void call_expired(struct deadline *deadline)
 		if (!is_late)
 			account_glitch(server_of(call)->account, GLITCH_TIMEOUT);
 		call_end_by_edge(call, is_late ? ERR_DEADLINE : ERR_REQUEST_TIMEOUT);
+	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
+		call_reset(call, H2_NO_ERROR);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
 		call_arm_stall(call);
 	} else {
@@ -608,19 +627,31 @@ static void call_take_streamed(struct call *call, struct span bytes)
 		call_end_by_edge(call, err);
 }
 
+/* The body of a request that was answered early. */
+static void call_discard(struct call *call, struct span bytes)
+{
+	h2_consume(&call->stream, bytes.len);
+	call->discarded_bytes += bytes.len;
+	if (call->discarded_bytes > DISCARD_BYTES_MAX)
+		h2_stream_reset(&call->stream, H2_NO_ERROR);
+}
+
 void call_take_data(struct h2_stream *stream, struct span bytes)
 {
 	struct call *call = call_of_stream(stream);
 	enum err err = ERR_NONE;
 
-	if (call->is_started && !call->request.ended && call->request.route->message) {
+	if (call->request.ended) {
+		call_discard(call, bytes);
+		return;
+	}
+	if (call->is_started && call->request.route->message) {
 		call_take_streamed(call, bytes);
 		return;
 	}
-	if (!call->request.ended && !call->is_started)
+	if (!call->is_started)
 		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
-	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX &&
-	    !call->request.ended) {
+	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX) {
 		account_glitch(server_of(call)->account, GLITCH_BODY_MEMORY);
 		err = ERR_OUT_OF_MEMORY;
 	}

@@ -38,9 +38,10 @@ struct call {
 	struct list link, attention;
 	struct deadline deadline; /* body, grpc-timeout; after the answer: stalled */
 	struct grpc_deframer deframer;
-	struct buf body;      /* of HTTP, or a gRPC message that lay whole in a frame */
-	size_t charged_bytes; /* in http2->body_bytes */
-	size_t stall_bytes;   /* queued when the stall timer was armed */
+	struct buf body;	/* of HTTP, or a gRPC message that lay whole in a frame */
+	size_t charged_bytes;	/* in http2->body_bytes */
+	size_t stall_bytes;	/* queued when the stall timer was armed */
+	size_t discarded_bytes; /* of the body, after the answer */
 	uint64_t content_length;
 	struct server_gate gate;
 	uint64_t timeout_us; /* grpc-timeout */

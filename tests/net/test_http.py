@@ -332,6 +332,44 @@ def test_http2_body_is_refused_before_it_is_sent(gateway):
     client.close()
 
 
+def test_http2_body_that_was_refused_is_read_and_dropped(gateway):
+    """The stream ends as the client ends it: nothing is reset under an answer."""
+    client = RawClient(gateway.public)
+    stream = client.call(AUTH_ROUTES[0], headers=[("content-length", "9000")], end=False, content_type="application/json")
+    client.h2.send_data(stream, b"x" * 9000, end_stream=True)
+    client.flush()
+    client.read_until(lambda: stream in client.ended)
+    assert client.headers[stream][":status"] == "413"
+    again = client.call("/healthz", content_type="text/plain", message=b"")
+    client.read_until(lambda: again in client.ended)
+    assert stream not in client.resets
+    client.close()
+
+
+def test_http2_body_without_end_is_reset(gateway):
+    client = RawClient(gateway.public)
+    stream = client.call(AUTH_ROUTES[0], end=False, content_type="application/json")
+    sent = 0
+    while stream not in client.resets and sent < 1 << 22:
+        room = min(client.h2.local_flow_control_window(stream), 16384)
+        if room:
+            client.h2.send_data(stream, b"x" * room)
+            client.flush()
+            sent += room
+        else:
+            client.step()
+    client.read_until(lambda: stream in client.resets)
+    assert client.headers[stream][":status"] == "413"
+    assert client.resets[stream] == 0
+    client.close()
+
+
+def test_curl_hears_of_a_body_that_is_too_large(gateway):
+    for _ in range(20):
+        answer = curl("--http2-prior-knowledge", "-w", " %{http_code}", "--data", "x" * 9000, f"http://{gateway.public}{AUTH_ROUTES[0]}")
+        assert answer.endswith(" 413"), answer
+
+
 def test_http2_requests_share_a_connection(gateway):
     """By python3-h2: curl 7.88 cannot reuse a connection that it began with prior knowledge."""
     client = RawClient(gateway.public)

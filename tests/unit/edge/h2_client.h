@@ -20,7 +20,7 @@ struct h2_client {
 struct test_call {
 	struct h2_stream stream;
 	int status, grpc_status; /* -1: not seen */
-	bool trailers_only, headers_seen, closed, continued;
+	bool trailers_only, headers_seen, answered, closed, continued;
 	uint32_t closed_code;
 	char message[256], retry[32], retry_after[32], accept[64], type[64], allow[64];
 	struct buf body;
@@ -78,7 +78,7 @@ static inline void take_data(struct h2_stream *stream, struct span bytes)
 
 static inline void take_end(struct h2_stream *stream)
 {
-	(void)stream;
+	CONTAINER_OF(stream, struct test_call, stream)->answered = true;
 }
 
 static inline void take_closed(struct h2_stream *stream, uint32_t code)
@@ -244,6 +244,16 @@ static inline void call_end_writing(struct test_call *call)
 static inline void call_wait(struct h2_client *client, struct test_call *call)
 {
 	PUMP_UNTIL(client, call->closed);
+}
+
+/* As call_wait, for a call that the client does not end: the server does so a while after its answer. */
+static inline void call_wait_unended(struct h2_client *client, struct rig *rig,
+				     struct test_call *call)
+{
+	PUMP_UNTIL(client, call->answered);
+	assert_false(call->closed);
+	rig_advance(rig, 1000);
+	call_wait(client, call);
 }
 
 static inline void call_finish(struct test_call *call)
