@@ -8,7 +8,7 @@
 
 #define NODE_SQ_ENTRIES	     1024
 #define NODE_CQ_ENTRIES	     32768 /* multishot receives complete without a submission */
-#define NODE_BUFFERS	     2048 /* × 4 KiB: what one turn can bring in */
+#define NODE_BUFFERS	     2048  /* × 4 KiB: what one turn can bring in */
 #define NODE_BUFFER_BYTES    4096
 #define BUS_BUFFERS	     256 /* × 16 KiB: two streams and a client */
 #define BUS_BUFFER_BYTES     16384
@@ -78,8 +78,9 @@ static void all_listen(struct gateway *gateway)
 		gateway->options.started(gateway->options.context);
 }
 
-static void command_listen(struct gateway_thread *thread)
+static void listen_now(struct node *node)
 {
+	struct gateway_thread *thread = node->context;
 	const struct gateway_options *options = &thread->gateway->options;
 	int error = node_listen(thread->node, options->public_socket, options->grpc_socket,
 				thread->index);
@@ -89,6 +90,12 @@ static void command_listen(struct gateway_thread *thread)
 		    LOG_TEXT("error", strerror(-error)));
 	thread->listening = true;
 	gateway_report(thread);
+}
+
+/* A worker takes no calls that it would have to fail for want of its own connection to Redis. */
+static void command_listen(struct gateway_thread *thread)
+{
+	node_await_redis(thread->node, listen_now, thread);
 }
 
 static void bus_started_arrived(struct worker *to, struct letter *letter)

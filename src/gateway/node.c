@@ -108,6 +108,28 @@ static void before_wait(struct worker *worker)
 
 /* ---- life ---- */
 
+static void redis_was_awaited(struct node *node)
+{
+	void (*done)(struct node * node) = node->redis_awaited;
+
+	node->redis_awaited = NULL;
+	deadline_disarm(node->worker, &node->redis_deadline);
+	if (done)
+		done(node);
+}
+
+static void redis_changed(struct redis_client *client, bool ready, void *context)
+{
+	(void)client;
+	if (ready)
+		redis_was_awaited(context);
+}
+
+static void redis_wait_expired(struct deadline *deadline)
+{
+	redis_was_awaited(CONTAINER_OF(deadline, struct node, redis_deadline));
+}
+
 static int create_redis(struct node *node)
 {
 	struct redis_options options =
@@ -175,6 +197,7 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	node->port = port;
 	list_init(&node->streams);
 	list_init(&node->watches);
+	deadline_init(&node->redis_deadline, redis_wait_expired);
 	feed_ready_init(&node->ready);
 	port->worker = worker;
 	port->updated = updated;
@@ -208,9 +231,19 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	return error;
 }
 
+void node_await_redis(struct node *node, void (*done)(struct node *node), void *context)
+{
+	node->context = context;
+	node->redis_awaited = done;
+	if (redis_client_is_ready(node->redis))
+		redis_was_awaited(node);
+	else
+		deadline_arm(node->worker, &node->redis_deadline, NODE_REDIS_WAIT_MS);
+}
+
 void node_start(struct node *node)
 {
-	redis_client_start(node->redis, NULL, NULL);
+	redis_client_start(node->redis, redis_changed, node);
 	upstreams_start(&node->upstreams);
 	if (node->auth)
 		http_pool_start(node->auth);

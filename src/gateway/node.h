@@ -65,6 +65,8 @@ struct node {
 	struct list streams; /* open or on their way in or out */
 	struct list watches; /* health Watch calls */
 	uint32_t parts_running;
+	void (*redis_awaited)(struct node *node); /* NULL: nobody waits */
+	struct deadline redis_deadline;
 	void (*stopped)(struct node *node);
 	void *context;
 	struct {
@@ -79,6 +81,13 @@ int node_create(struct node **node, struct worker *worker, struct node_shared *s
 
 /* Dials Redis and the upstreams. */
 void node_start(struct node *node);
+
+/*
+ * Calls `done` once: when Redis is connected, or after NODE_REDIS_WAIT_MS without it: commands fail
+ * then until it is. May come before this returns. `context` is node->context.
+ */
+#define NODE_REDIS_WAIT_MS 1000
+void node_await_redis(struct node *node, void (*done)(struct node *node), void *context);
 
 /* Accepts from the two listening descriptors. */
 int node_listen(struct node *node, const struct listen_socket *public_socket,

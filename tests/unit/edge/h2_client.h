@@ -246,7 +246,7 @@ static inline void call_wait(struct h2_client *client, struct test_call *call)
 	PUMP_UNTIL(client, call->closed);
 }
 
-/* As call_wait, for a call that the client does not end: the server does so a while after its answer. */
+/* As call_wait, for a call the client does not end: the server does, soon after its answer. */
 static inline void call_wait_unended(struct h2_client *client, struct rig *rig,
 				     struct test_call *call)
 {
