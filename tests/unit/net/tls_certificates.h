@@ -1,5 +1,5 @@
-/* tls_certificates: keys and certificates made by the openssl command when a test program starts, in a
- * folder that goes with it. */
+/* tls_certificates: keys and certificates made by the openssl command when a test program starts,
+ * in a folder that goes with it. */
 #ifndef UNIT_NET_TLS_CERTIFICATES_H
 #define UNIT_NET_TLS_CERTIFICATES_H
 
@@ -75,10 +75,16 @@ static inline int certificates_make(void **state)
 	certificate_shell("openssl req -x509 " CERTIFICATE_KEY
 			  " -days 2 -subj /CN=redis.test -addext basicConstraints=critical,CA:FALSE"
 			  " -addext subjectAltName=DNS:redis.test -keyout self.key -out self.pem");
-	certificate_shell("openssl req -new " CERTIFICATE_KEY
-			  " -subj /CN=redis.test -keyout expired.key -out expired.csr && "
-			  "openssl x509 -req -in expired.csr -CA ca.pem -CAkey ca.key "
-			  "-CAcreateserial -days -1 -out expired.pem");
+	/* only `openssl ca` takes a time in the past in OpenSSL 3.0 and in 3.5 */
+	certificate_shell(
+		"openssl req -new " CERTIFICATE_KEY
+		" -subj /CN=redis.test -keyout expired.key -out expired.csr && : >index && "
+		"printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\npolicy=p\\n"
+		"new_certs_dir=.\\ndefault_md=sha256\\nrand_serial=yes\\n[p]\\ncommonName="
+		"supplied\\n' >ca.cnf && "
+		"openssl ca -batch -notext -config ca.cnf -cert ca.pem "
+		"-keyfile ca.key -in expired.csr -out expired.pem "
+		"-startdate 20200101000000Z -enddate 20200102000000Z");
 	return 0;
 }
 
