@@ -325,7 +325,8 @@ static void tls_refuses_garbage(void **state)
 		{"HTTP/1.1 400 Bad Request\r\n\r\n", 28, "what answers there does not speak TLS"},
 		{"\x15\x03\x03\x00\x02\x02\x28", 7,
 		 "the peer refused the TLS connection: handshake failure"},
-		{"\x16\x03\x03\xff\xff", 5, "TLS handshake failed: packet length too long"},
+		/* worded otherwise by each release of OpenSSL */
+		{"\x16\x03\x03\xff\xff", 5, NULL},
 		{"\x17\x03\x03\x00\x01x", 6, NULL},
 		{"\x16\x03\x03\x00\x04\x01\x02\x03\x04", 9, NULL},
 	};
