@@ -21,7 +21,10 @@ import threading
 import time
 import uuid
 
-import grpc
+# Processes are started by vfork and exec (no preexec_fn anywhere): grpcio's fork handlers can hang a fork.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc  # noqa: E402
 import nacl.signing
 import redis
 
@@ -119,11 +122,11 @@ class Lines:
 class Process:
     """A process that is ended by its id, and whose end is waited for."""
 
-    def __init__(self, arguments, env=None, name=None, stdout=subprocess.PIPE, pass_fds=(), preexec=None):
+    def __init__(self, arguments, env=None, name=None, stdout=subprocess.PIPE, pass_fds=()):
         self.name = name or pathlib.Path(arguments[0]).name
         self.process = subprocess.Popen(
             [str(argument) for argument in arguments], env=env, stdin=subprocess.DEVNULL, stdout=stdout,
-            stderr=subprocess.PIPE, pass_fds=pass_fds, preexec_fn=preexec)
+            stderr=subprocess.PIPE, pass_fds=pass_fds)
         self.err = Lines(self.process.stderr, self.name)
         self.out = Lines(self.process.stdout, self.name + " (out)") if stdout == subprocess.PIPE else None
 
@@ -232,7 +235,7 @@ CLIENT_STREAM = "test:client_events"
 class Gateway:
     """The real program. Ports are chosen by the kernel and read from its log."""
 
-    def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(), preexec=None,
+    def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(),
                  prefix=lambda env: []):
         """`prefix` gives the words before the program's name, from the environment that it is to have."""
         self.folder = pathlib.Path(folder)
@@ -270,7 +273,7 @@ class Gateway:
         for name in [name for name, value in (env or {}).items() if value is None]:
             self.env.pop(name, None)
         self.process = Process([*prefix(self.env), RINGWAY, *arguments], env=self.env, pass_fds=pass_fds,
-                               preexec=preexec, name="ringway")
+                               name="ringway")
         self.response_key = public_key_of(self.signer)
         if wait:
             self.wait_listening()
