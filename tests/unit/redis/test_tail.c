@@ -604,7 +604,7 @@ static void tail_hands_malformed_entries_over_without_fields(void **state)
 	fake_begin();
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		size_t before = entry_count;
-		char id[24], next[48];
+		char id[24], next[64];
 
 		snprintf(id, sizeof(id), "%zu-0", i + 1);
 		snprintf(next, sizeof(next), "$1\r\ns\r\n$%zu\r\n%s\r\n", strlen(id), id);
