@@ -2,6 +2,7 @@
  * edge.md §6, §7. */
 #include "admin/admin.h"
 #include "auth/signer.h"
+#include "base/explain.h"
 #include "config/config.h"
 #include "gateway/gateway.h"
 #include "gateway/redis_options.h"
@@ -362,7 +363,7 @@ static void reloaded(void *context, int error)
 
 	if (error) {
 		LOG(LOG_ERROR, "main", "configuration file is not used",
-		    LOG_TEXT("error", strerror(-error)));
+		    LOG_TEXT("error", errno_text(-error)));
 		reload_end(program, RELOAD_FAILED);
 		return;
 	}
@@ -559,7 +560,7 @@ static int create_parts(struct program *program)
 	int error = watch_signals(program);
 
 	if (error)
-		return fail("cannot watch signals", strerror(-error));
+		return fail("cannot watch signals", errno_text(-error));
 	if (gateway_start(program->gateway, why, sizeof(why)))
 		return fail("cannot start", why);
 	return 0;
@@ -584,7 +585,7 @@ static int serve(struct program *program)
 	int error = worker_run(&program->control);
 
 	if (error) {
-		fail("ring failed", strerror(-error));
+		fail("ring failed", errno_text(-error));
 		return EXIT_FAILED;
 	}
 	close_listeners(program);

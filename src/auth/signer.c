@@ -1,6 +1,7 @@
 #include "auth/signer.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <sodium.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -30,26 +30,6 @@ struct signer {
 int auth_init(void)
 {
 	return sodium_init() < 0 ? -EIO : 0;
-}
-
-__attribute__((format(printf, 4, 5))) static int explain(char *why, size_t why_size, int error,
-							 const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (why_size)
-		vsnprintf(why, why_size, format, args);
-	va_end(args);
-	return error;
-}
-
-/* strerror shares a buffer between threads. */
-static const char *errno_text(int error)
-{
-	const char *text = strerrordesc_np(error);
-
-	return text ? text : "unknown error";
 }
 
 /* ---- files ---- */
@@ -100,8 +80,8 @@ static int key_file_read(struct key_file *file)
 
 	if (fd < 0) {
 		error = errno;
-		return explain(file->why, file->why_size, -error, "%s: cannot open: %s",
-			       file->path, errno_text(error));
+		return explain(file->why, file->why_size, -error, "%s: cannot open: %s", file->path,
+			       errno_text(error));
 	}
 	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
 		error = explain(file->why, file->why_size, -EINVAL, "%s: not a regular file",
@@ -146,7 +126,7 @@ static void pem_block_finish(struct pem_block *block)
 	OPENSSL_free(block->name);
 	OPENSSL_free(block->header);
 	OPENSSL_clear_free(block->data, block->len > 0 ? (size_t)block->len : 0);
-	*block = (struct pem_block){ .name = NULL };
+	*block = (struct pem_block){.name = NULL};
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -165,11 +145,11 @@ static bool pem_find(const struct key_file *file, const char *end, struct pem_bl
 	BIO *bio = BIO_new_mem_buf(file->data, (int)file->len);
 	bool found = false;
 
-	*block = (struct pem_block){ .name = NULL };
+	*block = (struct pem_block){.name = NULL};
 	if (!bio)
 		return false;
-	while (!found && PEM_read_bio(bio, &block->name, &block->header, &block->data,
-				      &block->len) == 1) {
+	while (!found &&
+	       PEM_read_bio(bio, &block->name, &block->header, &block->data, &block->len) == 1) {
 		found = ends_with(block->name, end);
 		if (!found)
 			pem_block_finish(block);
@@ -258,7 +238,7 @@ finish:
 
 int signer_load(struct signer **signer, const char *pem_path, char *why, size_t why_size)
 {
-	struct key_file file = { .path = pem_path, .why = why, .why_size = why_size };
+	struct key_file file = {.path = pem_path, .why = why, .why_size = why_size};
 	uint8_t seed[SEED_BYTES];
 	int error = seed_load(&file, seed);
 
@@ -279,7 +259,8 @@ int signer_from_seed(struct signer **signer, const uint8_t seed[32])
 	if (!made)
 		return -ENOMEM;
 	crypto_sign_seed_keypair(made->public_key, made->secret_key, seed);
-	/* Nothing may write to it from now on; where that is not possible it is only less guarded. */
+	/* Nothing may write to it from now on; where that is not possible it is only less guarded.
+	 */
 	(void)sodium_mprotect_readonly(made);
 	*signer = made;
 	return 0;
@@ -396,16 +377,17 @@ static int public_from_block(const struct pem_block *block, uint8_t key[ENVELOPE
 int public_key_load(uint8_t key[ENVELOPE_KEY_BYTES], const char *pem_path, char *why,
 		    size_t why_size)
 {
-	struct key_file file = { .path = pem_path, .why = why, .why_size = why_size };
+	struct key_file file = {.path = pem_path, .why = why, .why_size = why_size};
 	struct pem_block block;
 	int error = key_file_read(&file);
 
 	if (error)
 		goto finish;
 	if (!pem_find(&file, PEM_STRING_PUBLIC, &block)) {
-		error = explain(why, why_size, -EINVAL,
-				"%s: no readable PEM public key (expected -----BEGIN PUBLIC KEY-----)",
-				pem_path);
+		error = explain(
+			why, why_size, -EINVAL,
+			"%s: no readable PEM public key (expected -----BEGIN PUBLIC KEY-----)",
+			pem_path);
 		goto finish;
 	}
 	error = public_from_block(&block, key);
@@ -432,8 +414,8 @@ void signer_fingerprint(const struct signer *signer, char text[SIGNER_FINGERPRIN
 /* ---- base64 ---- */
 
 #define BASE64_PIECE_BYTES 48 /* a multiple of 3: no padding but in the last piece */
-#define KEY_BASE64_CHARS 44 /* of 32 bytes, padded */
-#define BASE64_PIECE_TEXT (BASE64_PIECE_BYTES / 3 * 4)
+#define KEY_BASE64_CHARS   44 /* of 32 bytes, padded */
+#define BASE64_PIECE_TEXT  (BASE64_PIECE_BYTES / 3 * 4)
 
 bool key_from_base64(struct span text, uint8_t key[ENVELOPE_KEY_BYTES])
 {

@@ -1,6 +1,7 @@
 #include "client/command.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -237,6 +238,6 @@ bool argument_payload(const struct arguments *arguments, const char *name, struc
 
 	if (code)
 		complain("%s: %s: %s: %s", arguments->command->name, name,
-			 text[0] == '@' ? text + 1 : "text", strerrordesc_np(-code));
+			 text[0] == '@' ? text + 1 : "text", errno_text(-code));
 	return code == 0;
 }

@@ -1,5 +1,6 @@
 /* keygen: a new Ed25519 key pair as PEM files. */
 #include "auth/signer.h"
+#include "base/explain.h"
 #include "client/command.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 
 static int failed(const char *path, int error)
 {
-	complain("keygen: %s: %s", path, strerrordesc_np(-error));
+	complain("keygen: %s: %s", path, errno_text(-error));
 	return EXIT_FAILED;
 }
 

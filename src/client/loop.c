@@ -1,5 +1,6 @@
 #include "client/loop.h"
 
+#include "base/explain.h"
 #include "client/command.h"
 
 #include <stdlib.h>
@@ -54,7 +55,7 @@ static int turn(struct loop *loop)
 	int code = worker_turn(loop->worker, RING_WAIT_FOREVER);
 
 	if (code)
-		complain("io_uring: %s", strerrordesc_np(-code));
+		complain("io_uring: %s", errno_text(-code));
 	return code;
 }
 

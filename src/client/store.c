@@ -2,6 +2,7 @@
 
 #include "auth/signer.h"
 #include "base/check.h"
+#include "base/explain.h"
 #include "client/loop.h"
 #include "codec/json.h"
 #include "redis/client.h"
@@ -135,7 +136,7 @@ static bool read_password(struct store *store)
 
 	if (!file || !fgets(name, sizeof(name), file)) {
 		complain("--password-file: %s: %s", path,
-			 file ? "is empty" : strerrordesc_np(errno));
+			 file ? "is empty" : errno_text(errno));
 		if (file)
 			fclose(file);
 		return false;

@@ -1,6 +1,7 @@
 #include "client/stream.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "base/fsm.h"
 
 #include <errno.h>
@@ -253,7 +254,7 @@ static void on_closed(struct conn *conn, enum conn_end how, int error)
 
 	(void)how;
 	fail(stream, GRPC_UNAVAILABLE, "connection lost%s%s", error ? ": " : "",
-	     error ? strerrordesc_np(-error) : "");
+	     error ? errno_text(-error) : "");
 	h2_session_destroy(stream->session);
 	stream->session = NULL;
 }
@@ -325,7 +326,7 @@ static const char *error_text(const struct stream *stream, int error)
 {
 	if (error == -ENOENT && stream->target.endpoint.kind == ENDPOINT_HOST)
 		return "no such host";
-	return strerrordesc_np(-error);
+	return errno_text(-error);
 }
 
 static void dialed(struct dial *dial, int error, struct file_ref file, const struct address *peer)

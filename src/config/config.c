@@ -1,6 +1,7 @@
 #include "config/config.h"
 
 #include "base/arena.h"
+#include "base/explain.h"
 #include "config/environment.h"
 #include "config/routes.h"
 
@@ -77,7 +78,7 @@ struct config_file *config_file_load(const char *path, struct buf *out)
 	struct config_file *file = file_load(path, &report);
 
 	if (!file)
-		report_mistake(&report, "GATEWAY_CONFIG_FILE", "%s", strerrordesc_np(ENOMEM));
+		report_mistake(&report, "GATEWAY_CONFIG_FILE", "%s", errno_text(ENOMEM));
 	if (report.mistake_count == 0)
 		return file;
 	config_file_put(file);
@@ -95,7 +96,7 @@ struct config *config_load(char *const *environment, struct buf *out)
 		error = config->file ? 0 : -ENOMEM;
 	}
 	if (error)
-		report_mistake(&report, "configuration", "%s", strerrordesc_np(-error));
+		report_mistake(&report, "configuration", "%s", errno_text(-error));
 	if (report.mistake_count == 0)
 		return config;
 	config_destroy(config);

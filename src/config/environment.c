@@ -1,6 +1,7 @@
 #include "config/environment.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "config/file.h"
 
 #include <errno.h>
@@ -64,7 +65,7 @@ static int set_from_file(const struct option_row *row, struct config *config, st
 
 	if (error) {
 		report_mistake(report, file_name_of(row).text, "cannot read %s: %s",
-			       quoted_make(path).text, strerrordesc_np(-error));
+			       quoted_make(path).text, errno_text(-error));
 	} else {
 		struct span text = buf_span(&bytes);
 

@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/check.h"
+#include "base/explain.h"
 #include "config/file.h"
 #include "config/option.h"
 #include "config/tree.h"
@@ -481,7 +482,7 @@ int routes_load(struct config_file *file, const char *path, struct report *repor
 	else if (error && error != -ENOMEM)
 		report_mistake(report, "GATEWAY_CONFIG_FILE", "cannot read %s: %s",
 			       quoted_make(span_from_cstr(path)).text,
-			       strerrordesc_np(-error));
+			       errno_text(-error));
 	else if (!error)
 		error = routes_parse(file, path, buf_span(&bytes), report);
 	file_forget(&bytes);

@@ -1,5 +1,6 @@
 #include "gateway/gateway_internal.h"
 
+#include "base/explain.h"
 #include "os/limits.h"
 
 #include <errno.h>
@@ -87,7 +88,7 @@ static void listen_now(struct node *node)
 
 	if (error)
 		LOG(LOG_ERROR, "gateway", "worker cannot accept", LOG_TEXT("worker", thread->name),
-		    LOG_TEXT("error", strerror(-error)));
+		    LOG_TEXT("error", errno_text(-error)));
 	thread->listening = true;
 	gateway_report(thread);
 }
@@ -299,7 +300,7 @@ int gateway_start(struct gateway *gateway, char *why, size_t why_size)
 	if (!error)
 		error = thread_start(&gateway->bus_thread);
 	if (error)
-		snprintf(why, why_size, "cannot start a thread: %s", strerror(-error));
+		snprintf(why, why_size, "cannot start a thread: %s", errno_text(-error));
 	return error;
 }
 

@@ -1,6 +1,8 @@
 /* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut
  * and named. */
 #include "gateway/gateway_internal.h"
+
+#include "base/explain.h"
 #include "gateway/health.h"
 
 #include <stdlib.h>
@@ -130,7 +132,7 @@ static void join(struct gateway *gateway, struct gateway_thread *thread)
 	thread->is_running = false;
 	if (thread->error) {
 		LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
-		    LOG_TEXT("error", strerror(-thread->error)));
+		    LOG_TEXT("error", errno_text(-thread->error)));
 		gateway->clean = false;
 	}
 }

@@ -1,5 +1,7 @@
 #include "gateway/redis_options.h"
 
+#include "base/explain.h"
+
 #include <errno.h>
 
 #define VARIABLE "GATEWAY_SESSION_CACHE_REDIS_TLS_"
@@ -29,7 +31,7 @@ int redis_tls_load(struct tls_context **context, const struct config *config, st
 
 	if (error) {
 		buf_printf(report, VARIABLE "ENABLED: TLS cannot be set up: %s\n",
-			   strerrordesc_np(-error));
+			   errno_text(-error));
 		return error;
 	}
 	error = take(*context, tls_context_trust, config->redis_tls_ca_file, VARIABLE "CA_FILE",

@@ -1,6 +1,7 @@
 #include "net/listener.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "net/socket.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -23,26 +23,6 @@ struct complaint {
 	char *text;
 	size_t size;
 };
-
-__attribute__((format(printf, 3, 4))) static int complain(const struct complaint *why, int code,
-							  const char *format, ...)
-{
-	va_list arguments;
-
-	if (why->size > 0) {
-		va_start(arguments, format);
-		vsnprintf(why->text, why->size, format, arguments);
-		va_end(arguments);
-	}
-	return code;
-}
-
-static const char *error_text(int code)
-{
-	const char *text = strerrordesc_np(-code);
-
-	return text ? text : "unknown error";
-}
 
 static int set_int(int fd, int level, int option, int value)
 {
@@ -213,14 +193,15 @@ static int check_stale(const struct address *address, const char *path, const st
 	struct stat file;
 
 	if (lstat(path, &file) != 0)
-		return errno == ENOENT ? 0 : complain(why, -errno, "%s: %m", path);
+		return errno == ENOENT ? 0 : explain(why->text, why->size, -errno, "%s: %m", path);
 	if (!S_ISSOCK(file.st_mode))
-		return complain(why, -EADDRINUSE, "%s exists and is not a socket", path);
+		return explain(why->text, why->size, -EADDRINUSE, "%s exists and is not a socket",
+			       path);
 
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
-		return complain(why, -errno, "socket: %m");
+		return explain(why->text, why->size, -errno, "socket: %m");
 
 	int code = connect(fd, (const struct sockaddr *)&address->storage, address->len) == 0
 			   ? 0
@@ -230,7 +211,7 @@ static int check_stale(const struct address *address, const char *path, const st
 	if (code == -ECONNREFUSED || code == -ENOENT)
 		return 0;
 	/* Connected, or a full backlog (EAGAIN), or a file that we may not even ask (EACCES). */
-	return complain(why, -EADDRINUSE, "%s is in use by another process", path);
+	return explain(why->text, why->size, -EADDRINUSE, "%s is in use by another process", path);
 }
 
 static int unix_bind(int fd, const char *path, const struct complaint *why)
@@ -243,7 +224,7 @@ static int unix_bind(int fd, const char *path, const struct complaint *why)
 	 * even for a moment.
 	 */
 	if (fchmod(fd, UNIX_MODE) != 0)
-		return complain(why, -errno, "fchmod: %m");
+		return explain(why->text, why->size, -errno, "fchmod: %m");
 	for (int i = 0; i < BIND_TRIES && code == -EADDRINUSE; i++) {
 		if (bind(fd, (const struct sockaddr *)&address.storage, address.len) == 0)
 			return 0;
@@ -254,11 +235,12 @@ static int unix_bind(int fd, const char *path, const struct complaint *why)
 		if (code)
 			return code;
 		if (unlink(path) != 0 && errno != ENOENT)
-			return complain(why, -errno, "%s: cannot remove the stale socket: %m",
-					path);
+			return explain(why->text, why->size, -errno,
+				       "%s: cannot remove the stale socket: %m", path);
 		code = -EADDRINUSE;
 	}
-	return complain(why, code, "cannot bind unix:%s: %s", path, error_text(code));
+	return explain(why->text, why->size, code, "cannot bind unix:%s: %s", path,
+		       errno_text(-code));
 }
 
 static int unix_listen(struct listen_socket *sockets, int fd, const char *path,
@@ -271,7 +253,7 @@ static int unix_listen(struct listen_socket *sockets, int fd, const char *path,
 		return code;
 	/* Nobody can connect before listen: the umask is made up for in time. */
 	if (lstat(path, &file) != 0 || chmod(path, UNIX_MODE) != 0) {
-		code = complain(why, -errno, "unix:%s: %m", path);
+		code = explain(why->text, why->size, -errno, "unix:%s: %m", path);
 		unlink(path);
 		return code;
 	}
@@ -279,7 +261,7 @@ static int unix_listen(struct listen_socket *sockets, int fd, const char *path,
 	sockets->unlink_device = file.st_dev;
 	sockets->unlink_inode = file.st_ino;
 	if (listen(fd, LISTEN_BACKLOG) != 0)
-		return complain(why, -errno, "cannot listen on unix:%s: %m", path);
+		return explain(why->text, why->size, -errno, "cannot listen on unix:%s: %m", path);
 	return 0;
 }
 
@@ -289,7 +271,7 @@ static int unix_open(struct listen_socket *sockets, const struct endpoint *endpo
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
-		return complain(why, -errno, "socket: %m");
+		return explain(why->text, why->size, -errno, "socket: %m");
 
 	/* Held until it listens: until then a bound socket looks stale. */
 	int lock = lock_directory(endpoint->path);
@@ -327,7 +309,8 @@ int listen_socket_open(struct listen_socket *sockets, const struct endpoint *end
 
 	if (code) {
 		endpoint_format(endpoint, text);
-		complain(&complaint, code, "cannot listen on %s: %s", text, error_text(code));
+		explain(complaint.text, complaint.size, code, "cannot listen on %s: %s", text,
+			errno_text(-code));
 	}
 	return code;
 }
@@ -349,15 +332,15 @@ int listen_socket_inherit(struct listen_socket *sockets, int fd, char *why, size
 	*sockets = (struct listen_socket){0};
 	if (!has_option(fd, SO_TYPE, SOCK_STREAM) || !has_option(fd, SO_ACCEPTCONN, 1) ||
 	    getsockname(fd, (struct sockaddr *)&storage, &len) != 0)
-		return complain(&complaint, -EINVAL,
-				"descriptor %d is not a listening stream socket", fd);
+		return explain(complaint.text, complaint.size, -EINVAL,
+			       "descriptor %d is not a listening stream socket", fd);
 
 	/* On a non-blocking socket the ring's accept gives EAGAIN instead of waiting. */
 	int flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-		return complain(&complaint, -EINVAL, "descriptor %d: %m", fd);
+		return explain(complaint.text, complaint.size, -EINVAL, "descriptor %d: %m", fd);
 	socket_set_tcp(fd, storage.ss_family);
 	socket_bound_send(fd, storage.ss_family);
 	sockets->fds[0] = fd;

@@ -1,6 +1,7 @@
 #include "net/listener.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "log/log.h"
 #include "net/socket.h"
 
@@ -22,7 +23,7 @@ static void listener_pause(struct listener *listener, int error)
 		return;
 	if (!listener->paused)
 		LOG(LOG_WARN, "listener", "accepting pauses", LOG_TEXT("listener", listener->name),
-		    LOG_TEXT("error", strerrordesc_np(-error)));
+		    LOG_TEXT("error", errno_text(-error)));
 	listener->paused = true;
 	deadline_arm(listener->worker, &listener->retry, RETRY_MS);
 }

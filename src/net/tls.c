@@ -1,6 +1,7 @@
 #include "net/tls.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,26 +25,6 @@ struct tls_context {
 	BIO_METHOD *bio;
 	X509 *certificate; /* ours, or NULL */
 };
-
-__attribute__((format(printf, 4, 5))) static int explain(char *why, size_t why_size, int error,
-							 const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (why_size)
-		vsnprintf(why, why_size, format, args);
-	va_end(args);
-	return error;
-}
-
-/* strerror shares a buffer between threads. */
-static const char *errno_text(int error)
-{
-	const char *text = strerrordesc_np(error);
-
-	return text ? text : "unknown error";
-}
 
 /* ---- files ---- */
 
@@ -207,7 +188,8 @@ static int trust_system(struct tls_context *context, char *why, size_t why_size)
 	bool set = SSL_CTX_set_default_verify_paths(context->shared) == 1;
 
 	ERR_clear_error();
-	return set ? 0 : explain(why, why_size, -ENOMEM, "the system's certificates: out of memory");
+	return set ? 0
+		   : explain(why, why_size, -ENOMEM, "the system's certificates: out of memory");
 }
 
 int tls_context_trust(struct tls_context *context, const char *path, char *why, size_t why_size)
@@ -391,7 +373,8 @@ static void describe_session_error(struct tls *tls, unsigned long error)
 	else if (number == SSL_R_WRONG_VERSION_NUMBER && !tls->is_open)
 		set_error(tls, "what answers there does not speak TLS");
 	else if (number > SSL_AD_REASON_OFFSET && alert)
-		set_error(tls, "the peer refused the TLS connection: %s", alert + strlen(" alert "));
+		set_error(tls, "the peer refused the TLS connection: %s",
+			  alert + strlen(" alert "));
 	else
 		set_error(tls, "%s: %s", tls->is_open ? "TLS failed" : "TLS handshake failed",
 			  reason ? reason : "unknown reason");

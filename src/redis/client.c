@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "base/explain.h"
 #include "base/fsm.h"
 #include "log/log.h"
 #include "redis/client_internal.h"
@@ -118,7 +119,7 @@ static void run_stopped(struct task *task)
 
 static void give_up_try(struct redis_client *client, const char *what, int error)
 {
-	set_error(client, "%s: %s", what, strerrordesc_np(-error));
+	set_error(client, "%s: %s", what, errno_text(-error));
 	log_trouble(client, "cannot connect to Redis");
 	client->failed_tries++;
 	wait_for_next_try(client);
@@ -249,7 +250,7 @@ static void describe_end(struct redis_client *client, enum conn_end end, int err
 	if (end == CONN_END_SECURITY)
 		set_error(client, "%s", tls_error(&client->tls));
 	else if (error)
-		set_error(client, "%s: %s", texts[end], strerrordesc_np(-error));
+		set_error(client, "%s: %s", texts[end], errno_text(-error));
 	else
 		set_error(client, "%s", texts[end]);
 }

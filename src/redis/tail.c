@@ -1,6 +1,7 @@
 #include "redis/tail.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "base/fsm.h"
 #include "log/log.h"
 #include "redis/client_internal.h"
@@ -272,7 +273,7 @@ static void read_on(struct redis_tail *tail)
 
 	if (error)
 		retry_later(tail, "XREAD could not be sent",
-			    span_from_cstr(strerrordesc_np(-error)));
+			    span_from_cstr(errno_text(-error)));
 }
 
 /* ── XINFO ── */
@@ -360,7 +361,7 @@ static void ask(struct redis_tail *tail)
 
 	if (error)
 		retry_later(tail, "XINFO could not be sent",
-			    span_from_cstr(strerrordesc_np(-error)));
+			    span_from_cstr(errno_text(-error)));
 }
 
 static void retry_expired(struct deadline *deadline)

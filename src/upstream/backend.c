@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "base/explain.h"
 #include "base/fsm.h"
 #include "log/log.h"
 #include "upstream/grpc_internal.h"
@@ -68,7 +69,7 @@ static const char *error_text(const struct dialer *dialer, int error)
 {
 	if (error == -ENOENT && dialer->backend->endpoint->kind == ENDPOINT_HOST)
 		return "no such host";
-	return strerrordesc_np(-error);
+	return errno_text(-error);
 }
 
 static void dialer_fail(struct dialer *dialer, int error)

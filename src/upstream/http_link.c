@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "base/explain.h"
 #include "base/fsm.h"
 #include "upstream/http_internal.h"
 
@@ -334,7 +335,7 @@ static void link_expired(struct deadline *deadline)
 
 static const char *dial_error_text(int error)
 {
-	return error == -ENOENT ? "no such host" : strerrordesc_np(-error);
+	return error == -ENOENT ? "no such host" : errno_text(-error);
 }
 
 static void dialed(struct dial *dial, int error, struct file_ref file, const struct address *peer)

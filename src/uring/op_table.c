@@ -1,6 +1,7 @@
 #include "uring/op.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -168,7 +169,7 @@ static void log_unknown(uint8_t kind, int code)
 		return;
 	LOG(LOG_ERROR, "uring", "an operation gave an error that its table does not have",
 	    LOG_TEXT("operation", op_kind_name(kind)), LOG_INT("error", code),
-	    LOG_TEXT("text", strerrordesc_np(code)));
+	    LOG_TEXT("text", errno_text(code)));
 }
 
 enum op_outcome op_classify(uint8_t kind, int32_t result)

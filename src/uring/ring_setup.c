@@ -1,6 +1,7 @@
 #include "uring/ring_internal.h"
 
 #include "base/check.h"
+#include "base/explain.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,7 @@ static int read_disabled_setting(void)
 }
 
 /* Writes cause and remedy for a failed set-up; returns `code`. */
-static int explain(int code, const char *step, char *why, size_t size)
+static int explain_step(int code, const char *step, char *why, size_t size)
 {
 	int setting;
 
@@ -72,7 +73,7 @@ static int explain(int code, const char *step, char *why, size_t size)
 				 "container's "
 				 "seccomp profile: allow io_uring_setup, io_uring_enter and "
 				 "io_uring_register",
-				 step, strerror(-code));
+				 step, errno_text(-code));
 		break;
 	case -ENOSYS:
 		snprintf(why, size,
@@ -94,7 +95,8 @@ static int explain(int code, const char *step, char *why, size_t size)
 			 "no file descriptor left for the ring (%s): raise RLIMIT_NOFILE", step);
 		break;
 	default:
-		snprintf(why, size, "the ring could not be set up (%s: %s)", step, strerror(-code));
+		snprintf(why, size, "the ring could not be set up (%s: %s)", step,
+			 errno_text(-code));
 	}
 	return code;
 }
@@ -259,7 +261,7 @@ static int create_bare(struct ring **out, const struct ring_options *options, ch
 	int code = -ENOMEM;
 
 	if (!ring)
-		return explain(code, step, why, size);
+		return explain_step(code, step, why, size);
 	step = "io_uring_setup";
 	code = init_best(&ring->uring, options, &ring->features);
 	if (code < 0)
@@ -285,7 +287,7 @@ exit_ring:
 	io_uring_queue_exit(&ring->uring);
 free_ring:
 	ring_free(ring);
-	return explain(code, step, why, size);
+	return explain_step(code, step, why, size);
 }
 
 /* Queues one entry by hand and gives back its first completion's result, flags in `flags`. */
@@ -369,7 +371,7 @@ int ring_probe(struct ring_features *features, char *why, size_t why_size)
 		try_send_zc_report(ring);
 		*features = ring->features;
 	} else {
-		explain(code, "enable", why, why_size);
+		explain_step(code, "enable", why, why_size);
 	}
 	ring_destroy(ring);
 	return code;
