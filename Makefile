@@ -24,6 +24,9 @@ LDFLAGS_release := -Wl,-z,relro,-z,now -pie
 LDFLAGS_debug := -pie
 LDFLAGS_asan := -fsanitize=address,undefined
 LDFLAGS_tsan := -fsanitize=thread
+# clang only (CC=clang): coverage for libFuzzer in every object
+CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS_fuzz := -fsanitize=address,undefined
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -pthread $(WARN) $(HARDEN) $(CFLAGS_$(MODE)) \
 	-Isrc -I$(OUT)/gen $(CFLAGS) -MMD -MP
 ALL_LDFLAGS := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
@@ -75,6 +78,9 @@ SIM_SRC := $(wildcard tests/sim/test_*.c)
 SIM_BIN := $(SIM_SRC:tests/%.c=$(OUT)/tests/%)
 SIM_HELP := $(patsubst tests/%.c,$(OUT)/tests/%.o,$(filter-out $(SIM_SRC),$(wildcard tests/sim/*.c)))
 SIM_ROOMS ?= $(SERVER_ROOMS)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(FUZZ_SRC:tests/%.c=$(OUT)/tests/%)
+FUZZ_SECONDS ?= 60
 BENCH_SRC := $(wildcard bench/*.c)
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(OUT)/%)
 
@@ -87,7 +93,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net fuzz bench lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net fuzz fuzz-bins bench lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -165,6 +171,14 @@ $(SIM_BIN): %: %.o $(SIM_HELP) $(call archives,$(SIM_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(SIM_HELP) $(call grouped,$(SIM_ROOMS)) -lcmocka
 
+$(OUT)/tests/fuzz/%.o: tests/fuzz/%.c | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
+
+$(FUZZ_BIN): %: %.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(call grouped,$(SERVER_ROOMS))
+
 check: ## everything that ./scripts/test runs
 	$(Q)./scripts/test
 
@@ -181,6 +195,11 @@ sim: $(SIM_BIN) ## simulation tests: two ends, virtual clock, seeded faults
 
 net: all ## black-box tests against the built programs (ARGS= for pytest)
 	$(Q)./scripts/run-pytest $(ARGS)
+
+fuzz-bins: $(FUZZ_BIN)
+
+fuzz: ## libFuzzer over the parsers, FUZZ_SECONDS each (60; NAMES="http1 h2" for some)
+	$(Q)BUILD=$(BUILD) ./scripts/fuzz $(FUZZ_SECONDS) $(NAMES)
 
 lint: ## layers, forbidden calls, sizes, names
 	$(Q)./scripts/check-layers && ./scripts/tidy
