@@ -83,6 +83,7 @@ FUZZ_BIN := $(FUZZ_SRC:tests/%.c=$(OUT)/tests/%)
 FUZZ_SECONDS ?= 60
 BENCH_SRC := $(wildcard bench/*.c)
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(OUT)/%)
+RINGBENCH_O := $(patsubst bench/%.c,$(OUT)/obj/bench/%.o,$(wildcard bench/ringbench/*.c))
 
 TO := $(DESTDIR)$(PREFIX)
 UNITS := $(notdir $(wildcard systemd/*.service systemd/*.socket))
@@ -97,7 +98,7 @@ MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) ## build the two programs and the helpers of bench/
+all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench ## build the two programs and the helpers of bench/
 
 $(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
@@ -110,6 +111,10 @@ $(OUT)/ringway-client: $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a $(OUT)/
 $(BENCH_BIN): $(OUT)/%: $(OUT)/obj/bench/%.o $(call archives,$(NEEDS_client) edge) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,$(NEEDS_client) edge)
+
+$(OUT)/ringbench: $(RINGBENCH_O) $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(RINGBENCH_O) $(call grouped,$(CLIENT_ROOMS))
 
 # one archive a room; a main.c in a room is linked by name
 define room_rule
