@@ -27,11 +27,11 @@ void arena_finish(struct arena *arena)
 	arena_init(arena, arena->max_bytes);
 }
 
-/* Returns a block with room for `bytes`, in the list, or NULL. */
-static struct arena_block *block_create(struct arena *arena, size_t bytes)
+/* Returns a block with room for `bytes`, in the list, or NULL. `first_bytes`: of the first block. */
+static struct arena_block *block_create(struct arena *arena, size_t bytes, size_t first_bytes)
 {
 	struct arena_block *newest = arena->blocks;
-	size_t cap = newest ? newest->cap * 2 : ARENA_FIRST_BYTES;
+	size_t cap = newest ? newest->cap * 2 : first_bytes;
 
 	if (cap > ARENA_BLOCK_BYTES_MAX)
 		cap = ARENA_BLOCK_BYTES_MAX;
@@ -64,7 +64,7 @@ static void *take(struct arena *arena, size_t bytes, size_t align)
 	if (bytes > arena->max_bytes - arena->used_bytes)
 		return NULL;
 	if (!block || pad > block->cap - block->used || bytes > block->cap - block->used - pad) {
-		block = block_create(arena, bytes);
+		block = block_create(arena, bytes, ARENA_FIRST_BYTES);
 		pad = 0;
 		if (!block)
 			return NULL;
@@ -96,4 +96,20 @@ struct span arena_copy(struct arena *arena, struct span bytes)
 	if (bytes.len > 0)
 		memcpy(copy, bytes.data, bytes.len);
 	return span_make(copy, bytes.len);
+}
+
+void arena_keep(struct arena *arena, struct span *const kept[], size_t count)
+{
+	struct arena small;
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += kept[i]->len > 0 ? kept[i]->len + 1 : 0;
+	arena_init(&small, arena->max_bytes);
+	if (bytes > 0 && (bytes > arena->max_bytes || !block_create(&small, bytes, bytes)))
+		return;
+	for (size_t i = 0; i < count; i++)
+		*kept[i] = kept[i]->len > 0 ? arena_copy(&small, *kept[i]) : SPAN_EMPTY;
+	arena_finish(arena);
+	*arena = small;
 }

@@ -28,4 +28,10 @@ void *arena_alloc(struct arena *arena, size_t bytes);
 /* A copy with a NUL behind it (not counted in len). data is NULL when refused. */
 struct span arena_copy(struct arena *arena, struct span bytes);
 
+/*
+ * Frees everything but the bytes of these spans, which are copied and set anew, a NUL behind each
+ * (not counted). Without memory for the copies nothing is freed.
+ */
+void arena_keep(struct arena *arena, struct span *const kept[], size_t count);
+
 #endif

@@ -1,6 +1,7 @@
 #include "base/slab.h"
 
 #include "base/check.h"
+#include "base/poison.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -8,22 +9,11 @@
 
 #define SLAB_CHUNK_BYTES (16u << 10) /* asked of malloc at once; larger objects come one by one */
 
-/* Under AddressSanitizer a freed object may not be touched, as if it came from malloc. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(memory, bytes) ((void)(memory), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(memory, bytes) ((void)(memory), (void)(bytes))
-#endif
+#define LINE_BYTES 64 /* of the cache */
 
+/* The objects lie behind it, aligned. */
 struct slab_chunk {
 	struct slab_chunk *next;
-	_Alignas(max_align_t) uint8_t objects[];
 };
 
 void slab_init(struct slab *slab, size_t object_bytes, size_t max_count)
@@ -56,22 +46,32 @@ static void push_free(struct slab *slab, void *object)
 	ASAN_POISON_MEMORY_REGION(object, slab->object_bytes);
 }
 
+/* Objects that are whole cache lines begin at one. */
+static size_t object_align(const struct slab *slab)
+{
+	return slab->object_bytes % LINE_BYTES == 0 ? LINE_BYTES : _Alignof(max_align_t);
+}
+
 static bool add_chunk(struct slab *slab)
 {
-	size_t count = SLAB_CHUNK_BYTES / slab->object_bytes;
+	size_t count = SLAB_CHUNK_BYTES / slab->object_bytes, align = object_align(slab);
 
 	if (count == 0)
 		count = 1;
 
-	struct slab_chunk *chunk = malloc(sizeof(*chunk) + count * slab->object_bytes);
+	struct slab_chunk *chunk = malloc(sizeof(*chunk) + align + count * slab->object_bytes);
 
 	if (!chunk)
 		return false;
 	chunk->next = slab->chunks;
 	slab->chunks = chunk;
+
+	uint8_t *objects = (uint8_t *)(chunk + 1);
+
+	objects += (0 - (uintptr_t)objects) & (align - 1);
 	/* Backwards, so that they are handed out in the order of their addresses. */
 	for (size_t i = count; i > 0; i--)
-		push_free(slab, chunk->objects + (i - 1) * slab->object_bytes);
+		push_free(slab, objects + (i - 1) * slab->object_bytes);
 	return true;
 }
 

@@ -17,6 +17,7 @@ struct slab {
 	size_t live_count, max_count;
 };
 
+/* Objects are aligned for any type; to a cache line if they are whole ones (64 bytes, 128 …). */
 void slab_init(struct slab *slab, size_t object_bytes, size_t max_count);
 
 /* Every object must have been freed (CHECK). */

@@ -275,16 +275,18 @@ static nghttp2_option *make_option(enum h2_role role)
 
 static int create_framing(struct h2_session *session)
 {
+	nghttp2_mem hooks = session->block ? h2_block_hooks(session->block) : (nghttp2_mem){0};
+	nghttp2_mem *memory = session->block ? &hooks : NULL;
 	nghttp2_session_callbacks *callbacks = make_callbacks();
 	nghttp2_option *option = make_option(session->options.role);
 	int result = NGHTTP2_ERR_NOMEM;
 
 	if (callbacks && option)
 		result = session->options.role == H2_SERVER
-				 ? nghttp2_session_server_new2(&session->framing, callbacks,
-							       session, option)
-				 : nghttp2_session_client_new2(&session->framing, callbacks,
-							       session, option);
+				 ? nghttp2_session_server_new3(&session->framing, callbacks,
+							       session, option, memory)
+				 : nghttp2_session_client_new3(&session->framing, callbacks,
+							       session, option, memory);
 	if (callbacks)
 		nghttp2_session_callbacks_del(callbacks);
 	if (option)
@@ -318,6 +320,34 @@ static int submit_first_frames(struct h2_session *session)
 						     (int32_t)options->connection_window_bytes);
 }
 
+static struct h2_session *alloc_session(struct h2_memory *memory)
+{
+	struct h2_block *block = memory ? h2_block_take(memory) : NULL;
+	struct h2_session *session = NULL;
+
+	if (block)
+		session = h2_block_alloc(block, sizeof(*session));
+	else if (!memory)
+		session = calloc(1, sizeof(*session));
+	if (session)
+		session->block = block;
+	else if (block)
+		h2_block_give(block);
+	return session;
+}
+
+static void free_session(struct h2_session *session)
+{
+	struct h2_block *block = session->block;
+
+	if (!block) {
+		free(session);
+		return;
+	}
+	h2_block_free(block, session);
+	h2_block_give(block);
+}
+
 int h2_session_create(struct h2_session **session, const struct h2_options *options,
 		      const struct h2_handler *handler, void *owner)
 {
@@ -326,7 +356,7 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 	      options->connection_window_bytes <= INT32_MAX);
 	CHECK(options->max_frame_bytes >= 16384 && options->max_frame_bytes <= 16777215);
 
-	struct h2_session *made = calloc(1, sizeof(*made));
+	struct h2_session *made = alloc_session(options->memory);
 
 	if (!made)
 		return -ENOMEM;
@@ -336,6 +366,8 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 	list_init(&made->streams);
 	if (create_framing(made) != 0)
 		goto no_framing;
+	if (made->block)
+		h2_block_end_birth(made->block);
 	if (submit_first_frames(made) != 0)
 		goto no_frames;
 	*session = made;
@@ -344,7 +376,7 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 no_frames:
 	nghttp2_session_del(made->framing);
 no_framing:
-	free(made);
+	free_session(made);
 	return -ENOMEM;
 }
 
@@ -360,7 +392,7 @@ void h2_session_destroy(struct h2_session *session)
 		h2_stream_close(stream, H2_CANCEL);
 	}
 	nghttp2_session_del(session->framing);
-	free(session);
+	free_session(session);
 }
 
 void *h2_session_owner(const struct h2_session *session)

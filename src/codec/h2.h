@@ -17,6 +17,7 @@
 #include "base/metric.h"
 #include "base/payload.h"
 
+struct h2_memory;
 struct h2_session;
 struct h2_stream;
 
@@ -124,6 +125,7 @@ struct h2_options {
 	uint32_t max_frame_bytes; /* 16384 */
 	/* counts payload bytes that had to be copied; stays 0 */
 	struct metric_counter *copied_bytes;
+	struct h2_memory *memory; /* where the session lives; NULL: malloc */
 };
 
 /*
@@ -252,7 +254,8 @@ void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);
 int h2_ping(struct h2_session *session, const uint8_t opaque[8]);
 uint32_t h2_open_stream_count(const struct h2_session *session);
 
-/* HEADERS and DATA frames handed to the sink so far: whether a ping came while there was traffic. */
+/* HEADERS and DATA frames handed to the sink so far: whether a ping came while there was traffic.
+ */
 uint64_t h2_answer_count(const struct h2_session *session);
 
 /* What a client's connection begins with. RFC 9113 §3.4. */

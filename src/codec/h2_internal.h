@@ -4,12 +4,14 @@
 
 #include "base/check.h"
 #include "codec/h2.h"
+#include "codec/h2_memory_internal.h"
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
 
 struct h2_session {
 	nghttp2_session *framing;
+	struct h2_block *block; /* this session lies in it; NULL: in malloc's memory */
 	struct h2_options options;
 	const struct h2_handler *handler;
 	void *owner;

@@ -27,6 +27,11 @@ static const struct metric_family family_grpc_latency = {"gateway_grpc_call_late
 							 "From a call's header to its status.",
 							 METRIC_HISTOGRAM};
 
+static const struct metric_family family_h2_memory = {
+	"gateway_http2_memory_bytes",
+	"Memory that HTTP/2 framing (nghttp2) has asked for, its frame buffers left out.",
+	METRIC_GAUGE};
+
 static const char *const outcome_names[OUTCOME_COUNT] = {
 	[OUTCOME_CLOSED] = "closed",	 [OUTCOME_PEER] = "peer",
 	[OUTCOME_RESET] = "reset",	 [OUTCOME_TIMEOUT] = "timeout",
@@ -75,6 +80,7 @@ struct account {
 	enum access_log access_log;
 	struct metric_registry *registry; /* may be NULL */
 	struct worker *worker;
+	const struct metric_gauge *h2_memory; /* NULL: not watched */
 	struct metric_gauge open;
 	struct metric_counter outcomes[OUTCOME_COUNT];
 	struct metric_counter glitches[GLITCH_COUNT];
@@ -266,6 +272,15 @@ int account_create(struct account **account, struct worker *worker,
 	return 0;
 }
 
+int account_watch_h2_memory(struct account *account, const struct metric_gauge *used_bytes)
+{
+	char labels[LABELS_BYTES_MAX];
+
+	snprintf(labels, sizeof(labels), "listener=\"%s\"", account->listener);
+	account->h2_memory = used_bytes;
+	return register_cell(account, &family_h2_memory, labels, used_bytes);
+}
+
 static void free_series(struct account *account, struct route_account *route)
 {
 	while (route->series) {
@@ -291,6 +306,9 @@ void account_destroy(struct account *account)
 		free_series(account, &account->routes[i]);
 	for (size_t i = 0; i < ARRAY_LEN(account->unmatched); i++)
 		free_series(account, &account->unmatched[i]);
+	if (account->registry && account->h2_memory)
+		metric_unregister(account->registry, account->h2_memory,
+				  sizeof(*account->h2_memory));
 	if (account->registry)
 		metric_unregister(account->registry, account,
 				  sizeof(*account) +
@@ -379,7 +397,8 @@ static bool is_stream(const struct request *request)
 
 /*
  * What the operator should look at: HTTP 5xx, and every gRPC code but OK and CANCELLED (the
- * client's own decision), and but the UNAVAILABLE by which we end streams at the end of the process.
+ * client's own decision), and but the UNAVAILABLE by which we end streams at the end of the
+ * process.
  */
 static bool is_error(const struct account *account, const struct request *request,
 		     enum route_kind kind)
@@ -411,9 +430,9 @@ static bool take_stream_line(struct account *account)
 /* The line has its own switch and is the record of a call: its level does not hold it back. */
 static bool is_logged(struct account *account, const struct request *request, enum route_kind kind)
 {
-	bool is_wanted = account->access_log == ACCESS_LOG_ALL ||
-			 (account->access_log == ACCESS_LOG_ERRORS &&
-			  is_error(account, request, kind));
+	bool is_wanted =
+		account->access_log == ACCESS_LOG_ALL ||
+		(account->access_log == ACCESS_LOG_ERRORS && is_error(account, request, kind));
 
 	return is_wanted && (!is_stream(request) || take_stream_line(account));
 }

@@ -61,6 +61,9 @@ int account_create(struct account **account, struct worker *worker,
 		   const struct server_options *options);
 void account_destroy(struct account *account);
 
+/* Shows the gauge as the listener's. Lifetime: until account_destroy. Returns 0 or -ENOMEM. */
+int account_watch_h2_memory(struct account *account, const struct metric_gauge *used_bytes);
+
 void account_opened(struct account *account);
 void account_closed(struct account *account, enum connection_outcome outcome);
 void account_glitch(struct account *account, enum glitch glitch);

@@ -273,7 +273,19 @@ static void call_resume(struct request *request)
 	http2_wake(call->http2);
 }
 
+/* The whole request is there: nothing more is taken into what is given back. */
+static void call_settle(struct request *request)
+{
+	struct call *call = call_of(request);
+
+	grpc_deframer_finish(&call->deframer);
+	buf_finish(&call->body);
+	call->message = SPAN_EMPTY;
+	call_charge(call, 0);
+}
+
 static const struct face_operations call_operations = {
+	.settle = call_settle,
 	.reply = call_reply,
 	.send = call_send,
 	.finish = call_finish,
@@ -293,7 +305,7 @@ static void call_refuse(struct call *call, enum err err)
 		return;
 	}
 	if (err == ERR_METHOD_NOT_ALLOWED)
-		headers[count++] = (struct reply_header){"allow", span_from_cstr(call->allow)};
+		headers[count++] = (struct reply_header){"allow", call->allow};
 	else if (err == ERR_TOO_MANY_REQUESTS)
 		headers[count++] = (struct reply_header){
 			"retry-after", retry_after_write(retry_after, call->gate.wait_ms)};
@@ -458,9 +470,12 @@ static enum err call_route(struct call *call)
 	const struct server_options *options = &server_of(call)->options;
 	bool must_be_grpc = (options->protocols & SERVER_GRPC) != 0;
 	enum err err = ERR_NONE;
+	char allow[ROUTER_ALLOW_MAX];
 
-	request->route =
-		router_find(options->router, request->method, request->path, &err, call->allow);
+	request->route = router_find(options->router, request->method, request->path, &err, allow);
+	/* without memory for it the answer is sent without */
+	if (err == ERR_METHOD_NOT_ALLOWED)
+		call->allow = arena_copy(&request->arena, span_from_cstr(allow));
 	if (request->route && request->route->kind == ROUTE_GRPC)
 		must_be_grpc = true;
 	if (must_be_grpc && !call->content_is_grpc)

@@ -68,7 +68,8 @@ struct server {
 	bool listening, draining, told_stopped;
 	struct list connections;
 	uint32_t connection_count;
-	struct slab calls; /* of face_h2 */
+	struct slab calls;	     /* of face_h2 */
+	struct h2_memory *h2_memory; /* of its sessions; NULL: HTTP/1.1 only */
 	struct account *account;
 	struct task settle;
 	void (*stopped)(void *context);

@@ -359,6 +359,7 @@ int http2_open(struct connection *connection)
 		.max_header_list_bytes = (uint32_t)server->options.config->http_max_header_bytes,
 		.max_frame_bytes = FRAME_BYTES_MAX,
 		.copied_bytes = server->options.copied_bytes,
+		.memory = server->h2_memory,
 	};
 	struct http2 *http2 = calloc(1, sizeof(*http2));
 

@@ -52,7 +52,7 @@ struct call {
 	bool expects_continue, expects_more; /* more: something that we do not know */
 	bool is_grpc;			     /* how it is answered */
 	bool headers_done, has_message, is_started, is_responded, is_broken;
-	char allow[ROUTER_ALLOW_MAX];
+	struct span allow; /* in the arena; with ERR_METHOD_NOT_ALLOWED */
 };
 
 /* Frames wait: they leave in this turn's flush step. */

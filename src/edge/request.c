@@ -116,7 +116,7 @@ uint64_t request_time_left_ms(const struct request *request)
 /* ---- for the faces ---- */
 
 #define REQUEST_ID_BYTES_MAX 128
-#define ACCEPT_BYTES_MAX 1024 /* browsers and scrapers send a few hundred */
+#define ACCEPT_BYTES_MAX     1024 /* browsers and scrapers send a few hundred */
 #define TRACEPARENT_BYTES                                                                          \
 	55 /* "00-" 32 hex digits "-" 16 hex digits "-" 2 hex digits: W3C Trace Context §3.2.2 */
 #define TRACE_ID_BYTES 32
@@ -162,4 +162,17 @@ void request_set_target(struct request *request, struct span target)
 
 	request->path = mark < 0 ? target : span_first(target, (size_t)mark);
 	request->query = mark < 0 ? SPAN_EMPTY : span_from(target, (size_t)mark + 1);
+}
+
+void request_settle(struct request *request)
+{
+	struct span *const kept[] = {&request->request_id, &request->trace_id};
+
+	CHECK(request->route && request->route->long_lived);
+	request->method = span_from_cstr(request->route->method);
+	request->path = span_from_cstr(request->route->path);
+	request->query = request->accept = request->body = SPAN_EMPTY;
+	arena_keep(&request->arena, kept, ARRAY_LEN(kept));
+	if (request->face->settle)
+		request->face->settle(request);
 }

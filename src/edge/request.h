@@ -43,8 +43,9 @@ struct route {
 	 * NULL for unary routes. */
 	void (*pull)(struct request *request);
 	/*
-	 * For gRPC routes whose client streams: `start` comes with the headers, then each message (lent
-	 * until return), then `half_closed` unless the call has ended. NULL: one message, one `start`.
+	 * For gRPC routes whose client streams: `start` comes with the headers, then each message
+	 * (lent until return), then `half_closed` unless the call has ended. NULL: one message, one
+	 * `start`.
 	 */
 	void (*message)(struct request *request, struct span message);
 	void (*half_closed)(struct request *request);
@@ -63,8 +64,8 @@ struct request {
 	struct span method, path, query; /* path without query */
 	struct span request_id; /* x-request-id or the service's; for the access log; in arena */
 	struct span trace_id;
-	struct span accept;   /* the header, when it is not longer than usual; in arena */
-	struct span body; /* lent until the request ends */
+	struct span accept; /* the header, when it is not longer than usual; in arena */
+	struct span body;   /* lent until the request ends */
 	uint64_t started_us;
 	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */
 	struct arena arena;   /* the request's small memory */
@@ -96,6 +97,7 @@ struct face_operations {
 		       uint64_t retry_after_ms);
 	void (*drop_queue)(struct request *request);
 	void (*resume)(struct request *request);
+	void (*settle)(struct request *request); /* NULL: nothing to give back */
 };
 
 /* Answers an HTTP request and ends it. HEAD's body is left out by the face. */
@@ -127,6 +129,13 @@ void rpc_cut(struct request *request, enum err err);
 
 /* A streaming route has something to send again: pull follows in this turn. */
 void rpc_resume(struct request *request);
+
+/*
+ * A long-lived call has taken in what it was asked: body and header fields are given back, but for
+ * request_id, trace_id, and method and path, which are the route's text now. What the service has
+ * in the arena goes too.
+ */
+void request_settle(struct request *request);
 
 /* Milliseconds left until the caller's deadline, at least 1; 0: no deadline. */
 uint64_t request_time_left_ms(const struct request *request);

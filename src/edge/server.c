@@ -2,6 +2,7 @@
 
 #include "base/cidr.h"
 #include "codec/h2.h"
+#include "codec/h2_memory.h"
 #include "edge/connection.h"
 #include "net/socket.h"
 
@@ -413,6 +414,13 @@ static void server_listener_stopped(struct listener *listener)
 	server_settle(server);
 }
 
+static int create_h2_memory(struct server *server)
+{
+	if (h2_memory_create(&server->h2_memory) != 0)
+		return -ENOMEM;
+	return account_watch_h2_memory(server->account, h2_memory_used_bytes(server->h2_memory));
+}
+
 int server_create(struct server **server, struct worker *worker,
 		  const struct server_options *options)
 {
@@ -425,12 +433,19 @@ int server_create(struct server **server, struct worker *worker,
 	list_init(&made->connections);
 	task_init(&made->settle, server_run_settle);
 	slab_init(&made->calls, http2_call_bytes(), SERVER_CALLS_MAX);
-	if (account_create(&made->account, worker, options) != 0) {
-		free(made);
-		return -ENOMEM;
-	}
+	if (account_create(&made->account, worker, options) != 0)
+		goto no_account;
+	if ((options->protocols & SERVER_HTTP2) != 0 && create_h2_memory(made) != 0)
+		goto no_h2_memory;
 	*server = made;
 	return 0;
+
+no_h2_memory:
+	account_destroy(made->account);
+	h2_memory_destroy(made->h2_memory);
+no_account:
+	free(made);
+	return -ENOMEM;
 }
 
 int server_start(struct server *server, int fd, bool shared)
@@ -500,5 +515,6 @@ void server_destroy(struct server *server)
 	list_remove(&server->settle.link);
 	slab_finish(&server->calls);
 	account_destroy(server->account);
+	h2_memory_destroy(server->h2_memory);
 	free(server);
 }

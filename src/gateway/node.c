@@ -196,6 +196,7 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	node->worker = worker;
 	node->port = port;
 	list_init(&node->streams);
+	slab_init(&node->stream_slab, SUBSCRIBE_STREAM_BYTES, SUBSCRIBE_STREAMS_MAX);
 	list_init(&node->watches);
 	deadline_init(&node->redis_deadline, redis_wait_expired);
 	feed_ready_init(&node->ready);
@@ -299,5 +300,6 @@ void node_destroy(struct node *node)
 	server_destroy(node->public_server);
 	server_destroy(node->grpc_server);
 	wire_signing_finish(&node->signing);
+	slab_finish(&node->stream_slab);
 	free(node);
 }

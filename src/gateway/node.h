@@ -7,6 +7,7 @@
 #define GATEWAY_NODE_H
 
 #include "auth/bucket.h"
+#include "base/slab.h"
 #include "edge/server.h"
 #include "gateway/bus.h"
 #include "gateway/classes.h"
@@ -62,8 +63,9 @@ struct node {
 	struct http_pool *auth; /* NULL: no auth service is configured */
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
-	struct list streams; /* open or on their way in or out */
-	struct list watches; /* health Watch calls */
+	struct list streams;	 /* open or on their way in or out */
+	struct slab stream_slab; /* their memory: of subscribe.c */
+	struct list watches;	 /* health Watch calls */
 	uint32_t parts_running;
 	void (*redis_awaited)(struct node *node); /* NULL: nobody waits */
 	struct deadline redis_deadline;

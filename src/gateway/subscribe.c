@@ -34,20 +34,35 @@ static const struct fsm stream_fsm = {
 	.moves = state_moves,
 };
 
-struct stream {
-	struct bus_member member;
+struct stream;
+
+/* What a stream needs on its way in only: an open one does without. */
+struct entry {
 	struct admission admission;
-	struct request *request; /* NULL: ended or gone */
-	struct list link;	 /* in node->streams */
 	struct session_waiter recheck;
+	struct stream *stream;
+	uint8_t recheck_count;
+};
+
+/*
+ * One for each open stream, so its bytes count: seven cache lines. Three are the feed's and the
+ * index's; of the others the worker alone writes, but for the letters and the verdict.
+ */
+struct stream {
+	struct bus_member member; /* its session is a reference of ours once registered */
+	struct node *node;
+	struct request *request; /* NULL: ended or gone */
+	struct entry *entry;	 /* NULL: open, or was */
+	struct list link;	 /* in node->streams */
 	struct deadline heartbeat;
 	uint64_t opened_ms, last_sent_ms;
-	uint8_t state, recheck_count;
+	uint8_t state;
 };
+_Static_assert(sizeof(struct stream) == SUBSCRIBE_STREAM_BYTES, "bench/README.md's table");
 
 static struct node *stream_node(const struct stream *stream)
 {
-	return stream->admission.node;
+	return stream->node;
 }
 
 static void move(struct stream *stream, enum stream_state next)
@@ -55,17 +70,29 @@ static void move(struct stream *stream, enum stream_state next)
 	fsm_move(&stream_fsm, &stream->state, (uint8_t)next);
 }
 
+static void entry_free(struct stream *stream)
+{
+	struct entry *entry = stream->entry;
+
+	if (!entry)
+		return;
+	sessions_cancel(&entry->recheck);
+	admission_finish(&entry->admission);
+	free(entry);
+	stream->entry = NULL;
+}
+
 /* Only when the bus does not know the stream. */
 static void stream_free(struct stream *stream)
 {
 	deadline_disarm(stream_node(stream)->worker, &stream->heartbeat);
-	sessions_cancel(&stream->recheck);
 	payload_put(stream->member.bootstrap);
 	if (stream->state != STREAM_ADMISSION)
 		feed_finish(&stream->member.subscription.feed);
-	admission_finish(&stream->admission);
+	session_put(stream->member.session);
+	entry_free(stream);
 	list_remove(&stream->link);
-	free(stream);
+	slab_free(&stream_node(stream)->stream_slab, stream);
 }
 
 static void stream_refuse(struct stream *stream, enum err err)
@@ -205,7 +232,7 @@ void subscribe_survey(const struct node *node, struct survey *survey)
 			.age_ms = node->worker->now_ms - stream->opened_ms,
 			.silent_ms = node->worker->now_ms - stream->last_sent_ms,
 		};
-		struct span id = session_id(stream->admission.session);
+		struct span id = session_id(stream->member.session);
 
 		snprintf(row.session, sizeof(row.session), "%.*s", SPAN_ARGS(id)); /* cut */
 		survey_add(survey, &row);
@@ -216,15 +243,13 @@ void subscribe_survey(const struct node *node, struct survey *survey)
 
 static void stream_register(struct stream *stream)
 {
-	stream->member.session = stream->admission.session;
-	stream->member.checked_sequence = stream->admission.checked_sequence;
 	move(stream, STREAM_REGISTERING);
 	bus_register(&stream->member);
 }
 
 static void rechecked(struct stream *stream, enum sessions_answer answer, struct session *session)
 {
-	struct admission *admission = &stream->admission;
+	struct session *checked = stream->member.session;
 
 	if (answer == SESSIONS_UNAVAILABLE) {
 		stream_refuse(stream, ERR_SESSION_UNAVAILABLE);
@@ -235,42 +260,42 @@ static void rechecked(struct stream *stream, enum sessions_answer answer, struct
 		return;
 	}
 	/* what was verified was another user's, or another key's */
-	bool same = span_equal(session_user(session), session_user(admission->session)) &&
-		    memcmp(session->public_key, admission->session->public_key,
-			   sizeof(session->public_key)) == 0;
+	bool same =
+		span_equal(session_user(session), session_user(checked)) &&
+		memcmp(session->public_key, checked->public_key, sizeof(checked->public_key)) == 0;
 
 	if (session->status == SESSION_REVOKED || !same) {
 		stream_refuse(stream, ERR_SESSION_REVOKED);
 		return;
 	}
 	session_get(session);
-	session_put(admission->session);
-	admission->session = session;
-	admission->checked_sequence = stream_node(stream)->sessions.sequence;
+	session_put(checked);
+	stream->member.session = session;
+	stream->member.checked_sequence = stream_node(stream)->sessions.sequence;
 	stream_register(stream);
 }
 
 static void recheck_told(struct session_waiter *waiter, enum sessions_answer answer,
 			 struct session *session)
 {
-	rechecked(CONTAINER_OF(waiter, struct stream, recheck), answer, session);
+	rechecked(CONTAINER_OF(waiter, struct entry, recheck)->stream, answer, session);
 }
 
 static void stream_recheck(struct stream *stream)
 {
 	struct node *node = stream_node(stream);
-	struct span id = session_id(stream->admission.session);
+	struct span id = session_id(stream->member.session);
 	struct session *session = NULL;
 
 	metric_add(&node->metrics.rechecks, 1);
-	if (++stream->recheck_count > RECHECKS_MAX) {
+	if (++stream->entry->recheck_count > RECHECKS_MAX) {
 		stream_refuse(stream, ERR_SESSION_UNAVAILABLE);
 		return;
 	}
 	move(stream, STREAM_RECHECKING);
 	sessions_recheck(&node->sessions, id);
 	enum sessions_answer answer =
-		sessions_find(&node->sessions, id, &stream->recheck, &session);
+		sessions_find(&node->sessions, id, &stream->entry->recheck, &session);
 
 	if (answer != SESSIONS_PENDING)
 		rechecked(stream, answer, session);
@@ -281,10 +306,12 @@ static void stream_opened(struct stream *stream)
 	struct node *node = stream_node(stream);
 
 	move(stream, STREAM_OPEN);
+	entry_free(stream);
 	if (!stream->request) {
 		stream_leave(stream);
 		return;
 	}
+	request_settle(stream->request);
 	stream->opened_ms = node->worker->now_ms;
 	stream->last_sent_ms = node->worker->now_ms;
 	if (node->shared->heartbeat)
@@ -340,7 +367,7 @@ static void stream_released(struct bus_member *member)
 
 static void subscribe_admitted(struct admission *admission)
 {
-	struct stream *stream = CONTAINER_OF(admission, struct stream, admission);
+	struct stream *stream = CONTAINER_OF(admission, struct entry, admission)->stream;
 	struct node *node = admission->node;
 
 	stream->member.bootstrap =
@@ -350,6 +377,9 @@ static void subscribe_admitted(struct admission *admission)
 		stream_refuse(stream, ERR_OUT_OF_MEMORY);
 		return;
 	}
+	session_get(admission->session);
+	stream->member.session = admission->session;
+	stream->member.checked_sequence = admission->checked_sequence;
 	feed_init(&stream->member.subscription.feed,
 		  (uint32_t)node->shared->config->push_queue_capacity, &node->ready,
 		  &node->shared->feed_budget);
@@ -358,7 +388,7 @@ static void subscribe_admitted(struct admission *admission)
 
 static void subscribe_refused(struct admission *admission)
 {
-	stream_free(CONTAINER_OF(admission, struct stream, admission));
+	stream_free(CONTAINER_OF(admission, struct entry, admission)->stream);
 }
 
 static const struct admission_handler subscribe_handler = {
@@ -366,30 +396,44 @@ static const struct admission_handler subscribe_handler = {
 	.refused = subscribe_refused,
 };
 
-void subscribe_start(struct request *request)
+/* Returns NULL without memory. */
+static struct stream *stream_create(struct node *node)
 {
-	struct node *node = request->service;
-	struct stream *stream;
+	struct stream *stream = slab_alloc(&node->stream_slab);
+	struct entry *entry = stream ? calloc(1, sizeof(*entry)) : NULL;
 
-	/* the feed's lines are cache lines */
-	if (posix_memalign((void **)&stream, _Alignof(struct stream), sizeof(*stream))) {
-		admission_refuse(node, request, ERR_OUT_OF_MEMORY);
-		return;
+	if (!entry) {
+		slab_free(&node->stream_slab, stream);
+		return NULL;
 	}
-	memset(stream, 0, sizeof(*stream));
-	stream->request = request;
+	entry->stream = stream;
+	list_init(&entry->recheck.link);
+	entry->recheck.told = recheck_told;
+	stream->entry = entry;
+	stream->node = node;
 	stream->state = STREAM_ADMISSION;
 	stream->member.bus = node->shared->bus;
 	stream->member.worker = node->worker;
 	stream->member.replied = stream_replied;
 	stream->member.released = stream_released;
-	list_init(&stream->recheck.link);
-	stream->recheck.told = recheck_told;
 	deadline_init(&stream->heartbeat, heartbeat_expired);
 	list_init(&stream->link);
 	list_push_back(&node->streams, &stream->link);
+	return stream;
+}
+
+void subscribe_start(struct request *request)
+{
+	struct node *node = request->service;
+	struct stream *stream = stream_create(node);
+
+	if (!stream) {
+		admission_refuse(node, request, ERR_OUT_OF_MEMORY);
+		return;
+	}
+	stream->request = request;
 	request->context = stream;
-	admission_start(&stream->admission, request, &subscribe_handler);
+	admission_start(&stream->entry->admission, request, &subscribe_handler);
 }
 
 void subscribe_cancelled(struct request *request)

@@ -15,6 +15,10 @@
 struct node;
 struct survey;
 
+#define SUBSCRIBE_STREAM_BYTES 448	  /* of one stream in node->stream_slab */
+#define SUBSCRIBE_STREAMS_MAX  (1u << 20) /* of one worker: as its calls, edge's SERVER_CALLS_MAX  \
+					   */
+
 /* Handlers of the route; request->service is the node. */
 void subscribe_start(struct request *request);
 void subscribe_cancelled(struct request *request);

@@ -19,6 +19,7 @@
 #ifndef HUB_FEED_H
 #define HUB_FEED_H
 
+#include "base/list.h"
 #include "base/mpsc.h"
 #include "base/payload.h"
 
@@ -43,7 +44,20 @@ struct feed_ready {
 	struct mpsc queue;
 };
 
-/* Must be allocated with its alignment (64 bytes). */
+struct index_user;
+struct index_session;
+
+/* The index's part of a feed (hub/index.h), which only the bus looks at. */
+struct feed_place {
+	struct list in_user, in_session;
+	struct index_user *user; /* NULL: not in the index */
+	struct index_session *session;
+};
+
+/*
+ * Must be allocated with its alignment (64 bytes). Three cache lines: with one, what a thread
+ * writes would take the line from the other with every event.
+ */
 struct feed {
 	/* producer's line; what the consumer reads of it was written before the head it saw */
 	_Alignas(64) _Atomic uint32_t head;
@@ -60,11 +74,14 @@ struct feed {
 	uint32_t head_seen;          /* consumer's: a head it loaded before */
 	bool is_in_ring;             /* consumer's: tail has reached ring_from */
 	_Atomic uint64_t popped_bytes;
-	/* both */
+	/* both; and the index's, for who walks along it queues the feed next: one line for both */
 	_Alignas(64) _Atomic uint32_t end; /* enum feed_end; set once */
 	_Atomic bool in_ready;             /* in the ready queue, or taken and not yet looked at */
 	struct mpsc_node ready_node;
+	struct feed_place place;
 };
+#define FEED_BYTES 192
+_Static_assert(sizeof(struct feed) == FEED_BYTES, "three lines for each stream, no fourth");
 
 /*
  * Thread: the worker, before the feed is registered.

@@ -138,7 +138,7 @@ static void session_drop_if_empty(struct index *index, struct index_session *ses
 int index_add(struct index *index, struct subscription *subscription, struct span user,
 	      struct span session)
 {
-	CHECK(!subscription->user);
+	CHECK(!subscription->feed.place.user);
 
 	struct index_user *its_user = user_admit(index, user);
 
@@ -151,10 +151,10 @@ int index_add(struct index *index, struct subscription *subscription, struct spa
 		user_drop_if_empty(index, its_user);
 		return -ENOMEM;
 	}
-	subscription->user = its_user;
-	subscription->session = its_session;
-	list_push_back(&its_user->subscriptions, &subscription->in_user);
-	list_push_back(&its_session->subscriptions, &subscription->in_session);
+	subscription->feed.place.user = its_user;
+	subscription->feed.place.session = its_session;
+	list_push_back(&its_user->subscriptions, &subscription->feed.place.in_user);
+	list_push_back(&its_session->subscriptions, &subscription->feed.place.in_session);
 	its_user->count++;
 	its_session->count++;
 	index->subscription_count++;
@@ -163,14 +163,14 @@ int index_add(struct index *index, struct subscription *subscription, struct spa
 
 void index_remove(struct index *index, struct subscription *subscription)
 {
-	struct index_user *user = subscription->user;
-	struct index_session *session = subscription->session;
+	struct index_user *user = subscription->feed.place.user;
+	struct index_session *session = subscription->feed.place.session;
 
 	CHECK(user && session && user->count && session->count && index->subscription_count);
-	list_remove(&subscription->in_user);
-	list_remove(&subscription->in_session);
-	subscription->user = NULL;
-	subscription->session = NULL;
+	list_remove(&subscription->feed.place.in_user);
+	list_remove(&subscription->feed.place.in_session);
+	subscription->feed.place.user = NULL;
+	subscription->feed.place.session = NULL;
 	user->count--;
 	session->count--;
 	index->subscription_count--;
@@ -180,12 +180,12 @@ void index_remove(struct index *index, struct subscription *subscription)
 
 struct span subscription_user(const struct subscription *subscription)
 {
-	return user_id(subscription->user);
+	return user_id(subscription->feed.place.user);
 }
 
 struct span subscription_session(const struct subscription *subscription)
 {
-	return session_id(subscription->session);
+	return session_id(subscription->feed.place.session);
 }
 
 uint32_t index_session_count(const struct index *index, struct span session)
@@ -199,7 +199,7 @@ static struct span newest_user(const struct index_session *session)
 {
 	struct list *newest = session->subscriptions.prev;
 
-	return subscription_user(CONTAINER_OF(newest, struct subscription, in_session));
+	return subscription_user(CONTAINER_OF(newest, struct subscription, feed.place.in_session));
 }
 
 struct span index_session_user(const struct index *index, struct span session)
@@ -221,7 +221,7 @@ static uint32_t each_in_user(struct index_user *user, index_visit_fn *visit, voi
 	for (uint32_t i = 0; i < count; i++) {
 		struct list *next = at->next;
 
-		visit(CONTAINER_OF(at, struct subscription, in_user), context);
+		visit(CONTAINER_OF(at, struct subscription, feed.place.in_user), context);
 		at = next;
 	}
 	return count;
@@ -243,10 +243,11 @@ static uint32_t each_in_session(struct index_session *session, const struct inde
 	uint32_t count = session->count, visited = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct subscription *subscription = CONTAINER_OF(at, struct subscription, in_session);
+		struct subscription *subscription =
+			CONTAINER_OF(at, struct subscription, feed.place.in_session);
 
 		at = at->next;
-		if (!user || subscription->user == user) {
+		if (!user || subscription->feed.place.user == user) {
 			visit(subscription, context);
 			visited++;
 		}

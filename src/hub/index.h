@@ -12,18 +12,13 @@
 #include "base/list.h"
 #include "hub/feed.h"
 
-struct index_user;
-struct index_session;
-
 /*
- * One open stream as the hub sees it; embedded in the worker's object, `user` NULL at first.
- * Must be allocated with its alignment (64 bytes: the feed's).
+ * One open stream as the hub sees it; embedded in the worker's object. What the index keeps of it is
+ * feed.place, whose `user` feed_init sets to NULL. Must be allocated with its alignment (64 bytes:
+ * the feed's).
  */
 struct subscription {
 	struct feed feed;
-	struct list in_user, in_session;
-	struct index_user *user;       /* NULL: not in the index */
-	struct index_session *session;
 };
 
 struct index {

@@ -18,9 +18,13 @@
 	 IORING_SETUP_SUBMIT_ALL)
 #define FEATURES_NEEDED (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP)
 
-/* An eighth of the table for files we bring ourselves: they are upstreams, few beside accepted
- * ones. */
+/*
+ * Of the table, for files we bring ourselves: upstreams and Redis, few beside accepted ones. An
+ * eighth of a small table; of a large one no more than what GATEWAY_MAX_CONNECTIONS keeps back.
+ * Beyond it they stay plain descriptors.
+ */
 #define ADOPTED_SHARE 8
+#define ADOPTED_MAX   256
 #define FILES_MAX     (1u << 20) /* the kernel's bound, IORING_MAX_FIXED_FILES */
 
 static const uint8_t operations_used[] = {
@@ -190,7 +194,8 @@ static int files_init(struct ring *ring, uint32_t wanted)
 	files->count = files->adopted_first = wanted;
 	ring->features.direct_files = true;
 
-	uint32_t adopted = wanted / ADOPTED_SHARE;
+	uint32_t adopted =
+		wanted / ADOPTED_SHARE < ADOPTED_MAX ? wanted / ADOPTED_SHARE : ADOPTED_MAX;
 
 	if (adopted == 0 ||
 	    io_uring_register_file_alloc_range(&ring->uring, 0, wanted - adopted) != 0)

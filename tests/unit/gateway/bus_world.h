@@ -131,7 +131,7 @@ static void stream_end(struct stream *stream)
 {
 	if (stream->state != STREAM_ASKED && feed_is_ready(&stream->member.subscription.feed))
 		blame("a released feed is still ready");
-	if (stream->member.subscription.user)
+	if (stream->member.subscription.feed.place.user)
 		blame("a stream ends that the bus still knows");
 	if (stream->member.session) {
 		if (!wrong)
@@ -321,7 +321,7 @@ static void tell(uint8_t session)
 	for (size_t i = 0; i < STREAMS; i++) {
 		struct stream *stream = &streams[i];
 
-		if (!stream->member.subscription.user || stream->session != session)
+		if (!stream->member.subscription.feed.place.user || stream->session != session)
 			continue;
 		if ((record.is_revoked || record.user != stream->seen.user) &&
 		    feed_get_end(&stream->member.subscription.feed) == FEED_OPEN)
@@ -341,7 +341,7 @@ static void say(uint8_t session, uint32_t count)
 static void lose(void)
 {
 	for (size_t i = 0; i < STREAMS; i++)
-		streams[i].was_open_at_loss = streams[i].member.subscription.user != NULL;
+		streams[i].was_open_at_loss = streams[i].member.subscription.feed.place.user != NULL;
 	bus_session_handler.lost(rig.bus->session_tail, TAIL_TRIMMED);
 	bus_session_handler.batch_end(rig.bus->session_tail);
 }
@@ -361,7 +361,7 @@ static void finished(void *context)
 	(void)context;
 	model.done_count++;
 	for (size_t i = 0; i < STREAMS; i++)
-		if (streams[i].member.subscription.user)
+		if (streams[i].member.subscription.feed.place.user)
 			blame("finished with a member");
 	if (rig.bus->index.subscription_count > 0 || rig.bus->updates_out > 0)
 		blame("finished too early");

@@ -51,7 +51,7 @@ static void notice_admissions(void)
 	for (size_t i = 0; i < STREAMS; i++) {
 		struct stream *stream = &streams[i];
 
-		if (stream->is_admitted || !stream->member.subscription.user)
+		if (stream->is_admitted || !stream->member.subscription.feed.place.user)
 			continue;
 		stream->is_admitted = true;
 		stream->place = ++model.admissions;
@@ -219,7 +219,7 @@ static void mix_stream(struct fingerprint *print, struct stream *stream)
 		    (uint64_t)stream->is_rechecked << 2 | (uint64_t)stream->seen.is_revoked << 3 |
 		    (uint64_t)stream->reply_due << 4 | (uint64_t)stream->release_due << 5 |
 		    (uint64_t)stream->was_open_at_loss << 6 | (uint64_t)stream->has_received << 7 |
-		    (uint64_t)(stream->member.subscription.user != NULL) << 8 |
+		    (uint64_t)(stream->member.subscription.feed.place.user != NULL) << 8 |
 		    (uint64_t)stream->is_late << 9);
 	mix(print, stream->seen.user);
 	mix(print, stream->asks);
