@@ -94,7 +94,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net fuzz fuzz-bins bench lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net fuzz fuzz-bins bench bench-quick reference lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -154,6 +154,27 @@ $(OUT)/obj/main.o $(OUT)/obj/admin/process.o $(OUT)/obj/client/main.o: $(OUT)/co
 $(OUT)/obj/bench/%.o: bench/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The reference that the gateway's commands are compared with: C++, and only where its packages are (group bench).
+REFERENCE := $(OUT)/grpc_server
+REFERENCE_PROTOS := $(addprefix proto/,galaxy/gateway/v1/edge_gateway.proto galaxy/gateway/v1/command_handler.proto \
+	grpc/health/v1/health.proto)
+
+$(REFERENCE): bench/reference/grpc_server.cc $(REFERENCE_PROTOS)
+	$(call say,CXX,$@)
+	$(Q)rm -rf $(OUT)/reference && mkdir -p $(OUT)/reference && \
+	protoc --proto_path=proto --cpp_out=$(OUT)/reference --grpc_out=$(OUT)/reference \
+		--plugin=protoc-gen-grpc=$$(command -v grpc_cpp_plugin) $(REFERENCE_PROTOS) && \
+	$(CXX) -std=c++17 -O2 -g -Wall -Wextra -pthread -I$(OUT)/reference -o $@ $< \
+		$$(find $(OUT)/reference -name '*.cc') $$(pkg-config --libs grpc++ protobuf) -lhiredis -ljansson -lsodium -lcrypto
+
+reference: $(if $(shell command -v grpc_cpp_plugin),$(REFERENCE)) ## the gRPC C++ server of the benchmarks, if it can be built
+
+bench: ## every piece of work beside its references, five rounds (WORKS="W1 W4" for some)
+	$(Q)./bench/run $(WORKS)
+
+bench-quick: ## as bench, shorter rounds and fewer
+	$(Q)./bench/run --quick $(WORKS)
 
 # tests/unit/<room>/test_x.c links its room and what the room needs, nothing more
 $(OUT)/tests/unit/%.o: tests/unit/%.c | $(GEN_C)
@@ -245,6 +266,6 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
