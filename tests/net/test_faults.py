@@ -95,6 +95,62 @@ def test_revocation_that_was_lost_with_the_stream_is_found_by_reading_again(gate
     assert streams[missing].end() == ("FAILED_PRECONDITION", "device session is revoked")
 
 
+def lose_session_events(gateway):
+    """Redis comes back empty after session events were read; the gateway has noticed when the gap is counted."""
+    gateway.redis.kill()
+    gateway.redis.restart()
+
+
+def test_snapshots_are_forgotten_when_session_events_were_lost(gateway, channel, device):
+    """Of sessions without a stream too: what happened to them meanwhile is heard from Redis alone."""
+    device.publish_session_event()
+    gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
+    assert outcome(channel, device) == "OK"
+    lose_session_events(gateway)
+    device.write_record("revoked")
+    gateway.wait_metric('gateway_stream_gaps_total{stream="session_events"}', lambda value: value == 1)
+    harness.wait_until(lambda: outcome(channel, device) == ("FAILED_PRECONDITION", "device session is revoked"),
+                       "the record is read again")
+
+
+def test_session_that_belongs_to_another_user_after_a_loss_ends_its_stream(gateway, channel, device):
+    device.publish_session_event()
+    gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
+    stream = channel.subscribe(device.subscribe_request())
+    stream.bootstrap()
+    lose_session_events(gateway)
+    device.user = "somebody-else"
+    device.write_record()
+    assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
+
+
+def test_records_are_read_again_no_faster_than_a_thousand_a_second(gateway):
+    """By Redis's own clock, from the first of these GETs to the last."""
+    first = harness.Device(gateway)
+    first.publish_session_event()
+    gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
+    devices = [harness.Device(gateway) for _ in range(300)]
+    channels = [harness.Channel(gateway.grpc) for _ in range(4)]
+    streams = [channels[number % 4].subscribe(device.subscribe_request()) for number, device in enumerate(devices)]
+    for stream in streams:
+        stream.bootstrap()
+    with gateway.redis.client.monitor() as monitor:
+        gateway.redis.client.delete(harness.SESSION_STREAM)  # no stream by that name is a loss, noticed on a new connection
+        for entry in gateway.redis.client.client_list():
+            if entry["cmd"] == "xread":
+                gateway.redis.client.client_kill_filter(_id=entry["id"])
+        times = {}
+        wanted = {f"GET gateway:session:{device.session}" for device in devices}
+        while len(times) < len(wanted):
+            told = monitor.next_command()
+            if told["command"] in wanted:
+                times.setdefault(told["command"], told["time"])
+    assert max(times.values()) - min(times.values()) >= (len(devices) - 10) / 1000 * 0.9
+    gateway.wait_metric('gateway_session_rereads_total{result="kept"}', lambda value: value == len(devices))
+    for channel in channels:
+        channel.close()
+
+
 def test_trimmed_session_events_are_a_gap(folder, kept_redis):
     """Entries that were trimmed while the gateway could not read them are noticed and counted."""
     with harness.Gateway(folder, kept_redis) as gateway:

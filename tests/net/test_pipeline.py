@@ -220,6 +220,84 @@ def test_subscribe_passes_the_same_pipeline(gateway, channel, device):
 BUDGETS = "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_"
 
 
+def test_first_fault_in_the_order_of_the_table_is_told(folder, redis_server):
+    """A request with every fault at once; one after the other is mended."""
+    with harness.Gateway(folder, redis_server, env={
+            f"{BUDGETS}SESSION_REQUESTS": 1, f"{BUDGETS}SESSION_WINDOW": "1h", f"{BUDGETS}SESSION_BURST": 1}) as gateway:
+        channel = harness.Channel(gateway.grpc)
+        unknown, revoked = harness.Device(gateway, publish=False), harness.Device(gateway)
+        revoked.write_record("revoked")
+        device, other = harness.Device(gateway), harness.Device(gateway)
+        spent = device.request("no.route")
+        assert channel.refused(spent) == ("UNIMPLEMENTED", "message_type is not routed")
+        faults = {"message_type": "no.route", "request_id": "", "protocol_version": "v2", "payload_hash": b"short",
+                  "signature": b"x" * 64, "timestamp_ms": 1}
+
+        def told(device, **mended):
+            faults.update(mended)
+            fields = {name: value for name, value in faults.items() if value is not None}
+            return channel.refused(device.request(**fields))
+
+        assert told(unknown) == ("INVALID_ARGUMENT", "request_id must not be empty")
+        assert told(unknown, request_id=spent.request_id) == ("FAILED_PRECONDITION", "unsupported protocol_version")
+        assert told(unknown, protocol_version="v1") == ("UNAUTHENTICATED", "unknown device session")
+        assert told(revoked) == ("FAILED_PRECONDITION", "device session is revoked")
+        assert told(device) == ("INVALID_ARGUMENT", "payload_hash must be a 32-byte SHA-256 digest")
+        assert told(device, payload_hash=b"x" * 32) == ("INVALID_ARGUMENT", "payload_hash does not match payload_bytes")
+        assert told(device, payload_hash=None) == ("UNAUTHENTICATED", "invalid request signature")
+        assert told(device, signature=None) == (
+            "FAILED_PRECONDITION", "request timestamp is outside the freshness window")
+        assert told(device, timestamp_ms=None) == ("FAILED_PRECONDITION", "request replay detected")
+        fresh = device.request("no.route")
+        limited = ("RESOURCE_EXHAUSTED", "authenticated request rate limit exceeded")
+        assert channel.refused(fresh) == limited
+        # what was refused for its budget has spent its id
+        assert channel.refused(fresh) == ("FAILED_PRECONDITION", "request replay detected")
+        assert told(other, request_id=None) == ("UNIMPLEMENTED", "message_type is not routed")
+        channel.close()
+
+
+def test_unknown_sessions_cannot_be_used_to_load_redis(folder, redis_server):
+    """The peer's budget is charged once, before the look-up."""
+    with harness.Gateway(folder, redis_server, env={
+            f"{BUDGETS}IP_REQUESTS": 1, f"{BUDGETS}IP_WINDOW": "1h", f"{BUDGETS}IP_BURST": 3}) as gateway:
+        channel = harness.Channel(gateway.grpc)
+        told = [channel.refused(harness.Device(gateway, publish=False).request()) for _ in range(8)]
+        assert told == [("UNAUTHENTICATED", "unknown device session")] * 3 + [
+            ("RESOURCE_EXHAUSTED", "authenticated request rate limit exceeded")] * 5
+        assert redis_server.client.info("commandstats")["cmdstat_get"]["calls"] == 3
+        channel.close()
+
+
+def test_unix_peers_have_no_peer_budget(folder, redis_server):
+    with harness.Gateway(folder, redis_server, env={
+            "GATEWAY_AUTHENTICATED_GRPC_ADDR": f"unix:{folder}/grpc.sock",
+            f"{BUDGETS}IP_REQUESTS": 1, f"{BUDGETS}IP_WINDOW": "1h", f"{BUDGETS}IP_BURST": 1}) as gateway:
+        device, channel = harness.Device(gateway), harness.Channel(f"unix:{folder}/grpc.sock")
+        for _ in range(5):
+            assert channel.refused(device.request()) == ("UNIMPLEMENTED", "message_type is not routed")
+        channel.close()
+
+
+def test_subscribe_takes_any_message_type_and_ignores_its_payload(gateway, channel, device):
+    stream = channel.subscribe(device.subscribe_request(message_type="any.valid-one", payload=b"looked at, and dropped"))
+    assert stream.next().event_type == "gateway.server_time"
+    spoiled = device.subscribe_request(message_type="any.valid-one", payload=b"x", payload_hash=b"h" * 32)
+    assert channel.subscribe(spoiled).end() == ("INVALID_ARGUMENT", "payload_hash does not match payload_bytes")
+
+
+@pytest.mark.parametrize("budget", ["IP", "SESSION", "USER", "MESSAGE_TYPE"])
+def test_streams_draw_on_the_same_budgets(folder, redis_server, budget):
+    with harness.Gateway(folder, redis_server, env={
+            f"{BUDGETS}{budget}_REQUESTS": 1, f"{BUDGETS}{budget}_WINDOW": "1h", f"{BUDGETS}{budget}_BURST": 2}) as gateway:
+        device, channel = harness.Device(gateway), harness.Channel(gateway.grpc)
+        assert channel.refused(device.request("gateway.subscribe")) == ("UNIMPLEMENTED", "message_type is not routed")
+        channel.subscribe(device.subscribe_request()).bootstrap()
+        assert channel.subscribe(device.subscribe_request()).end() == (
+            "RESOURCE_EXHAUSTED", "authenticated request rate limit exceeded")
+        channel.close()
+
+
 @pytest.mark.parametrize("budget", ["IP", "SESSION", "USER", "MESSAGE_TYPE"])
 def test_exhausted_budget_is_refused_with_the_time_to_wait(folder, redis_server, budget):
     with harness.Gateway(folder, redis_server, env={
