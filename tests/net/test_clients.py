@@ -277,3 +277,18 @@ def test_keepalive_out_of_bounds_is_ended(gateway, device, client):
     stream.event()
     assert stream.end()[0] in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # the second is grpc-js's reading of the code
     assert gateway.metric('gateway_glitches_total{kind="too_many_pings"}') == 1
+
+
+def test_gzip_is_taken_and_its_inflated_size_bounded(gateway, device):
+    """grpcio alone compresses by a call's option."""
+    with harness.Channel(gateway.grpc) as channel:
+        request = device.request(payload=b"again and again " * 10_000)
+        response = channel.execute(request, compression=grpc.Compression.Gzip)
+        assert response.payload_bytes == request.payload_bytes
+        harness.check_response(gateway, request, response)
+        received = gateway.metric('gateway_connection_received_bytes_total{listener="grpc"}')
+        assert received < len(request.payload_bytes) / 10  # it was compressed
+        bomb = device.request(payload=bytes(32 << 20))
+        assert channel.refused(bomb, compression=grpc.Compression.Gzip) == (
+            "RESOURCE_EXHAUSTED", "message is larger than the limit")
+        harness.check_response(gateway, request := device.request(), channel.execute(request))

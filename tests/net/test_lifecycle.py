@@ -313,6 +313,30 @@ def test_port_in_use_ends_the_start(folder, redis_server, listener, variable):
     assert address in entry["error"] and "in use" in entry["error"]
 
 
+def test_start_ends_at_the_first_step_that_is_wrong(folder, redis_server):
+    """Everything is wrong; one after the other is mended: configuration, signer, Redis, port."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        wrong = {"GATEWAY_FRESHNESS_WINDOW": "soon", REQUIRED[3]: folder / "nobody.pem",
+                 REQUIRED[0]: f"unix:{folder}/nobody.sock",
+                 "GATEWAY_PUBLIC_HTTP_ADDR": f"127.0.0.1:{taken.getsockname()[1]}"}
+
+        def told(mended):
+            del wrong[mended]
+            code, _, err = ended(start(folder, redis_server, env=wrong))
+            return code, err.splitlines()[-1]
+
+        code, _, err = ended(start(folder, redis_server, env=wrong))
+        assert code == 2 and REQUIRED[3] not in err and "nothing was started" in err
+        code, line = told("GATEWAY_FRESHNESS_WINDOW")
+        assert code == 1 and line.startswith(f"{REQUIRED[3]}: ")
+        code, line = told(REQUIRED[3])
+        assert code == 1 and json.loads(line)["error"].startswith("session cache: ")
+        code, line = told(REQUIRED[0])
+        assert code == 1 and json.loads(line)["msg"] == "cannot listen"
+    with harness.Gateway(folder, redis_server):
+        pass
+
+
 def test_start_is_logged_in_order(gateway):
     entries = [json.loads(line) for line in gateway.process.err.seen]
     messages = [entry["msg"] for entry in entries]

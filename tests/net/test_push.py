@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 
 import pytest
@@ -309,6 +310,24 @@ def test_heartbeat_breaks_the_silence(folder, redis_server):
         for _ in range(3):
             event = stream.next()
             assert event == edge.GatewayEvent(event_type="gateway.heartbeat")
+        channel.close()
+
+
+def test_no_heartbeat_among_events(folder, redis_server):
+    """It is for silence: a second with an event every few milliseconds has none."""
+    interval = 0.3
+    with harness.Gateway(folder, redis_server, env={"GATEWAY_PUSH_HEARTBEAT_INTERVAL": f"{interval * 1000:.0f}ms"}) as gateway:
+        device, channel = harness.Device(gateway), harness.Channel(gateway.grpc)
+        stream = subscribe(channel, device)
+        began = before = time.monotonic()
+        longest, kinds = 0.0, []
+        while before < began + 4 * interval:
+            publish_event(gateway, device.user)
+            kinds.append(stream.next().event_type)
+            now = time.monotonic()
+            longest, before = max(longest, now - before), now
+        if longest < interval / 2:  # else this machine made the silence
+            assert set(kinds) == {"test.event"}
         channel.close()
 
 

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import harness
-from test_lifecycle import free_port
+from test_lifecycle import COMPONENTS, free_port
 
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-socket-activate"),
                                 reason="systemd-socket-activate is not installed")
@@ -146,3 +146,16 @@ def test_units_are_well_formed_and_tightly_sandboxed():
     if done.stdout.startswith("skip:"):
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_unit_leaves_room_for_every_component_s_time():
+    """As configured by default; the unit's comment says what to do with more."""
+    env = {name: "x" for name in ("GATEWAY_SESSION_EVENTS_REDIS_STREAM", "GATEWAY_CLIENT_EVENTS_REDIS_STREAM")}
+    env.update(GATEWAY_SESSION_CACHE_REDIS_ADDR="127.0.0.1:6379", GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH="/x",
+               **harness.SANITIZERS)
+    printed = subprocess.run([harness.RINGWAY, "--print-config"], env=env, check=True, capture_output=True, text=True).stdout
+    values = dict(line.split("  # ")[0].split("=", 1) for line in printed.splitlines() if not line.startswith("#"))
+    timeout, delay = (int(values[f"GATEWAY_SHUTDOWN_{name}"].removesuffix("s")) for name in ("TIMEOUT", "DELAY"))
+    unit = (harness.ROOT / "systemd" / "ringway.service").read_text()
+    [stop] = [line.removeprefix("TimeoutStopSec=") for line in unit.splitlines() if line.startswith("TimeoutStopSec=")]
+    assert int(stop) >= delay + len(COMPONENTS) * timeout

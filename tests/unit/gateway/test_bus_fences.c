@@ -14,6 +14,7 @@ struct stream {
 	bool is_open, is_released, is_blocked;
 	int64_t next; /* number of the event that must come next; -1: the bootstrap */
 	enum feed_end end;
+	const struct payload *last; /* popped; only to be compared */
 };
 
 static struct stream streams[STREAMS_MAX];
@@ -27,6 +28,7 @@ static void stream_pop_all(struct stream *stream)
 	while ((payload = feed_pop(&stream->member.subscription.feed))) {
 		int64_t number = rig_number_of(payload);
 
+		stream->last = payload;
 		payload_put(payload);
 		if (stream->next > 0)
 			assert_int_equal(number, stream->next);
@@ -265,6 +267,24 @@ static void slow_stream_overflows_alone(void **state)
 	assert_int_equal(fence_timeouts(), 0);
 }
 
+/* Encoded, hashed and signed once (edge.md §4): the streams of both workers share the bytes. */
+static void streams_share_the_bytes_of_an_event(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 8; i++)
+		stream_open(&streams[i], i % RIG_PORTS);
+	turn_all(3);
+	say(1);
+	turn_bus(); /* all have it before any takes it: no two can be one freed and made again */
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(feed_depth(&streams[i].member.subscription.feed), 1);
+	turn_all(2);
+	for (uint32_t i = 0; i < 8; i++) {
+		assert_all_received(&streams[i]);
+		assert_ptr_equal(streams[i].last, streams[0].last);
+	}
+}
+
 /* ---- busy workers ---- */
 
 static void pass(uint64_t ms)
@@ -397,6 +417,7 @@ int main(void)
 		FENCE_TEST(stream_that_comes_within_a_burst_does_not_overflow),
 		FENCE_TEST(stream_registered_just_before_a_burst_does_not_overflow),
 		FENCE_TEST(slow_stream_overflows_alone),
+		FENCE_TEST(streams_share_the_bytes_of_an_event),
 		FENCE_TEST(worker_that_stands_still_holds_the_others_up_for_100_ms_only),
 		FENCE_TEST(worker_that_is_late_by_less_loses_nothing),
 		FENCE_TEST(late_fence_does_not_stand_for_the_next),

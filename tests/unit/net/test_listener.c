@@ -4,10 +4,15 @@
 #include "net/listener.h"
 #include "net/socket.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/tcp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 static struct endpoint endpoint_of(const char *text)
 {
@@ -144,6 +149,58 @@ static void any_address_serves_both_families_on_one_port(void **state)
 	listen_socket_close(&sockets);
 	listen_socket_close(&sockets);
 	assert_int_equal(harness_fd_count(), fds_before);
+}
+
+/* As where the kernel was started without IPv6. Returns whether it could be made so. */
+static bool forbid_v6(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {ARRAY_LEN(filter), filter};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+enum { V6_LESS_SERVES, V6_LESS_FAILS, V6_LESS_SKIPPED };
+
+static int serve_without_v6(void)
+{
+	const struct endpoint endpoint = {.kind = ENDPOINT_ANY};
+	struct listen_socket sockets;
+	char why[256] = "";
+
+	if (!forbid_v6())
+		return V6_LESS_SKIPPED;
+	if (v6_works() || listen_socket_open(&sockets, &endpoint, 2, why, sizeof(why)) ||
+	    sockets.fd_count != 2 || sockets.text[0] != ':')
+		return V6_LESS_FAILS;
+	return connect_to("127.0.0.1", port_of(sockets.fds[0])) >= 0 ? V6_LESS_SERVES
+								     : V6_LESS_FAILS;
+}
+
+static void any_address_is_v4_alone_where_v6_is_off(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(serve_without_v6());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == V6_LESS_SKIPPED) {
+		print_message("skip: seccomp is not available here\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), V6_LESS_SERVES);
 }
 
 static void accepted_connections_inherit_the_options(void **state)
@@ -596,6 +653,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_address_serves_both_families_on_one_port),
+		cmocka_unit_test(any_address_is_v4_alone_where_v6_is_off),
 		cmocka_unit_test(accepted_connections_inherit_the_options),
 		cmocka_unit_test(host_forms_bind_what_they_name),
 		cmocka_unit_test(a_port_in_use_is_refused_even_if_its_owner_shares),
