@@ -55,7 +55,7 @@ LIBS_auth := -lsodium -lcrypto
 LIBS_uring := -l:liburing.a
 LIBS_net := -lcares -lssl -lcrypto
 LIBS_config := -lyaml
-LIBS_os := -lsystemd
+LIBS_os := -lseccomp -lsystemd
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)	$(2)")

@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "gateway/redis_options.h"
 #include "os/limits.h"
+#include "os/sandbox.h"
 #include "os/service.h"
 
 #include <errno.h>
@@ -223,11 +224,23 @@ static void close_listeners(struct program *program)
 		close_listener(program, (enum listener_kind)kind);
 }
 
+/* Everything is open and running: what the process never needs again is given up. */
+static void enter_sandbox(void)
+{
+	char why[WHY_BYTES];
+
+	if (sandbox_enter(why, sizeof(why)) == 0)
+		LOG(LOG_INFO, "main", "sandbox closed");
+	else
+		LOG(LOG_WARN, "main", "no sandbox", LOG_TEXT("why", why));
+}
+
 static void started(void *context)
 {
 	struct program *program = context;
 	char fingerprint[SIGNER_FINGERPRINT_MAX];
 
+	enter_sandbox();
 	if (program->admin && admin_listen(program->admin, program->sockets[LISTENER_ADMIN].fds[0]))
 		LOG(LOG_ERROR, "main", "admin listener cannot accept");
 	signer_fingerprint(program->signer, fingerprint);

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -345,6 +346,17 @@ def test_start_is_logged_in_order(gateway):
     assert [entry["listener"] for entry in listening] == ["public", "grpc", "admin"]
     assert [entry.get("response_key") for entry in listening] == [
         None, "SHA256:" + hashlib.sha256(bytes(gateway.response_key)).hexdigest(), None]
+
+
+@pytest.mark.skipif(harness.MODE not in ("release", "debug"), reason="a sanitizer makes calls of its own: no sandbox")
+def test_every_thread_is_in_the_sandbox_before_ready(gateway):
+    messages = [json.loads(line)["msg"] for line in gateway.process.err.seen]
+    assert "sandbox closed" in messages and "no sandbox" not in messages
+    threads = list(pathlib.Path(f"/proc/{gateway.process.pid}/task").iterdir())
+    assert len(threads) >= 3  # main, a worker, the bus
+    for thread in threads:
+        status = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines() if ":\t" in line)
+        assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1"
 
 
 # ---- the end ----
