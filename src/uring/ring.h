@@ -43,6 +43,7 @@ struct ring_options {
 	uint32_t file_slots;   /* direct descriptors; cut to the soft RLIMIT_NOFILE; 0 = none */
 	uint32_t buffer_count; /* provided buffers, power of two ≤ 32768; 0 = none */
 	uint32_t buffer_bytes; /* each */
+	uint32_t adopted_slots; /* of file_slots, for ring_adopt; 0: an eighth. For clients' rings */
 };
 
 /*
@@ -147,7 +148,7 @@ void ring_buffer_return(struct ring *ring, uint16_t buffer_id);
 
 /*
  * Moves a descriptor into the ring's table and closes it; where there is no table, or the part of
- * it that is kept for adopted files (an eighth) is full, the reference is the descriptor itself.
+ * it that is kept for adopted files is full, the reference is the descriptor itself.
  * Owns: `fd` from now on, as the returned reference.
  */
 struct file_ref ring_adopt(struct ring *ring, int fd);

@@ -173,7 +173,7 @@ static int restrict_operations(struct io_uring *uring)
 	return io_uring_register_restrictions(uring, rows, count);
 }
 
-static int files_init(struct ring *ring, uint32_t wanted)
+static int files_init(struct ring *ring, uint32_t wanted, uint32_t adopted)
 {
 	struct ring_files *files = &ring->files;
 	struct rlimit limit;
@@ -194,9 +194,11 @@ static int files_init(struct ring *ring, uint32_t wanted)
 	files->count = files->adopted_first = wanted;
 	ring->features.direct_files = true;
 
-	uint32_t adopted =
-		wanted / ADOPTED_SHARE < ADOPTED_MAX ? wanted / ADOPTED_SHARE : ADOPTED_MAX;
-
+	if (adopted == 0)
+		adopted = wanted / ADOPTED_SHARE < ADOPTED_MAX ? wanted / ADOPTED_SHARE
+							       : ADOPTED_MAX;
+	if (adopted > wanted)
+		adopted = wanted;
 	if (adopted == 0 ||
 	    io_uring_register_file_alloc_range(&ring->uring, 0, wanted - adopted) != 0)
 		return 0; /* ring_adopt then keeps descriptors */
@@ -277,7 +279,7 @@ static int create_bare(struct ring **out, const struct ring_options *options, ch
 	if (code < 0)
 		goto exit_ring;
 	step = "file table";
-	code = files_init(ring, options->file_slots);
+	code = files_init(ring, options->file_slots, options->adopted_slots);
 	if (code < 0)
 		goto exit_ring;
 	step = "buffer ring";
