@@ -3,11 +3,13 @@
 
 #include "auth/signer.h"
 #include "base/check.h"
+#include "log/log.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { EXIT_GOOD, EXIT_BAD, EXIT_USAGE };
 
@@ -16,6 +18,8 @@ static const struct {
 	int (*run)(const struct options *options);
 } works[] = {
 	{"http", http_run},
+	{"push", push_run},
+	{"storm", storm_run},
 };
 
 static int pin(int cpu)
@@ -53,6 +57,7 @@ int main(int argc, char **argv)
 	if (code)
 		return EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
+	log_setup(&(struct log_options){.level = LOG_WARN, .fd = STDERR_FILENO});
 	lift_limits();
 	if (options.cpu >= 0 && pin(options.cpu) != 0)
 		return EXIT_USAGE;

@@ -26,7 +26,8 @@ struct options {
 	double warmup_s, duration_s;
 	uint32_t rounds, burst, idle;
 	double stall; /* 0…1 */
-	bool targeted, hold;
+	uint32_t at_once; /* connections opening at the same time; 0: the work's own choice */
+	bool targeted, hold, prefill;
 	/* what */
 	const char *method, *path;
 	const char *key_prefix, *stream_key, *gateway_key, *message_type;

@@ -8,5 +8,7 @@
 int http_run(const struct options *options);
 int h2_run(const struct options *options);
 int command_run(const struct options *options);
+int push_run(const struct options *options);
+int storm_run(const struct options *options);
 
 #endif
