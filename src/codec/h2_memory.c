@@ -107,11 +107,13 @@ static void *take_inside(struct h2_block *block, size_t bytes)
 	struct head head = {.bytes = (uint32_t)bytes, .units = (uint16_t)units};
 
 	if (units < CLASSES && block->free_first[units] != 0) {
-		uint32_t place = block->free_first[units];
-		uint16_t *next = object_at(block, place * UNIT_BYTES - HEAD_BYTES, head);
+		uint32_t offset = block->free_first[units] * (uint32_t)UNIT_BYTES;
+		uint16_t *next = (uint16_t *)(void *)((uint8_t *)block + offset);
 
+		ASAN_UNPOISON_MEMORY_REGION(next, sizeof(*next));
 		block->free_first[units] = *next;
-		return next;
+		ASAN_POISON_MEMORY_REGION(next, sizeof(*next));
+		return object_at(block, offset - HEAD_BYTES, head);
 	}
 	if (size > block->memory->dense_bytes - FRAME_HEAD_BYTES - block->next_byte)
 		return NULL;
@@ -172,6 +174,7 @@ void h2_block_free(struct h2_block *block, void *object)
 	}
 	/* A large one stays unused until the session ends: its table or ring has grown. */
 	if (was.units < CLASSES) {
+		ASAN_UNPOISON_MEMORY_REGION(object, sizeof(uint16_t)); /* of 0 or 1 bytes */
 		*(uint16_t *)object = block->free_first[was.units];
 		block->free_first[was.units] =
 			(uint16_t)(((uint8_t *)object - (uint8_t *)block) / UNIT_BYTES);

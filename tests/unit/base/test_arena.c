@@ -194,6 +194,51 @@ static void arena_refuses_without_memory_and_goes_on_after(void **state)
 	arena_finish(&arena);
 }
 
+static void arena_keep_frees_all_but_what_is_kept(void **state)
+{
+	struct arena arena;
+	struct span one, two, none = SPAN_EMPTY;
+
+	(void)state;
+	arena_init(&arena, 100000);
+	one = arena_copy(&arena, SPAN("one"));
+	assert_non_null(arena_alloc(&arena, 50000));
+	two = arena_copy(&arena, SPAN("second"));
+	arena_keep(&arena, (struct span *const[]){&one, &none, &two}, 3);
+	assert_true(span_equal(one, SPAN("one")) && span_equal(two, SPAN("second")));
+	assert_int_equal(one.data[3], 0);
+	assert_null(none.data);
+	assert_int_equal(arena.used_bytes, 4 + 7);
+	assert_int_equal(arena.blocks->cap, 4 + 7);
+	assert_null(arena.blocks->next);
+	/* it goes on as before */
+	assert_non_null(arena_alloc(&arena, 1000));
+	assert_true(span_equal(one, SPAN("one")));
+	arena_keep(&arena, (struct span *const[]){&none}, 1);
+	assert_null(arena.blocks);
+	assert_int_equal(arena.used_bytes, 0);
+	arena_finish(&arena);
+}
+
+static void arena_keep_keeps_everything_without_memory(void **state)
+{
+	struct arena arena;
+	struct span one;
+
+	(void)state;
+	arena_init(&arena, 100000);
+	one = arena_copy(&arena, SPAN("one"));
+
+	uint8_t *other = arena_alloc(&arena, 10);
+
+	allocs_until_failure = 0;
+	arena_keep(&arena, (struct span *const[]){&one}, 1);
+	allocs_until_failure = -1;
+	other[9] = 1;
+	assert_true(span_equal(one, SPAN("one")));
+	arena_finish(&arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +252,8 @@ int main(void)
 		cmocka_unit_test(arena_copy_counts_its_nul),
 		cmocka_unit_test(arena_large_piece_leaves_the_current_block_in_use),
 		cmocka_unit_test(arena_refuses_without_memory_and_goes_on_after),
+		cmocka_unit_test(arena_keep_frees_all_but_what_is_kept),
+		cmocka_unit_test(arena_keep_keeps_everything_without_memory),
 	};
 
 	return cmocka_run_group_tests_name("arena", tests, NULL, NULL);

@@ -33,6 +33,27 @@ static void slab_objects_are_aligned_zeroed_and_apart(void **state)
 	}
 }
 
+static void slab_objects_of_whole_cache_lines_begin_at_one(void **state)
+{
+	static const size_t sizes[] = {64, 128, 448, 1024, 64 * 1000};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct slab slab;
+		uint8_t *objects[80];
+
+		slab_init(&slab, sizes[i], 1000);
+		for (size_t n = 0; n < 80; n++) {
+			objects[n] = slab_alloc(&slab);
+			assert_int_equal((uintptr_t)objects[n] % 64, 0);
+			memset(objects[n], 1, sizes[i]);
+		}
+		for (size_t n = 0; n < 80; n++)
+			slab_free(&slab, objects[n]);
+		slab_finish(&slab);
+	}
+}
+
 static void slab_gives_max_count_and_not_one_more(void **state)
 {
 	struct slab slab;
@@ -149,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(slab_objects_are_aligned_zeroed_and_apart),
+		cmocka_unit_test(slab_objects_of_whole_cache_lines_begin_at_one),
 		cmocka_unit_test(slab_gives_max_count_and_not_one_more),
 		cmocka_unit_test(slab_free_takes_null),
 		cmocka_unit_test(slab_survives_random_use),
