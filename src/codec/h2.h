@@ -52,7 +52,9 @@ struct h2_stream {
 	struct h2_session *session; /* NULL: not open */
 	struct list link;	    /* in the session's streams */
 	int32_t id;
-	bool deferred;		 /* nothing to send: waits for h2_stream_resume */
+	bool deferred;		 /* nghttp2 does not ask it for data until it is resumed */
+	bool wants;		 /* something to send, or to be pulled; else nghttp2 is not asked */
+	bool pulled_dry;	 /* the last pull had no more, and nothing came since */
 	bool finish;		 /* trailers or END_STREAM once the queue is empty */
 	bool responded;		 /* server: headers are on their way */
 	bool local_closed;	 /* our END_STREAM is on its way, nothing may follow */
@@ -94,9 +96,11 @@ struct h2_handler {
 	void (*ended)(struct h2_stream *stream);
 	/*
 	 * Space in windows and connection for this stream and its queue is empty: push slices,
-	 * finish, or leave it (deferred). May be NULL.
+	 * finish, or leave it. Returns whether it should be asked again by itself once they are
+	 * out; else h2_stream_resume, h2_stream_push or h2_stream_finish brings it back. May be
+	 * NULL.
 	 */
-	void (*pull)(struct h2_stream *stream);
+	bool (*pull)(struct h2_stream *stream);
 	/*
 	 * Last call for the stream: ended (code H2_NO_ERROR) or reset (the code of h2_stream_reset,
 	 * else the peer's). Its queue has been given back. A reset with NO_ERROR before our

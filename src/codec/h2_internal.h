@@ -17,6 +17,7 @@ struct h2_session {
 	void *owner;
 	struct list streams;
 	uint32_t stream_count;
+	uint32_t wanting_count;	    /* streams with `wants` */
 	uint64_t answer_count;	    /* h2_answer_count */
 	const struct h2_sink *sink; /* during h2_produce */
 	int sink_error;		    /* what the sink said; sticks */

@@ -170,6 +170,27 @@ static struct h2_trailers *trailers_make(const struct h2_header *headers, size_t
 	return trailers;
 }
 
+/* ---- who has something to send ---- */
+
+static void set_wants(struct h2_stream *stream, bool wants)
+{
+	if (stream->wants == wants)
+		return;
+	stream->wants = wants;
+	stream->session->wanting_count += wants ? 1u : -1u;
+}
+
+/*
+ * Whether nghttp2 need not be asked for another frame now. A stream that is left alone stays active
+ * in nghttp2, which spares it the deferring and resuming with every frame; not being counted, it
+ * is not asked before there is something.
+ */
+static bool is_all_out(const struct h2_session *session)
+{
+	return session->wanting_count == 0 &&
+	       nghttp2_session_get_outbound_queue_size(session->framing) == 0;
+}
+
 /* ---- life ---- */
 
 void h2_stream_open(struct h2_stream *stream, struct h2_session *session, int32_t id)
@@ -192,6 +213,7 @@ void h2_stream_close(struct h2_stream *stream, uint32_t code)
 	if (stream->is_reset)
 		code = stream->reset_code;
 	release_outgoing(stream);
+	set_wants(stream, false);
 	/* what the owner has not dealt with would be missing from the connection's window for ever
 	 */
 	if (stream->unconsumed_bytes > 0)
@@ -275,6 +297,7 @@ int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t
 		return h2_code_from_framing(result);
 	stream->responded = true;
 	stream->local_closed = end_stream;
+	set_wants(stream, !end_stream);
 	return try_direct_trailers(stream);
 }
 
@@ -303,6 +326,7 @@ int h2_request(struct h2_session *session, struct h2_stream *stream,
 		return h2_code_from_framing(id);
 	h2_stream_open(stream, session, id);
 	stream->local_closed = end_stream;
+	set_wants(stream, !end_stream);
 	return 0;
 }
 
@@ -330,7 +354,11 @@ int h2_stream_push(struct h2_stream *stream, struct payload_slice slice)
 
 void h2_stream_resume(struct h2_stream *stream)
 {
-	if (!stream->session || !stream->deferred)
+	if (!stream->session)
+		return;
+	set_wants(stream, true);
+	stream->pulled_dry = false;
+	if (!stream->deferred)
 		return;
 	stream->deferred = false;
 
@@ -410,12 +438,13 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 	struct h2_session *session = user_data;
 
 	(void)framing, (void)stream_id, (void)buf;
-	if (stream->queue_count == 0 && can_send(stream) && session->handler->pull)
-		session->handler->pull(stream);
+	if (stream->queue_count == 0 && can_send(stream))
+		stream->pulled_dry = !session->handler->pull || !session->handler->pull(stream);
 
 	bool is_over = stream->is_reset || stream->local_closed;
 
 	if (is_over || (stream->queue_count == 0 && !stream->finish)) {
+		set_wants(stream, false);
 		stream->deferred = true;
 		return NGHTTP2_ERR_DEFERRED;
 	}
@@ -459,5 +488,10 @@ int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t
 	}
 	if (session->sink_error)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (stream->queue_count == 0 && (stream->pulled_dry || stream->local_closed))
+		set_wants(stream, false);
+	/* behind an END_STREAM comes what nghttp2 and on_frame_send make of it */
+	if (!stream->local_closed && is_all_out(session))
+		return NGHTTP2_ERR_PAUSE;
 	return sink->has_room(sink->context) ? 0 : NGHTTP2_ERR_PAUSE;
 }

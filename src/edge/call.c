@@ -187,6 +187,12 @@ static void call_ask_attention(struct call *call)
 	http2_wake(call->http2);
 }
 
+static bool call_has_room(const struct call *call)
+{
+	return call->stream.queue_bytes < QUEUE_BYTES_ROOM &&
+	       call->stream.queue_count < QUEUE_SLICES_ROOM;
+}
+
 static bool call_send(struct request *request, struct payload_slice slice)
 {
 	struct call *call = call_of(request);
@@ -209,8 +215,7 @@ static bool call_send(struct request *request, struct payload_slice slice)
 	}
 	request->sent_bytes += slice.len;
 	http2_wake(call->http2);
-	return call->stream.queue_bytes < QUEUE_BYTES_ROOM &&
-	       call->stream.queue_count < QUEUE_SLICES_ROOM;
+	return call_has_room(call);
 }
 
 /* Headers of a trailers-only answer, or trailers. */
@@ -702,12 +707,16 @@ void call_take_end(struct h2_stream *stream)
 
 /* ---- answers are asked for ---- */
 
-void call_pull(struct h2_stream *stream)
+bool call_pull(struct h2_stream *stream)
 {
-	struct request *request = &call_of_stream(stream)->request;
+	struct call *call = call_of_stream(stream);
+	struct request *request = &call->request;
 
-	if (!request->ended && request->route->pull)
-		request->route->pull(request);
+	if (request->ended || !request->route->pull)
+		return false;
+	request->route->pull(request);
+	/* A service stops for want of room, or when it has no more: then it resumes by itself. */
+	return !call_has_room(call);
 }
 
 void call_attend(struct call *call)
@@ -717,7 +726,7 @@ void call_attend(struct call *call)
 	if (call->is_broken)
 		call_end_by_edge(call, ERR_OUT_OF_MEMORY);
 	else if (!call->is_responded)
-		call_pull(&call->stream);
+		(void)call_pull(&call->stream);
 }
 
 /* ---- the end ---- */

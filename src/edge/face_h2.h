@@ -64,7 +64,7 @@ int call_take_header(struct h2_stream *stream, struct span name, struct span val
 void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool end_stream);
 void call_take_data(struct h2_stream *stream, struct span bytes);
 void call_take_end(struct h2_stream *stream);
-void call_pull(struct h2_stream *stream);
+bool call_pull(struct h2_stream *stream);
 void call_closed(struct h2_stream *stream, uint32_t code);
 
 /* What call.attention was set for. */

@@ -381,19 +381,22 @@ static void conn_send_done(struct op *op, const struct completion *completion)
 {
 	struct conn *conn = CONTAINER_OF(op, struct conn, send_op);
 	int result = completion->result;
+	/* Between two advances the queue only grows: room now means that nobody missed any. */
+	bool room_was_missed = !conn_has_room(conn) || conn->send_refused || conn->filter;
 
 	conn_send_free(conn);
 	if (result > 0) {
+		conn->send_refused = false;
 		sendq_advance(&conn->queue, (size_t)result);
 		if (conn->counters)
 			metric_add(&conn->counters->sent_bytes, (uint64_t)result);
 	}
 	if (conn->state == CONN_CLOSING)
 		sendq_finish(&conn->queue);
-	else if (result > 0 || op_classify(RING_SEND, result) == OP_RETRY)
-		worker_flush_later(conn->worker, &conn->flush);
-	else
+	else if (result <= 0 && op_classify(RING_SEND, result) != OP_RETRY)
 		conn_fail_op(conn, RING_SEND, result < 0 ? result : -EPIPE);
+	else if (conn->queue.bytes > 0 || room_was_missed)
+		worker_flush_later(conn->worker, &conn->flush);
 	conn_settle(conn);
 }
 
@@ -403,6 +406,7 @@ static void conn_send_done(struct op *op, const struct completion *completion)
  */
 static int conn_appended(struct conn *conn, int code)
 {
+	conn->send_refused |= code == -ENOBUFS;
 	if (code == 0 && !conn->producing && !conn->send_op.armed)
 		worker_flush_later(conn->worker, &conn->flush);
 	return code;

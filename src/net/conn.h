@@ -43,8 +43,8 @@ struct conn_handler {
 	/* The peer will send no more (FIN). NULL: the conn closes itself. */
 	void (*peer_finished)(struct conn *conn);
 	/*
-	 * In the flush step of a turn in which conn_wants_flush was called, and whenever a send
-	 * completed: append what there is to send (conn_send…) while conn_has_room; what stays
+	 * In the flush step of a turn in which conn_wants_flush was called, and when a send has made
+	 * room again: append what there is to send (conn_send…) while conn_has_room; what stays
 	 * behind is asked for again by itself. NULL: nothing to add.
 	 */
 	void (*produce)(struct conn *conn);
@@ -77,6 +77,7 @@ struct conn {
 	uint8_t end;	     /* enum conn_end, once known */
 	bool peer_finished, receive_paused;
 	bool producing, close_started, close_done;
+	bool send_refused; /* an append found no place: its producer waits for room */
 	int error;
 	struct sendq queue;
 	struct conn_options options;

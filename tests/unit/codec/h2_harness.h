@@ -37,6 +37,7 @@ struct end {
 	int sink_code;	   /* what the sink answers */
 	void (*on_ended)(struct call *call);
 	void (*on_pull)(struct call *call);
+	bool pulls_all; /* a pull leaves nothing behind */
 	struct metric_counter copied_bytes;
 };
 
@@ -104,12 +105,13 @@ static inline void end_ended(struct h2_stream *stream)
 		end->on_ended(call_of(stream));
 }
 
-static inline void end_pull(struct h2_stream *stream)
+static inline bool end_pull(struct h2_stream *stream)
 {
 	struct end *end = end_of(stream->session);
 
 	if (end->on_pull)
 		end->on_pull(call_of(stream));
+	return !end->pulls_all;
 }
 
 /* The stream has left its session, so the end is found by where the call lies. */

@@ -194,13 +194,14 @@ static void on_ended(struct h2_stream *stream)
 		respond(side);
 }
 
-static void on_pull(struct h2_stream *stream)
+static bool on_pull(struct h2_stream *stream)
 {
 	struct side *side = side_of(stream);
 
 	assert_int_equal(stream->queue_count, 0);
 	/* sometimes nothing: the driver resumes later */
 	side_push(side, roll(side->end->pair, 4));
+	return roll(side->end->pair, 2);
 }
 
 static void on_closed(struct h2_stream *stream, uint32_t code)

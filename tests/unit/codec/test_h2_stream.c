@@ -134,6 +134,63 @@ static void deferred_stream_is_pulled_again_only_when_resumed(void **state)
 	end_destroy(end);
 }
 
+static void pull_one(struct call *call)
+{
+	pulls++;
+	assert_int_equal(h2_stream_push(&call->stream, slice_of(pulled)), 0);
+}
+
+static void pulled_dry_stream_is_not_asked_before_something_comes(void **state)
+{
+	struct end *end = server_with_request(FRAME_END_STREAM);
+	struct h2_stream *stream = &first_call(end)->stream;
+
+	(void)state;
+	pulls = 0;
+	pulled = payload_of(100);
+	end->on_pull = pull_one;
+	end->pulls_all = true;
+	assert_int_equal(h2_respond(stream, ok_headers, 1, false), 0);
+	expect_frames(end, "HEADERS 1\nDATA 1 100\n");
+	assert_int_equal(pulls, 1);
+	h2_stream_resume(stream);
+	expect_frames(end, "DATA 1 100\n");
+	assert_int_equal(pulls, 2);
+	/* what was pushed from outside says nothing of what there is to pull */
+	end->on_pull = count_pull;
+	assert_int_equal(h2_stream_push(stream, slice_of(pulled)), 0);
+	expect_frames(end, "DATA 1 100\n");
+	assert_int_equal(pulls, 3);
+	assert_int_equal(h2_stream_push(stream, slice_of(pulled)), 0);
+	assert_int_equal(h2_stream_finish(stream, NULL, 0), 0);
+	expect_frames(end, "DATA 1 100 end\n");
+	payload_expect_last(pulled);
+	end_destroy(end);
+}
+
+static void pulled_dry_stream_holds_back_no_other_frame(void **state)
+{
+	struct end *end = server_with_request(FRAME_END_STREAM);
+	struct h2_stream *stream = &first_call(end)->stream;
+
+	(void)state;
+	pulled = payload_of(100);
+	end->on_pull = pull_one;
+	end->pulls_all = true;
+	assert_int_equal(h2_respond(stream, ok_headers, 1, false), 0);
+	expect_frames(end, "HEADERS 1\nDATA 1 100\n");
+	assert_int_equal(feed_request(end, 3, FRAME_END_STREAM), 0);
+	h2_stream_resume(stream);
+	assert_int_equal(h2_respond(&end->calls[1].stream, ok_headers, 1, false), 0);
+	assert_int_equal(h2_ping(end->session, (const uint8_t *)"12345678"), 0);
+	expect_frames(end, "PING 0\nHEADERS 3\nDATA 3 100\nDATA 1 100\n");
+	h2_stream_resume(&end->calls[1].stream);
+	h2_stream_reset(stream, H2_CANCEL);
+	expect_frames(end, "RST 1 8\nDATA 3 100\n");
+	payload_expect_last(pulled);
+	end_destroy(end);
+}
+
 static void finish_and_reset_in_pull(struct call *call)
 {
 	assert_int_equal(h2_stream_finish(&call->stream, NULL, 0), 0);
@@ -664,6 +721,8 @@ int main(void)
 		cmocka_unit_test(trailers_without_data_need_no_data_frame),
 		cmocka_unit_test(pull_is_asked_when_the_queue_is_empty),
 		cmocka_unit_test(deferred_stream_is_pulled_again_only_when_resumed),
+		cmocka_unit_test(pulled_dry_stream_is_not_asked_before_something_comes),
+		cmocka_unit_test(pulled_dry_stream_holds_back_no_other_frame),
 		cmocka_unit_test(pull_may_reset),
 		cmocka_unit_test(room_is_asked_before_each_frame),
 		cmocka_unit_test(failing_sink_breaks_the_session),

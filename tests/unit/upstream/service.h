@@ -10,6 +10,8 @@
 #include "net/conn.h"
 #include "net/listener.h"
 
+#include <netinet/tcp.h>
+
 enum script {
 	SCRIPT_ECHO,
 	SCRIPT_HANG,
@@ -477,6 +479,7 @@ __attribute__((unused)) static void service_listen(struct service *service, uint
 	service->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(service->fd >= 0);
 	harness_set_int(service->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	harness_set_int(service->fd, IPPROTO_TCP, TCP_NODELAY, 1); /* no frame waits for an ACK */
 	assert_int_equal(bind(service->fd, (struct sockaddr *)&address, len), 0);
 	assert_int_equal(listen(service->fd, 64), 0);
 	assert_int_equal(getsockname(service->fd, (struct sockaddr *)&address, &len), 0);
