@@ -163,6 +163,20 @@ def test_revoke_ends_open_streams_and_refuses_what_follows(gateway, channel, dev
     assert survivor.next().event_id == event_id
 
 
+def test_revocation_reaches_every_worker(gateway):
+    """One connection per call, until both workers have the session in their caches."""
+    device = harness.Device(gateway)
+    channels = [harness.Channel(gateway.grpc) for _ in range(16)]
+    for channel in channels:
+        channel.execute(device.request())
+    assert gateway.metric('gateway_session_cache_lookups_total{result="redis_found"}') == 2
+    device.publish_session_event("revoked")  # the record is left: only who hears the event knows
+    gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
+    for channel in channels:
+        harness.wait_until(lambda channel=channel: refused_as_revoked(channel, device), "its worker knows")
+        channel.close()
+
+
 def test_last_snapshot_wins(gateway, channel, device):
     device.publish_session_event("revoked")
     harness.wait_until(lambda: refused_as_revoked(channel, device), "the revocation is seen")

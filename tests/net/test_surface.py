@@ -1,4 +1,4 @@
-"""The surface that clients and services compile against (edge.md §2, §2.3): fields, numbers, paths; and what we call of hiredis."""
+"""What clients and services compile against (edge.md §2, §2.3): fields, numbers, paths; and what we call of hiredis."""
 
 import concurrent.futures
 import queue
