@@ -51,6 +51,17 @@ def test_event_keeps_its_fields_and_raw_bytes(gateway, channel, device):
     assert abs(event.timestamp_ms - harness.now_ms()) < 5000
 
 
+def test_times_are_the_gateway_s_own(gateway, channel, device):
+    """Not the request's, not the entry's, whatever they say."""
+    stream = channel.subscribe(device.subscribe_request(timestamp_ms=harness.now_ms() - 200_000))
+    event = stream.next()
+    assert abs(edge.ServerTime.FromString(event.payload_bytes).server_time_ms - harness.now_ms()) < 5000
+    assert abs(event.timestamp_ms - harness.now_ms()) < 5000
+    gateway.redis.client.xadd(harness.CLIENT_STREAM, {
+        "user_id": device.user, "event_type": "t", "event_id": "e", "payload_bytes": "", "timestamp_ms": "7"}, id="1-1")
+    assert abs(stream.next().timestamp_ms - harness.now_ms()) < 5000
+
+
 def test_empty_payload_is_an_event(gateway, channel, device):
     stream = subscribe(channel, device)
     publish_event(gateway, device.user, payload=b"")
