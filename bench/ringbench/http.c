@@ -142,8 +142,11 @@ static void slot_wrong(struct http_slot *slot)
 	struct lane *lane = slot->link.lane;
 
 	lane->stats.wrong++;
-	lane_complain(lane, "a wrong answer: no 200, another body, or more than was asked for");
-	conn_close(&slot->link.conn);
+	if (slot->is_waiting)
+		lane->waiting--;
+	slot->is_waiting = false;
+	/* what comes behind it could not be told apart any more */
+	lane_fail(lane, "a wrong answer: no 200, another body, or more than was asked for");
 }
 
 static void slot_received(struct conn *conn, struct span bytes)
@@ -271,17 +274,15 @@ int http_run(const struct options *options)
 	struct http_shared shared;
 	char authority[ENDPOINT_TEXT_MAX];
 	struct run run;
-	int exit_code = 1;
+	int code;
 
 	endpoint_format(&options->target_endpoint, authority);
 	buf_init(&shared.request, 65536);
 	buf_printf(&shared.request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", options->path,
 		   options->target_endpoint.kind == ENDPOINT_UNIX ? "localhost" : authority);
-	if (run_start(&run, options, &http_ops, &shared) == 0)
-		exit_code = stats_report("http", &run.total, &run.measure, SPAN_EMPTY);
-	else if (run.measure.end_us > 0)
-		(void)stats_report("http", &run.total, &run.measure, SPAN_EMPTY);
+	code = run_start(&run, options, &http_ops, &shared);
+	code = run_report(&run, code, SPAN_EMPTY);
 	run_finish(&run);
 	buf_finish(&shared.request);
-	return exit_code;
+	return code;
 }

@@ -62,31 +62,44 @@ uint32_t lane_share(const struct lane *lane, uint32_t total, uint32_t *first)
 
 /* ---- a lane's thread ---- */
 
-static int lane_make_worker(struct lane *lane)
+struct worker *lane_worker_create(uint32_t index)
 {
 	const struct worker_options options = {
 		.name = "ringbench",
-		.index = lane->index,
+		.index = index,
 		.ring = {.sq_entries = 1024,
 			 .cq_entries = 65536,
 			 .file_slots = 1024,
+			 .adopted_slots = 1024,
 			 .buffer_count = 1024,
 			 .buffer_bytes = 16384},
 		.clock = worker_clock_system,
 	};
+	struct worker *worker = aligned_alloc(64, (sizeof(*worker) + 63) / 64 * 64);
 	char why[256] = "";
 
-	lane->worker = aligned_alloc(64, (sizeof(*lane->worker) + 63) / 64 * 64);
-	if (!lane->worker)
-		return -ENOMEM;
-	memset(lane->worker, 0, sizeof(*lane->worker));
-	if (worker_init(lane->worker, &options, why, sizeof(why)) != 0) {
-		lane_complain(lane, "%s", why);
-		free(lane->worker);
-		lane->worker = NULL;
-		return -EIO;
+	if (!worker) {
+		tell("out of memory");
+		return NULL;
 	}
-	return 0;
+	memset(worker, 0, sizeof(*worker));
+	if (worker_init(worker, &options, why, sizeof(why)) != 0) {
+		tell("%s", why);
+		free(worker);
+		return NULL;
+	}
+	/* the first turn enables the ring and reads the clock */
+	if (worker_turn(worker, 0) == 0)
+		return worker;
+	tell("io_uring: the ring cannot be used");
+	lane_worker_destroy(worker);
+	return NULL;
+}
+
+void lane_worker_destroy(struct worker *worker)
+{
+	worker_finish(worker);
+	free(worker);
 }
 
 /* Returns false if the ring is gone. */
@@ -172,23 +185,23 @@ static void lane_end(struct lane *lane)
 static void *lane_main(void *argument)
 {
 	struct lane *lane = argument;
-	struct run *run = lane->run;
-	int code = lane_make_worker(lane);
+	int code;
 
-	/* the first turn enables the ring and reads the clock */
-	if (code == 0 && lane_turn(lane, 0)) {
-		code = run->ops->open(lane);
-		if (code == 0)
-			lane_work(lane);
-		lane_end(lane);
+	lane->worker = lane_worker_create(lane->index);
+	if (!lane->worker) {
+		lane_fail(lane, "a thread has no ring");
+		return NULL;
 	}
+	code = lane->run->ops->open(lane);
 	if (code)
 		lane_fail(lane, "a thread could not start: %s", strerrordesc_np(-code));
+	else
+		lane_work(lane);
+	lane_end(lane);
 	/* what the kernel still works on stays where it is: the process ends soon */
-	if (lane->worker && worker_ops_in_flight(lane->worker) == 0) {
-		run->ops->free(lane);
-		worker_finish(lane->worker);
-		free(lane->worker);
+	if (worker_ops_in_flight(lane->worker) == 0) {
+		lane->run->ops->free(lane);
+		lane_worker_destroy(lane->worker);
 	}
 	return NULL;
 }
@@ -265,6 +278,15 @@ int run_start(struct run *run, const struct options *options, const struct lane_
 	if (code == 0 && atomic_load(&run->failed_count) > 0)
 		code = -EIO;
 	return code;
+}
+
+int run_report(const struct run *run, int code, struct span more)
+{
+	if (run->measure.end_us == 0)
+		return 1;
+	int exit_code = stats_report(run->options->work, &run->total, &run->measure, more);
+
+	return code ? 1 : exit_code;
 }
 
 void run_finish(struct run *run)

@@ -69,6 +69,14 @@ int run_start(struct run *run, const struct options *options, const struct lane_
 	      void *shared);
 void run_finish(struct run *run);
 
+/* The report of what run_start returned `code` for; none when it did not come to the window.
+ * Returns the exit code. */
+int run_report(const struct run *run, int code, struct span more);
+
+/* A ring as the lanes have it, for what is done before the run; NULL after a sentence. */
+struct worker *lane_worker_create(uint32_t index);
+void lane_worker_destroy(struct worker *worker);
+
 /* Connected, and so on: waits for the others. */
 void lane_is_ready(struct lane *lane);
 

@@ -20,6 +20,7 @@ static const struct {
 	{"http", http_run},
 	{"push", push_run},
 	{"storm", storm_run},
+	{"h2", h2_run},
 };
 
 static int pin(int cpu)
