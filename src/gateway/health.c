@@ -132,6 +132,8 @@ void health_watch(struct request *request)
 	send_status(request, watch->known ? serving(node) : HEALTH_SERVICE_UNKNOWN);
 	if (request->ended)
 		health_watch_cancelled(request);
+	else
+		request_settle(request);
 }
 
 void health_watch_cancelled(struct request *request)

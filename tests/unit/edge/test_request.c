@@ -67,7 +67,7 @@ static void note_resume(struct request *request)
 }
 
 static const struct face_operations note_operations = {note_reply, note_send, note_finish,
-						       note_drop, note_resume};
+						       note_drop, note_resume, NULL};
 
 static void notes_init(struct notes *notes)
 {

@@ -1,6 +1,8 @@
 /* gRPC streams: pulled, held back, cut. */
 #include "unit/edge/h2_client.h"
 
+#include "edge/face_h2.h"
+
 #define GRPC (SERVER_HTTP2 | SERVER_GRPC)
 
 static void stream_sends_as_it_is_pulled(void **state)
@@ -228,6 +230,48 @@ static void stream_refuses_more_than_its_queue_holds(void **state)
 	pair_close(&pair);
 }
 
+/* What a long-lived call was asked is given back; what its end is logged with stays. */
+static void settled_call_keeps_its_ids_and_nothing_else(void **state)
+{
+	static const char *const headers[] = {"x-request-id", "id-1", "x-other", "value", NULL};
+	static uint8_t body[20000];
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Watch", headers, span_make(body, sizeof(body)));
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+
+	struct request *request = pair.rig.held[0];
+	struct call *served = CONTAINER_OF(request, struct call, request);
+
+	assert_int_equal(request->body.len, sizeof(body));
+	assert_true(served->http2->body_bytes >= sizeof(body));
+	request_settle(request);
+	assert_true(span_equal(request->request_id, SPAN("id-1")));
+	assert_true(span_equal(request->path, SPAN("/t.S/Watch")));
+	assert_true(span_equal(request->method, SPAN("POST")));
+	assert_int_equal(request->body.len, 0);
+	assert_int_equal(request->arena.used_bytes, sizeof("id-1"));
+	assert_int_equal(served->http2->body_bytes, 0);
+	assert_null(served->body.data);
+	assert_null(served->deframer.message.data);
+
+	struct payload *message = payload_copy(SPAN("\0\0\0\0\1x"));
+
+	assert_true(
+		rpc_send(request, (struct payload_slice){.payload = message, .len = message->len}));
+	payload_put(message);
+	PUMP_UNTIL(&pair.client, call.body.len > 0);
+	pair.rig.held_count = 0;
+	rpc_finish(request, GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +283,7 @@ int main(void)
 		cmocka_unit_test(stream_cut_between_messages_ends_without_window),
 		cmocka_unit_test(stream_cut_is_reset_after_30_s_without_window),
 		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
+		cmocka_unit_test(settled_call_keeps_its_ids_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
