@@ -108,9 +108,9 @@ $(OUT)/ringway-client: $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a $(OUT)/
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OUT)/obj/client/main.o $(call grouped,$(CLIENT_ROOMS))
 
-$(BENCH_BIN): $(OUT)/%: $(OUT)/obj/bench/%.o $(call archives,$(NEEDS_client) edge) $(OUT)/lib/gen.a
+$(BENCH_BIN): $(OUT)/%: $(OUT)/obj/bench/%.o $(call archives,$(NEEDS_client) edge hub) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,$(NEEDS_client) edge)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,$(NEEDS_client) edge hub)
 
 $(OUT)/ringbench: $(RINGBENCH_O) $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
