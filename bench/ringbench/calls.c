@@ -83,6 +83,11 @@ static void calls_due(struct lane *lane, uint32_t slot)
 	call_begin_due(call);
 }
 
+static uint64_t calls_sent(const struct lane *lane, uint32_t slot)
+{
+	return ((const struct calls_lane *)lane->work)->calls[slot].sent_count;
+}
+
 /* ---- answers ---- */
 
 static void call_head(struct wire *wire, struct wire_stream *stream, const struct wire_head *head)
@@ -260,6 +265,7 @@ static const struct lane_ops calls_ops = {
 	.open = calls_open,
 	.begin = calls_begin,
 	.due = calls_due,
+	.sent = calls_sent,
 	.close = calls_close,
 	.free = calls_free,
 };

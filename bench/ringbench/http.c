@@ -80,6 +80,11 @@ static void http_due(struct lane *lane, uint32_t index)
 	slot_send_due(slot);
 }
 
+static uint64_t http_sent(const struct lane *lane, uint32_t index)
+{
+	return ((const struct http_lane *)lane->work)->slots[index].sent_count;
+}
+
 /* ---- answers ---- */
 
 /* Returns the answer's length, 0 when bytes are missing, -EPROTO when it is not the right one. */
@@ -265,6 +270,7 @@ static const struct lane_ops http_ops = {
 	.open = http_open,
 	.begin = http_begin,
 	.due = http_due,
+	.sent = http_sent,
 	.close = http_close,
 	.free = http_free,
 };

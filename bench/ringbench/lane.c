@@ -161,11 +161,29 @@ static void lane_work(struct lane *lane)
 	}
 }
 
+/* What was due and could not be sent has waited until now: a stalled server is charged for it. */
+static void lane_charge_backlog(struct lane *lane)
+{
+	uint64_t end_us = atomic_load(&lane->run->end_us);
+
+	for (uint32_t slot = 0; lane->due_step_us > 0 && slot < lane->slot_count; slot++)
+		for (uint64_t turn = lane->run->ops->sent(lane, slot);; turn++) {
+			uint64_t due_us = lane_due_us(lane, slot, turn);
+
+			if (due_us >= end_us)
+				break;
+			histogram_record(&lane->stats.latency, end_us - due_us);
+			lane->stats.backlog++;
+		}
+}
+
 static void lane_end(struct lane *lane)
 {
 	uint64_t until_us = monotonic_us() + GRACE_US;
 
 	lane->is_stopping = true;
+	if (!lane->has_failed)
+		lane_charge_backlog(lane);
 	while (!lane->has_failed && lane->waiting > 0 && monotonic_us() < until_us)
 		if (!lane_turn(lane, LOOK_US))
 			return;

@@ -23,6 +23,8 @@ struct lane_ops { /* thread: the lane's */
 	void (*begin)(struct lane *lane);
 	/* Open loop: slot `slot` of this lane owes a request since now. */
 	void (*due)(struct lane *lane, uint32_t slot);
+	/* How many requests this slot has sent. */
+	uint64_t (*sent)(const struct lane *lane, uint32_t slot);
 	/* Closes what is open; the lane turns until no operation is left. */
 	void (*close)(struct lane *lane);
 	/* Gives back what `open` made, also when it failed. */

@@ -17,10 +17,8 @@ static const struct {
 	const char *name;
 	int (*run)(const struct options *options);
 } works[] = {
-	{"http", http_run},
-	{"push", push_run},
-	{"storm", storm_run},
-	{"h2", h2_run},
+	{"http", http_run}, {"push", push_run},	      {"storm", storm_run},
+	{"h2", h2_run},	    {"command", command_run},
 };
 
 static int pin(int cpu)

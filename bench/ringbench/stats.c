@@ -71,6 +71,7 @@ void stats_merge(struct stats *into, const struct stats *from)
 	into->lost += from->lost;
 	into->duplicates += from->duplicates;
 	into->ended += from->ended;
+	into->backlog += from->backlog;
 	histogram_merge(&into->latency, &from->latency);
 }
 
@@ -107,6 +108,7 @@ int stats_report(const char *work, const struct stats *stats, const struct measu
 	put_count("lost", stats->lost);
 	put_count("duplicates", stats->duplicates);
 	put_count("ended", stats->ended);
+	put_count("backlog", stats->backlog);
 	printf(",\"latency_us\":{\"p50\":%.1f,\"p99\":%.1f,\"p99_9\":%.1f,\"max\":%llu}",
 	       histogram_quantile(latency, 0.5), histogram_quantile(latency, 0.99),
 	       histogram_quantile(latency, 0.999), (unsigned long long)latency->max);

@@ -31,7 +31,8 @@ struct stats {
 	uint64_t lost;	     /* never answered, or an event that did not come */
 	uint64_t duplicates; /* came twice */
 	uint64_t ended;	     /* streams or connections that the server ended */
-	struct histogram latency; /* of the window's units */
+	uint64_t backlog;    /* open loop: due, and not even sent at the end */
+	struct histogram latency; /* of the window's units, and of the backlog until its end */
 };
 
 void stats_merge(struct stats *into, const struct stats *from);
