@@ -317,6 +317,36 @@ def test_exhausted_budget_is_refused_with_the_time_to_wait(folder, redis_server,
         channel.close()
 
 
+# what has spent the budget is ("a", "one", "x.1"): who shares it, and who does not
+SHARERS = {
+    "IP": ([("b", "two", "x.2")], []),
+    "SESSION": ([("a", "one", "x.2")], [("a2", "one", "x.1")]),
+    "USER": ([("a", "one", "x.2"), ("a2", "one", "x.1")], [("b", "two", "x.1")]),
+    "MESSAGE_TYPE": ([("a", "one", "x.1"), ("b", "two", "x.1")], [("a", "one", "x.2"), ("a", "one", "x.10")]),
+}
+
+
+@pytest.mark.parametrize("budget", SHARERS)
+def test_each_budget_is_of_its_own_kind(folder, redis_server, budget):
+    """By session, by user whatever the session, by message type whoever asks; over both workers."""
+    with harness.Gateway(folder, redis_server, env={
+            f"{BUDGETS}{budget}_REQUESTS": 1, f"{BUDGETS}{budget}_WINDOW": "1h", f"{BUDGETS}{budget}_BURST": 1}) as gateway:
+        devices = {}
+
+        def told(session, user, message_type):
+            if session not in devices:
+                devices[session] = harness.Device(gateway, session=session, user=user)
+            with harness.Channel(gateway.grpc) as channel:
+                return channel.refused(devices[session].request(message_type))[0]
+
+        assert told("a", "one", "x.1") == "UNIMPLEMENTED"
+        sharing, others = SHARERS[budget]
+        for who in sharing * 4:
+            assert told(*who) == "RESOURCE_EXHAUSTED", who
+        for who in others:
+            assert told(*who) == "UNIMPLEMENTED", who
+
+
 def test_replays_do_not_spend_the_session_budget(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={
         f"{BUDGETS}SESSION_REQUESTS": 1, f"{BUDGETS}SESSION_WINDOW": "1h", f"{BUDGETS}SESSION_BURST": 2}) as gateway:

@@ -239,6 +239,18 @@ def test_too_many_streams_of_one_session_are_refused(folder, redis_server):
         channel.close()
 
 
+def test_eight_streams_of_a_session_over_all_workers_by_default(gateway, device):
+    channels = [harness.Channel(gateway.grpc) for _ in range(12)]
+    streams = [channel.subscribe(device.subscribe_request()) for channel in channels]
+    first = [stream.events.get(timeout=harness.PATIENCE) for stream in streams]
+    assert first.count(("RESOURCE_EXHAUSTED", "too many open streams")) == 4
+    assert gateway.metric("gateway_push_streams_open") == 8
+    other = harness.Device(gateway, user=device.user)  # of the same user, but another session
+    subscribe(channels[0], other)
+    for channel in channels:
+        channel.close()
+
+
 def test_cancelled_stream_leaves_the_hub(gateway, channel, device):
     stream = subscribe(channel, device)
     assert gateway.metric("gateway_push_streams_open") == 1

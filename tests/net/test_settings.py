@@ -129,6 +129,24 @@ def test_message_limit_is_what_was_configured(folder, redis_server):
 
 # ---- connections and workers ----
 
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("stage, sent, told", [
+    ("HEADER", HEALTHZ[:-2], b"HTTP/1.1 408 "),
+    ("BODY", b"POST /api/v1/public/auth/send-email-code HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe", b"HTTP/1.1 408 "),
+    ("IDLE", HEALTHZ, b"HTTP/1.1 200 ")])
+def test_each_stage_of_a_request_has_its_own_timeout(folder, redis_server, stage, sent, told):
+    """The others last for an hour."""
+    env = {f"GATEWAY_HTTP_{name}_TIMEOUT": "200ms" if name == stage else "1h" for name in ("HEADER", "BODY", "IDLE")}
+    with harness.Gateway(folder, redis_server, env=env) as gateway, connect(gateway.public) as connection:
+        connection.sendall(sent)
+        text = b""
+        while chunk := connection.recv(4096):
+            text += chunk
+        assert text.startswith(told)
+
+
 def connect(address):
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
