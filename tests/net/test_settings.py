@@ -133,9 +133,9 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("stage, sent, told", [
-    ("HEADER", HEALTHZ[:-2], b"HTTP/1.1 408 "),
-    ("BODY", b"POST /api/v1/public/auth/send-email-code HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe", b"HTTP/1.1 408 "),
-    ("IDLE", HEALTHZ, b"HTTP/1.1 200 ")])
+    ("HEADER", HEALTHZ[:-2], [b"408"]), ("HEADER", HEALTHZ + HEALTHZ[:-2], [b"200", b"408"]),
+    ("BODY", b"POST /api/v1/public/auth/send-email-code HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe", [b"408"]),
+    ("IDLE", HEALTHZ, [b"200"])])
 def test_each_stage_of_a_request_has_its_own_timeout(folder, redis_server, stage, sent, told):
     """The others last for an hour."""
     env = {f"GATEWAY_HTTP_{name}_TIMEOUT": "200ms" if name == stage else "1h" for name in ("HEADER", "BODY", "IDLE")}
@@ -144,7 +144,7 @@ def test_each_stage_of_a_request_has_its_own_timeout(folder, redis_server, stage
         text = b""
         while chunk := connection.recv(4096):
             text += chunk
-        assert text.startswith(told)
+        assert re.findall(rb"HTTP/1\.1 (\d+)", text) == told
 
 
 def connect(address):
