@@ -64,7 +64,7 @@ static int make_room(struct buf *buf, size_t len)
 	return grow(buf, buf->len + len);
 }
 
-int buf_append(struct buf *buf, struct span bytes)
+int buf_append_growing(struct buf *buf, struct span bytes)
 {
 	if (bytes.len == 0)
 		return 0;
@@ -76,11 +76,6 @@ int buf_append(struct buf *buf, struct span bytes)
 	memcpy(buf->data + buf->len, bytes.data, bytes.len);
 	buf->len += bytes.len;
 	return 0;
-}
-
-int buf_append_byte(struct buf *buf, uint8_t byte)
-{
-	return buf_append(buf, span_make(&byte, 1));
 }
 
 int buf_append_uint(struct buf *buf, uint64_t value)

@@ -25,9 +25,24 @@ void buf_finish(struct buf *buf);
 /* Forgets the bytes and the failure, keeps the memory up to `keep` bytes, frees it if larger. */
 void buf_clear(struct buf *buf, size_t keep);
 
+/* As buf_append, which takes the way through here when it needs memory. */
+int buf_append_growing(struct buf *buf, struct span bytes);
+
 /* Returns 0, -EMSGSIZE (over max) or -ENOMEM. */
-int buf_append(struct buf *buf, struct span bytes);
-int buf_append_byte(struct buf *buf, uint8_t byte);
+static inline int buf_append(struct buf *buf, struct span bytes)
+{
+	if (bytes.len > buf->cap - buf->len || bytes.len > buf->max - buf->len || bytes.len == 0)
+		return buf_append_growing(buf, bytes);
+	memcpy(buf->data + buf->len, bytes.data, bytes.len);
+	buf->len += bytes.len;
+	return 0;
+}
+
+static inline int buf_append_byte(struct buf *buf, uint8_t byte)
+{
+	return buf_append(buf, span_make(&byte, 1));
+}
+
 int buf_append_uint(struct buf *buf, uint64_t value); /* decimal */
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -5,25 +5,13 @@ static uint8_t fold(uint8_t byte)
 	return byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte + ('a' - 'A')) : byte;
 }
 
-bool span_equal_nocase(struct span a, struct span b)
+bool bytes_equal_nocase(const uint8_t *a, const uint8_t *b, size_t len)
 {
-	if (a.len != b.len)
-		return false;
-	for (size_t i = 0; i < a.len; i++) {
-		if (fold(a.data[i]) != fold(b.data[i]))
+	for (size_t i = 0; i < len; i++) {
+		if (a[i] != b[i] && fold(a[i]) != fold(b[i]))
 			return false;
 	}
 	return true;
-}
-
-ptrdiff_t span_find_byte(struct span text, uint8_t byte)
-{
-	if (text.len == 0)
-		return -1;
-
-	const uint8_t *found = memchr(text.data, byte, text.len);
-
-	return found ? found - text.data : -1;
 }
 
 static bool is_blank(uint8_t byte)

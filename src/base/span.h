@@ -55,11 +55,22 @@ static inline struct span span_first(struct span text, size_t len)
 	return span_make(text.data, len);
 }
 
+/* Two runs of `len` bytes, ASCII case folded. */
+bool bytes_equal_nocase(const uint8_t *a, const uint8_t *b, size_t len);
+
 /* ASCII case folded. */
-bool span_equal_nocase(struct span a, struct span b);
+static inline bool span_equal_nocase(struct span a, struct span b)
+{
+	return a.len == b.len && bytes_equal_nocase(a.data, b.data, a.len);
+}
 
 /* Returns the index of `byte`, or -1. */
-ptrdiff_t span_find_byte(struct span text, uint8_t byte);
+static inline ptrdiff_t span_find_byte(struct span text, uint8_t byte)
+{
+	const uint8_t *found = text.len > 0 ? memchr(text.data, byte, text.len) : NULL;
+
+	return found ? found - text.data : -1;
+}
 
 /* Without leading and trailing spaces and tabs. */
 struct span span_trim(struct span text);

@@ -87,7 +87,7 @@ static struct span take_line(struct span *text)
 
 /* ---- parts of lines ---- */
 
-static bool all_bytes(struct span text, bool (*is_allowed)(uint8_t byte))
+static inline bool all_bytes(struct span text, bool (*is_allowed)(uint8_t byte))
 {
 	for (size_t i = 0; i < text.len; i++)
 		if (!is_allowed(text.data[i]))
@@ -110,24 +110,40 @@ static bool is_hex_digit(uint8_t byte)
 	return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 
-/* RFC 3986 says less; these are left out by browsers as well, or read as another byte by somebody.
- */
-static bool is_path_byte(uint8_t byte)
+/* Where a byte may stand. RFC 3986 says less of path and query; what is left out here is left out by
+ * browsers as well, or read as another byte by somebody. */
+#define IN_PATH	 1u
+#define IN_QUERY 2u
+#define IN_HOST	 4u /* a name, or an address without brackets: RFC 3986 §3.2.2 */
+#define IN_ALL	 (IN_PATH | IN_QUERY | IN_HOST)
+
+/* clang-format off */
+static const uint8_t uri_bytes[256] = {
+	['0' ... '9'] = IN_ALL, ['A' ... 'Z'] = IN_ALL, ['a' ... 'z'] = IN_ALL,
+	['-'] = IN_ALL, ['.'] = IN_ALL, ['_'] = IN_ALL, ['~'] = IN_ALL, ['%'] = IN_ALL,
+	['!'] = IN_ALL, ['$'] = IN_ALL, ['&'] = IN_ALL, ['\''] = IN_ALL, ['('] = IN_ALL,
+	[')'] = IN_ALL, ['*'] = IN_ALL, ['+'] = IN_ALL, [','] = IN_ALL, [';'] = IN_ALL,
+	['='] = IN_ALL,
+	['/'] = IN_PATH | IN_QUERY, [':'] = IN_PATH | IN_QUERY, ['?'] = IN_PATH | IN_QUERY,
+	['@'] = IN_PATH | IN_QUERY, ['['] = IN_PATH | IN_QUERY, [']'] = IN_PATH | IN_QUERY,
+	['^'] = IN_PATH | IN_QUERY, ['|'] = IN_PATH | IN_QUERY,
+	['\\'] = IN_QUERY, ['`'] = IN_QUERY, ['{'] = IN_QUERY, ['}'] = IN_QUERY,
+};
+/* clang-format on */
+
+static inline bool is_path_byte(uint8_t byte)
 {
-	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>\\`{}", byte, 8);
+	return uri_bytes[byte] & IN_PATH;
 }
 
-static bool is_query_byte(uint8_t byte)
+static inline bool is_query_byte(uint8_t byte)
 {
-	return byte > 0x20 && byte < 0x7f && !memchr("\"#<>", byte, 4);
+	return uri_bytes[byte] & IN_QUERY;
 }
 
-/* A name or an address without brackets; with ':' and the rest for what stands in brackets. RFC
- * 3986 §3.2.2 */
-static bool is_host_byte(uint8_t byte)
+static inline bool is_host_byte(uint8_t byte)
 {
-	return is_digit(byte) || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-	       (byte != 0 && memchr("-._~%!$&'()*+,;=", byte, 16));
+	return uri_bytes[byte] & IN_HOST;
 }
 
 static bool is_address_byte(uint8_t byte)
@@ -444,6 +460,12 @@ static int judge_expectation(struct http1_head *head, const struct framing *fram
 
 /* ---- whole heads ---- */
 
+/* All but the table of fields, whose count says how many there are. */
+static void head_clear(struct http1_head *head)
+{
+	memset(head, 0, offsetof(struct http1_head, headers));
+}
+
 static int parse_request(struct span text, const struct http1_limits *limits,
 			 struct http1_head *head)
 {
@@ -474,7 +496,7 @@ ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limi
 
 	if (taken <= 0)
 		return taken;
-	*head = (struct http1_head){.status = 0};
+	head_clear(head);
 
 	int error = parse_request(text, limits, head);
 
@@ -516,7 +538,7 @@ ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *lim
 
 	if (taken <= 0)
 		return taken;
-	*head = (struct http1_head){.status = 0};
+	head_clear(head);
 
 	int error = parse_response(text, request_method, head);
 

@@ -31,8 +31,8 @@ struct http1_head {
 	bool expect_continue;
 	enum http1_body body;
 	uint64_t content_length;
-	struct http1_header headers[HTTP1_HEADERS_MAX];
 	size_t header_count;
+	struct http1_header headers[HTTP1_HEADERS_MAX]; /* those behind the count are not set */
 };
 
 /*

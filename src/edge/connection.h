@@ -59,6 +59,9 @@ struct connection {
  */
 #define SERVER_CALLS_MAX (1u << 20)
 
+/* The head of an HTTP/1.1 answer, and a small body behind it. */
+#define ANSWER_BYTES_MAX (20u << 10)
+
 #define DATE_BYTES 29 /* "Sun, 06 Nov 1994 08:49:37 GMT" */
 
 struct server {
@@ -75,6 +78,7 @@ struct server {
 	void (*stopped)(void *context);
 	void *stopped_context;
 	uint64_t random_count; /* numbers drawn */
+	struct buf answer; /* of face_http1, while it is being written */
 	int64_t date_s;
 	char date[DATE_BYTES + 1];
 };

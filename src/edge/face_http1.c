@@ -27,7 +27,6 @@
 /* Answers up to here are copied behind their head; a larger body is handed on as there is room. */
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
-#define ANSWER_HEAD_BYTES_MAX (16u << 10)
 /* Memory an idle connection may keep. */
 #define KEEP_BYTES 1024
 
@@ -38,7 +37,8 @@ enum http1_wait { WAIT_NOTHING, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND };
 struct http1 {
 	struct connection *connection;
 	enum http1_state state;
-	enum http1_wait wait; /* what connection->deadline is for */
+	enum http1_wait wait;
+	uint64_t due_ms;      /* when `wait` is over; connection->deadline may come earlier */
 	bool last;	      /* this answer ends the connection */
 	bool peer_finished;
 	bool is_advancing; /* inside http1_advance: it sees itself what an answer changes */
@@ -67,11 +67,21 @@ static const struct config *config_of(const struct http1 *http1)
 
 /* ---- waiting ---- */
 
+/* A deadline that comes too early is left: it costs one look, and nothing is moved with every
+ * request. */
+static void http1_set_due(struct http1 *http1, uint64_t wait_ms)
+{
+	struct worker *worker = http1->connection->server->worker;
+	struct deadline *deadline = &http1->connection->deadline;
+
+	http1->due_ms = (worker->now_us + 999) / 1000 + wait_ms; /* rounded up: never too early */
+	if (!deadline_is_armed(deadline) || deadline->timer.due_ms > http1->due_ms)
+		deadline_arm(worker, deadline, wait_ms);
+}
+
 static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
 {
 	const struct config *config = config_of(http1);
-	struct worker *worker = http1->connection->server->worker;
-	struct deadline *deadline = &http1->connection->deadline;
 
 	/* A part of a head does not prolong its time; an answer has it anew with each step. */
 	if (wait == http1->wait && wait != WAIT_SEND)
@@ -79,17 +89,16 @@ static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
 	http1->wait = wait;
 	switch (wait) {
 	case WAIT_NOTHING:
-		deadline_disarm(worker, deadline);
 		break;
 	case WAIT_HEAD:
-		deadline_arm(worker, deadline, config->http_header_timeout_ms);
+		http1_set_due(http1, config->http_header_timeout_ms);
 		break;
 	case WAIT_BODY:
-		deadline_arm(worker, deadline, config->http_body_timeout_ms);
+		http1_set_due(http1, config->http_body_timeout_ms);
 		break;
 	case WAIT_IDLE:
 	case WAIT_SEND:
-		deadline_arm(worker, deadline, config->http_idle_timeout_ms);
+		http1_set_due(http1, config->http_idle_timeout_ms);
 		break;
 	}
 }
@@ -148,7 +157,9 @@ static void write_head(struct http1 *http1, const struct reply *reply, struct bu
 	buf_append_byte(head, ' ');
 	buf_append(head, span_from_cstr(http1_reason(reply->status)));
 	buf_append(head, SPAN("\r\n"));
-	append_line(head, SPAN("date"), server_date(http1->connection->server));
+	buf_append(head, SPAN("date: "));
+	buf_append(head, server_date(http1->connection->server));
+	buf_append(head, SPAN("\r\n"));
 	if (!has_no_body(reply->status)) {
 		if (reply->content_type)
 			append_line(head, SPAN("content-type"),
@@ -160,9 +171,9 @@ static void write_head(struct http1 *http1, const struct reply *reply, struct bu
 	for (size_t i = 0; i < reply->header_count; i++)
 		append_line(head, span_from_cstr(reply->headers[i].name), reply->headers[i].value);
 	if (http1->last)
-		append_line(head, SPAN("connection"), SPAN("close"));
+		buf_append(head, SPAN("connection: close\r\n"));
 	else if (http1->is_http10)
-		append_line(head, SPAN("connection"), SPAN("keep-alive"));
+		buf_append(head, SPAN("connection: keep-alive\r\n"));
 	buf_append(head, SPAN("\r\n"));
 }
 
@@ -172,21 +183,20 @@ static int send_answer(struct http1 *http1, const struct reply *reply)
 	bool with_body =
 		!has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
 	struct span body = with_body ? reply->body : SPAN_EMPTY;
-	struct buf head;
+	struct buf *head = &http1->connection->server->answer;
 	int code;
 
-	buf_init(&head, ANSWER_HEAD_BYTES_MAX + COPIED_BODY_BYTES_MAX);
-	write_head(http1, reply, &head);
+	write_head(http1, reply, head);
 	if (body.len > COPIED_BODY_BYTES_MAX)
 		http1->answer = payload_copy(body);
 	else
-		buf_append(&head, body);
-	if (head.failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
+		buf_append(head, body);
+	if (head->failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
 		code = -ENOMEM;
 	else
-		code = conn_send(&http1->connection->conn, buf_span(&head));
+		code = conn_send(&http1->connection->conn, buf_span(head));
 	http1->request.sent_bytes = body.len;
-	buf_finish(&head);
+	buf_clear(head, ANSWER_BYTES_MAX);
 	return code;
 }
 
@@ -295,8 +305,11 @@ static bool http1_send_rest(struct http1 *http1)
 
 /* ---- a request's steps; each returns the bytes it took ---- */
 
-static const char *const standing_methods[] = {"GET",	 "HEAD",  "POST",   "PUT",
-					       "DELETE", "PATCH", "OPTIONS"};
+static const struct {
+	const char *text;
+	size_t len;
+} standing_methods[] = {{"GET", 3},    {"HEAD", 4},  {"POST", 4},   {"PUT", 3},
+			{"DELETE", 6}, {"PATCH", 5}, {"OPTIONS", 7}};
 
 /* Copies what must outlive the head's bytes. Returns 0 or -ENOMEM. */
 static int keep_head(struct http1 *http1, const struct http1_head *head)
@@ -305,9 +318,12 @@ static int keep_head(struct http1 *http1, const struct http1_head *head)
 	struct span target;
 
 	request->method = SPAN_EMPTY;
-	for (size_t i = 0; i < ARRAY_LEN(standing_methods); i++)
-		if (span_equal(head->method, span_from_cstr(standing_methods[i])))
-			request->method = span_from_cstr(standing_methods[i]);
+	for (size_t i = 0; i < ARRAY_LEN(standing_methods) && request->method.len == 0; i++) {
+		struct span method = span_make(standing_methods[i].text, standing_methods[i].len);
+
+		if (span_equal(head->method, method))
+			request->method = method;
+	}
 	if (request->method.len == 0)
 		request->method = arena_copy(&request->arena, head->method);
 	request->path = arena_copy(&request->arena, head->path);
@@ -590,6 +606,9 @@ static void http1_produce(struct connection *connection)
 {
 	struct http1 *http1 = connection->http1;
 
+	/* Mostly the flush is for an answer that is whole with the transport. */
+	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0 && !http1->peer_finished)
+		return;
 	if (http1->state != HTTP1_OVER && http1->state != HTTP1_SERVICE)
 		http1_advance_ahead(http1);
 }
@@ -598,7 +617,15 @@ static void http1_expired(struct connection *connection)
 {
 	struct http1 *http1 = connection->http1;
 	enum http1_wait wait = http1->wait;
+	uint64_t now_ms = connection->server->worker->now_ms;
 
+	if (wait == WAIT_NOTHING)
+		return;
+	if (now_ms < http1->due_ms) {
+		deadline_arm(connection->server->worker, &connection->deadline,
+			     http1->due_ms - now_ms);
+		return;
+	}
 	http1->wait = WAIT_NOTHING;
 	if (http1->state == HTTP1_HEAD && wait == WAIT_IDLE) {
 		http1_finish(http1);
@@ -659,6 +686,7 @@ int http1_open(struct connection *connection)
 		return -ENOMEM;
 	http1->connection = connection;
 	http1->wait = WAIT_HEAD; /* armed at the accept */
+	http1->due_ms = connection->deadline.timer.due_ms;
 	buf_init(&http1->ahead, PIPELINE_BYTES_MAX);
 	buf_init(&http1->body, 0);
 	connection->http1 = http1;

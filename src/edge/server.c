@@ -433,6 +433,7 @@ int server_create(struct server **server, struct worker *worker,
 	list_init(&made->connections);
 	task_init(&made->settle, server_run_settle);
 	slab_init(&made->calls, http2_call_bytes(), SERVER_CALLS_MAX);
+	buf_init(&made->answer, ANSWER_BYTES_MAX);
 	if (account_create(&made->account, worker, options) != 0)
 		goto no_account;
 	if ((options->protocols & SERVER_HTTP2) != 0 && create_h2_memory(made) != 0)
@@ -514,6 +515,7 @@ void server_destroy(struct server *server)
 	CHECK(server->connection_count == 0 && !server->listening);
 	list_remove(&server->settle.link);
 	slab_finish(&server->calls);
+	buf_finish(&server->answer);
 	account_destroy(server->account);
 	h2_memory_destroy(server->h2_memory);
 	free(server);

@@ -47,6 +47,19 @@ static void prepare_receive(struct ring *ring, struct io_uring_sqe *sqe,
 	sqe->buf_group = RING_BUFFER_GROUP;
 }
 
+/* One piece needs no message header, which the kernel would have to copy and check. */
+static void prepare_send(struct io_uring_sqe *sqe, const struct ring_submission *from)
+{
+	const struct msghdr *message = from->message;
+	const int flags = MSG_WAITALL | MSG_NOSIGNAL;
+
+	if (message->msg_iovlen == 1 && !message->msg_name && message->msg_controllen == 0)
+		io_uring_prep_send(sqe, from->file.index, message->msg_iov->iov_base,
+				   message->msg_iov->iov_len, flags);
+	else
+		io_uring_prep_sendmsg(sqe, from->file.index, message, (unsigned)flags);
+}
+
 static void prepare_send_zc(struct ring *ring, struct io_uring_sqe *sqe,
 			    const struct ring_submission *from)
 {
@@ -67,7 +80,7 @@ static void prepare(struct ring *ring, struct io_uring_sqe *sqe, const struct ri
 		prepare_receive(ring, sqe, from);
 		break;
 	case RING_SEND:
-		io_uring_prep_sendmsg(sqe, file, from->message, MSG_WAITALL | MSG_NOSIGNAL);
+		prepare_send(sqe, from);
 		break;
 	case RING_SEND_ZC:
 		prepare_send_zc(ring, sqe, from);
