@@ -78,7 +78,8 @@ static int open_all(struct push_work *work)
 	push_team_tell(team, PUSH_ORDER_OPEN);
 	push_team_await_settled(team, OPEN_MS);
 	work->open_seconds = (double)(monotonic_us() - begin_us) / 1e6;
-	work->open = PUSH_SUM(team, crew.ready) - PUSH_SUM(team, crew.ended);
+	work->open = PUSH_SUM(team, crew.ready) + PUSH_SUM(team, crew.refused) -
+		     PUSH_SUM(team, crew.ended);
 	if (work->open == work->setup.streams)
 		return 0;
 	tell("%llu of %u streams are open", (unsigned long long)work->open, work->setup.streams);
@@ -338,8 +339,13 @@ static void account_stream(struct push_work *work, const struct push_stream *str
 		return;
 	}
 	work->stats.ended += is_ended;
-	if (!is_ended && work->publisher.user_sequences && stream->user < work->setup.users)
-		work->stats.lost += work->publisher.user_sequences[stream->user] - stream->next;
+	if (is_ended || !work->publisher.user_sequences || stream->user >= work->setup.users)
+		return;
+
+	uint64_t published = work->publisher.user_sequences[stream->user];
+
+	if (stream->next < published)
+		work->stats.lost += published - stream->next;
 }
 
 static void account(struct push_work *work)

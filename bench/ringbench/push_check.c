@@ -168,8 +168,8 @@ static enum push_event read_in_full(struct push_check *check, struct push_stream
 		return PUSH_EVENT_OTHER;
 	}
 	learn(check, &event, message);
-	sample(check, message, &mark);
 	follow(check, stream, &mark);
+	sample(check, message, &mark);
 	return PUSH_EVENT_OURS;
 }
 
@@ -183,8 +183,8 @@ enum push_event push_check_message(struct push_check *check, struct push_stream 
 	memcpy(&mark, message.data + check->shape.mark_at, sizeof(mark));
 	if (mark.run != check->run)
 		return read_in_full(check, stream, message);
+	follow(check, stream, &mark);
 	if (mark.sequence % PUSH_SAMPLE == 0)
 		sample(check, message, &mark);
-	follow(check, stream, &mark);
 	return PUSH_EVENT_OURS;
 }

@@ -79,15 +79,15 @@ static int play_round(struct storm *storm, uint32_t round)
 	push_team_tell(team, PUSH_ORDER_OPEN);
 
 	bool is_settled = push_team_await_settled(team, ROUND_MS);
-	uint64_t open = PUSH_SUM(team, crew.ready) - PUSH_SUM(team, crew.ended);
+	uint64_t settled = PUSH_SUM(team, settled);
 	double seconds = (double)(last_settled_us(team) - begin_us) / 1e6;
 
 	buf_printf(&storm->round_seconds, "%s%.3f", round ? "," : "", is_settled ? seconds : 0);
 	push_team_tell(team, PUSH_ORDER_CLOSE);
 	if (is_settled && push_team_await_closed(team, ROUND_MS))
 		return 0;
-	tell("round %u: not all connections were opened and closed in time, %llu streams open",
-	     round + 1, (unsigned long long)open);
+	tell("round %u: not all connections were opened and closed in time, %llu opened", round + 1,
+	     (unsigned long long)settled);
 	return -ETIMEDOUT;
 }
 
