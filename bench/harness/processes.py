@@ -48,8 +48,11 @@ def cpu_us(pid):
 
 
 def memory_of(pid):
-    """Bytes: Pss and Private (what would come back if it ended)."""
+    """Bytes: Pss, Private (what would come back if it ended), and the most that was ever resident."""
     out = {"pss": 0, "private": 0}
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            out["peak"] = int(line.split()[1]) * 1024
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value = line.split()[:2]
         if name == "Pss:":

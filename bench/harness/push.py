@@ -14,6 +14,8 @@ PAYLOAD = 200
 MARKER = "~"  # once in each message of the references: the sink counts it
 FRAME_HEADER = 9
 SETTLE_S = 0.1
+STALLED, FLOWING = "ringway, 1 % stalled", "ringway, none stalled"
+PILED_UP = 4  # times the interval between events: then several leave in one send, which is cheaper than W4 is meant to be
 
 
 class Sink:
@@ -148,6 +150,9 @@ def w4_width(plan, streams, rate):
 
         def ringway():
             sample = delivered(gateway, users=1, streams=streams, rate=rate, **plan.times(seconds))
+            if sample["p99"] > PILED_UP * 1e6 / rate:
+                raise Wrong(f"events piled up (p99 {sample['p99']:.0f} µs) and shared their sends: not this work; is the "
+                            "machine busy with something else?")
             seen["bytes"] = round(sample["bytes"] or 0)
             return sample
 
@@ -260,38 +265,32 @@ def w6(plan):
 
 def w9(plan):
     streams, rate = plan.scaled(5000), 20
-    contest = Contest("W9", f"stall: 1 % of {streams:,} streams stop reading, {rate} events/s of {PAYLOAD} bytes; "
-                      "queue capacity 16 and 4,000 bytes, so that they overflow within the run", "µs CPU/delivery")
+    contest = Contest("W9", f"stall: 1 % of {streams:,} streams stop reading; {rate} events/s of 4,000 bytes, queue capacity "
+                      "16, so that they overflow within the run", "µs CPU/delivery")
 
     def load(gateway, **more):
-        return ringbench("push", gateway.grpc, redis=gateway.redis.address, payload=4000, users=1, streams=streams,
-                         rate=rate, gateway_key=gateway.public_key, source_addresses=8, pids=[gateway.pid],
-                         **{"warmup": 0.5, "duration": 1.5 if plan.quick else 4, **more})
-
-    def with_stalls(gateway):
-        before = memory_of(gateway.pid)["private"]
-        report = load(gateway, stall=0.01)
-        sample = sample_of(report)
-        sample["stalled"], sample["stalled_ended"] = report["stalled"], report["stalled_ended"]
-        sample["exhausted"] = report["ended_by"].get("RESOURCE_EXHAUSTED", 0)
-        sample["grown_bytes"] = memory_of(gateway.pid)["private"] - before
-        return sample
+        report = ringbench("push", gateway.grpc, redis=gateway.redis.address, payload=4000, users=1, streams=streams,
+                           rate=rate, gateway_key=gateway.public_key, source_addresses=8, pids=[gateway.pid], warmup=0.5,
+                           duration=4, **more)
+        return {**sample_of(report), **{name: report[name] for name in ("stalled", "stalled_ended")},
+                "exhausted": report["ended_by"].get("RESOURCE_EXHAUSTED", 0), "peak_bytes": memory_of(gateway.pid)["peak"]}
 
     with Stage() as stage:
-        gateway = Gateway(stage, Redis(stage), GATEWAY_PUSH_STREAM_QUEUE_CAPACITY=16)
-        contest.add("ringway, 1 % stalled", lambda: with_stalls(gateway))
-        contest.add("ringway, none stalled", lambda: sample_of(load(gateway)))
+        redis = Redis(stage)
+        stalling, flowing = (Gateway(stage, redis, GATEWAY_PUSH_STREAM_QUEUE_CAPACITY=16) for _ in range(2))
+        contest.add(STALLED, lambda: load(stalling, stall=0.01))
+        contest.add(FLOWING, lambda: load(flowing))
         contest.play(plan.rounds)
-    stalls = contest.samples.get("ringway, 1 % stalled", [])
+    stalls = contest.samples.get(STALLED, [])
+    room = verdict.plus(verdict.times(65536, contest.median(STALLED, "stalled")), 16 << 20)
     contest.goals = [
-        verdict.goal("the others' p99 ≤ 1.25 × (µs)", contest.median("ringway, 1 % stalled", "p99"),
-                     verdict.times(1.25, contest.median("ringway, none stalled", "p99"))),
+        verdict.goal("the others' p99 ≤ 1.25 × (µs)", contest.median(STALLED, "p99"),
+                     verdict.times(1.25, contest.median(FLOWING, "p99"))),
         verdict.told("every stalled stream ended RESOURCE_EXHAUSTED",
                      all(run["stalled"] and run["stalled"] == run["stalled_ended"] == run["exhausted"] for run in stalls)
                      if stalls else None),
-        verdict.goal("memory grown over a run with stalls (bytes) ≤ 64 KiB × stalled + 16 MiB",
-                     contest.median("ringway, 1 % stalled", "grown_bytes"),
-                     verdict.plus(verdict.times(65536, contest.median("ringway, 1 % stalled", "stalled")), 16 << 20))]
+        verdict.goal("peak of memory ≤ without stalls + 64 KiB × stalled + 16 MiB (bytes)",
+                     contest.median(STALLED, "peak_bytes"), verdict.plus(contest.median(FLOWING, "peak_bytes"), room))]
     return [contest]
 
 

@@ -11,6 +11,8 @@ from .processes import CPUS, ROOT
 
 BEGIN, END = "<!-- written by bench/run --write-readme -->", "<!-- end of what bench/run writes -->"
 
+BUSY_SHARE = 0.15  # of all CPUs, before the run begins
+
 
 def output_of(*command):
     try:
@@ -103,12 +105,19 @@ def scale_text(scale):
     return lines + ["- The same events to fewer, busier streams cost less: W5 says how much."]
 
 
+def busy_text(results):
+    share = results.get("busy_before") or 0
+    if share < BUSY_SHARE:
+        return []
+    return ["", f"**The machine was {share:.0%} busy with other work before the run: these figures are not to be quoted.**"]
+
+
 def table(results):
     where = results["machine"]
     lines = [f"Commit {results['commit']}, {results['date']}; {where['cpu']}, {where['cpus']} CPUs, {where['memory_gib']} GiB, "
              f"Linux {where['kernel']}, {where['system']}; {results['rounds']} rounds"
              + (" (**quick**: shorter and fewer, no figure to quote)" if results["quick"] else "")
-             + f", {results['took_s']:.0f} s.", "", "## Goals", ""]
+             + f", {results['took_s']:.0f} s.", *busy_text(results), "", "## Goals", ""]
     lines += goal_table(results) + ["", "## Figures", ""]
     for name, work in results["works"].items():
         lines += work_table(name, work)

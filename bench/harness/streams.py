@@ -15,7 +15,7 @@ SIGNING_S = 2  # in which ringbench makes its envelopes, before it sends the fir
 def hold_open(stage, gateway, streams, **more):
     """Streams that are open and hear nothing; a user each, so that no other run's events reach them."""
     load = Load(stage, "push", gateway.grpc, "--hold", redis=gateway.redis.address, streams=streams, users=streams,
-                source_addresses=8, rate=1, duration=1, payload=1, **more)
+                source_addresses=8, rate=1, duration=1, **more)
     report = load.report()
     if report.get("open") != streams:
         raise Wrong(f"{report} of {streams} streams are open")
