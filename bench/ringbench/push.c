@@ -4,13 +4,13 @@
  *   open ─► (hold) ─► publish: by a schedule, or flat out ─► drain ─► stalled ones read again ─► leave
  */
 #include "measure.h"
+#include "push_freeze.h"
 #include "push_publish.h"
 #include "works.h"
 
 #include "base/err.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -191,12 +191,6 @@ static int publish_by_schedule(struct push_work *work, uint64_t start_us)
 	return 0;
 }
 
-static void signal_servers(const struct push_work *work, int number)
-{
-	for (size_t i = 0; i < work->options->server_pid_count; i++)
-		(void)kill(work->options->server_pids[i], number);
-}
-
 /*
  * As fast as Redis takes them: a burst, or as many as the time allows. Prefilled, they wait in
  * Redis while the servers are stopped, so that the rate is the servers' alone.
@@ -210,7 +204,7 @@ static int publish_flat_out(struct push_work *work, uint64_t start_us)
 	int code = 0;
 
 	if (options->prefill)
-		signal_servers(work, SIGSTOP);
+		code = servers_freeze(options);
 	else
 		begin_window(work);
 	while (code == 0 && work->publisher.sequence < total && now_us < end_us) {
@@ -226,7 +220,7 @@ static int publish_flat_out(struct push_work *work, uint64_t start_us)
 		code = push_store_settle(&work->setup.store);
 	if (options->prefill) {
 		begin_window(work);
-		signal_servers(work, SIGCONT);
+		servers_thaw(options);
 	}
 	return code;
 }
