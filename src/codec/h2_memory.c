@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #define REGION_BLOCKS 64 /* asked of the system at once: under 2 MiB, and most of it untouched */
-#define FREE_KEPT     64 /* free blocks that keep their pages whatever is in use */
+#define FREE_KEPT     64 /* free blocks that keep their pages whatever is in use … */
+#define FREE_SHARE    8	 /* … or one for so many in use */
 
 /* Larger objects are few and live as long as the session: its state, HPACK rings, stream table. */
 #define SMALL_BYTES_MAX 264
@@ -56,8 +57,8 @@ struct h2_block {
 struct h2_memory {
 	void **regions; /* REGION_BLOCKS blocks each */
 	uint32_t region_count;
-	void **free_blocks; /* a stack, with room for all; not inside them: they have no page */
-	uint32_t free_count, used_count;
+	void **free_blocks; /* a stack with room for all; below cold_count they have no pages */
+	uint32_t free_count, cold_count, used_count;
 	uint32_t dense_bytes; /* of a block: whole pages, the frame buffer's head at their end */
 	uint32_t block_bytes;
 	struct metric_gauge used_bytes;
@@ -278,8 +279,10 @@ static bool add_region(struct h2_memory *memory)
 	 * refuses, and needs no telling. */
 	(void)madvise(region, bytes, MADV_NOHUGEPAGE);
 	memory->regions[memory->region_count++] = region;
+	CHECK(memory->free_count == 0);
 	for (uint32_t i = REGION_BLOCKS; i > 0; i--)
 		memory->free_blocks[memory->free_count++] = region_block(region, i - 1, memory);
+	memory->cold_count = memory->free_count;
 	return true;
 }
 
@@ -290,6 +293,8 @@ struct h2_block *h2_block_take(struct h2_memory *memory)
 
 	struct h2_block *block = memory->free_blocks[--memory->free_count];
 
+	if (memory->cold_count > memory->free_count)
+		memory->cold_count = memory->free_count;
 	memory->used_count++;
 	*block = (struct h2_block){.memory = memory, .next_byte = FIRST_BYTE};
 	ASAN_POISON_MEMORY_REGION((uint8_t *)block + FIRST_BYTE, memory->block_bytes - FIRST_BYTE);
@@ -308,9 +313,29 @@ void h2_block_give(struct h2_block *block)
 	CHECK(memory->used_count > 0);
 	memory->used_count--;
 	ASAN_UNPOISON_MEMORY_REGION(block, memory->block_bytes);
-	if (memory->free_count >= FREE_KEPT && memory->free_count >= memory->used_count)
-		(void)madvise(block, memory->block_bytes, MADV_DONTNEED);
 	memory->free_blocks[memory->free_count++] = block;
+}
+
+static uint32_t excess(const struct h2_memory *memory)
+{
+	uint32_t kept = memory->used_count / FREE_SHARE,
+		 warm = memory->free_count - memory->cold_count;
+
+	if (kept < FREE_KEPT)
+		kept = FREE_KEPT;
+	return warm > kept ? warm - kept : 0;
+}
+
+bool h2_memory_trim(struct h2_memory *memory, uint32_t blocks_max)
+{
+	uint32_t count = excess(memory);
+	bool is_more = count > blocks_max;
+
+	/* those that have been free for longest */
+	for (uint32_t i = is_more ? blocks_max : count; i > 0; i--)
+		(void)madvise(memory->free_blocks[memory->cold_count++], memory->block_bytes,
+			      MADV_DONTNEED);
+	return is_more;
 }
 
 /* ---- life ---- */

@@ -9,7 +9,7 @@
  * objects, the rest are pages that stay untouched and so cost nothing. What does not fit in a block
  * comes from malloc. A session's end gives everything back at once.
  *
- * The pages of free blocks go back to the system once there are more of them than blocks in use.
+ * A block that is given back keeps its pages for the next session, until h2_memory_trim.
  */
 #ifndef CODEC_H2_MEMORY_H
 #define CODEC_H2_MEMORY_H
@@ -32,6 +32,12 @@ const struct metric_gauge *h2_memory_used_bytes(const struct h2_memory *memory);
 
 /* What one block costs when a session is in it: bytes of the pages in use. */
 size_t h2_memory_block_bytes(const struct h2_memory *memory);
+
+/*
+ * Gives pages of up to `blocks_max` free blocks back to the system, some microseconds each; one in
+ * eight of those in use is kept, and a few. Returns whether there are more.
+ */
+bool h2_memory_trim(struct h2_memory *memory, uint32_t blocks_max);
 
 /*
  * For tests: after `count` more allocations every one is refused, until it is called again.

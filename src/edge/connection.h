@@ -75,6 +75,7 @@ struct server {
 	struct h2_memory *h2_memory; /* of its sessions; NULL: HTTP/1.1 only */
 	struct account *account;
 	struct task settle;
+	struct deadline trim; /* of h2_memory: after connections have closed */
 	void (*stopped)(void *context);
 	void *stopped_context;
 	uint64_t random_count; /* numbers drawn */

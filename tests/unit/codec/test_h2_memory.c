@@ -191,9 +191,9 @@ static void a_session_touches_only_its_dense_pages(void **state)
 	h2_memory_destroy(memory);
 }
 
-static void pages_of_many_free_blocks_go_back(void **state)
+static void trim_gives_back_pages_of_what_is_free_for_longest(void **state)
 {
-	enum { BLOCKS = 300 };
+	enum { BLOCKS = 1000, IN_USE = 800 };
 	struct h2_memory *memory = memory_create();
 	static struct h2_block *blocks[BLOCKS];
 	size_t there = 0;
@@ -201,12 +201,27 @@ static void pages_of_many_free_blocks_go_back(void **state)
 	(void)state;
 	for (size_t i = 0; i < BLOCKS; i++)
 		blocks[i] = h2_block_take(memory);
-	for (size_t i = 0; i < BLOCKS; i++)
+	for (size_t i = IN_USE; i < BLOCKS; i++)
 		h2_block_give(blocks[i]);
+	/* of 200 free ones an eighth of 800 is kept */
+	assert_true(h2_memory_trim(memory, 60));
+	assert_false(h2_memory_trim(memory, 60));
+	assert_false(h2_memory_trim(memory, 60));
+	for (size_t i = IN_USE; i < BLOCKS; i++)
+		there += is_page_there((const uint8_t *)blocks[i]);
+	assert_int_equal(there, 100);
+	assert_true(is_page_there((const uint8_t *)blocks[BLOCKS - 1]));
+	/* the newest of the free is the next, the coldest come last; all serve again */
+	assert_ptr_equal(h2_block_take(memory), blocks[BLOCKS - 1]);
+	h2_block_give(blocks[BLOCKS - 1]);
+	for (size_t i = 0; i < IN_USE; i++)
+		h2_block_give(blocks[i]);
+	while (h2_memory_trim(memory, 1))
+		;
+	there = 0;
 	for (size_t i = 0; i < BLOCKS; i++)
 		there += is_page_there((const uint8_t *)blocks[i]);
-	/* as many as were in use at that time, halfway down */
-	assert_in_range(there, 100, BLOCKS * 2 / 3);
+	assert_int_equal(there, 64);
 	for (size_t i = 0; i < BLOCKS; i++)
 		blocks[i] = h2_block_take(memory);
 	for (size_t i = 0; i < BLOCKS; i++)
@@ -319,7 +334,7 @@ int main(void)
 		cmocka_unit_test(realloc_keeps_the_bytes),
 		cmocka_unit_test(a_second_frame_buffer_comes_from_malloc),
 		cmocka_unit_test(a_session_touches_only_its_dense_pages),
-		cmocka_unit_test(pages_of_many_free_blocks_go_back),
+		cmocka_unit_test(trim_gives_back_pages_of_what_is_free_for_longest),
 		cmocka_unit_test(sessions_share_nothing_and_blocks_serve_again),
 		cmocka_unit_test(every_allocation_may_be_refused),
 	};
