@@ -202,6 +202,27 @@ def test_nothing_unbounded_is_a_label(used):
     assert "unmatched" in paths and all(path == "unmatched" or path.startswith("/") for path in paths)
 
 
+# that run has no occasion for these: test_faults.py, the test below and uring's unit tests have
+UNMOVED = {"gateway_stream_gaps_total", "gateway_stream_lag_seconds", "gateway_redis_reconnects_total", "gateway_ring_cq_overflows_total",
+           "gateway_ring_buffer_starvations_total", "gateway_push_copied_bytes_total"}
+
+
+def test_families_of_the_contract_move_when_used(used):
+    """One that is registered and never counted would be there too."""
+    found = families(scrape(used.gateway)[1])
+    still = {name for name in CONTRACT if all(sample.value == 0 for sample in found[name][3])}
+    assert still <= UNMOVED, still - UNMOVED
+
+
+@pytest.mark.parametrize("stream, label", [(harness.SESSION_STREAM, "session_events"), (harness.CLIENT_STREAM, "client_events")])
+def test_lag_is_the_age_of_the_last_entry(gateway, stream, label):
+    name = f'gateway_stream_lag_seconds{{stream="{label}"}}'
+    gateway.redis.client.xadd(stream, {"any": "field"}, id=f"{harness.now_ms() - 3_600_000}-1")
+    gateway.wait_metric(name, lambda value: 3600 <= value < 3600 + harness.PATIENCE)
+    gateway.redis.client.xadd(stream, {"any": "field"})
+    gateway.wait_metric(name, lambda value: value < harness.PATIENCE)
+
+
 def test_openmetrics_on_request(used):
     plain, exposition = scrape(used.gateway, "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1")
     assert plain == "application/openmetrics-text; version=1.0.0; charset=utf-8"
