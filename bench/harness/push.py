@@ -265,19 +265,19 @@ def w6(plan):
 
 def w9(plan):
     streams, rate = plan.scaled(5000), 15
-    contest = Contest("W9", f"stall: 1 % of {streams:,} streams stop reading; {rate} events/s of 6,000 bytes, queue capacity "
-                      "16, so that they overflow within the run", "µs CPU/delivery")
+    contest = Contest("W9", f"stall: 1 % of {streams:,} streams stop reading; {rate} events/s of 8,000 bytes, queue capacity "
+                      "32, so that they overflow within the run", "µs CPU/delivery")
 
     def load(gateway, **more):
-        report = ringbench("push", gateway.grpc, redis=gateway.redis.address, payload=6000, users=1, streams=streams,
+        report = ringbench("push", gateway.grpc, redis=gateway.redis.address, payload=8000, users=1, streams=streams,
                            rate=rate, gateway_key=gateway.public_key, source_addresses=8, pids=[gateway.pid], warmup=0.5,
-                           duration=4.5, **more)
+                           duration=5, **more)
         return {**sample_of(report), **{name: report[name] for name in ("stalled", "stalled_ended")},
                 "exhausted": report["ended_by"].get("RESOURCE_EXHAUSTED", 0), "peak_bytes": memory_of(gateway.pid)["peak"]}
 
     with Stage() as stage:
         redis = Redis(stage)
-        stalling, flowing = (Gateway(stage, redis, GATEWAY_PUSH_STREAM_QUEUE_CAPACITY=16) for _ in range(2))
+        stalling, flowing = (Gateway(stage, redis, GATEWAY_PUSH_STREAM_QUEUE_CAPACITY=32) for _ in range(2))
         contest.add(STALLED, lambda: load(stalling, stall=0.01))
         contest.add(FLOWING, lambda: load(flowing))
         contest.play(plan.rounds)

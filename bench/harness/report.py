@@ -55,8 +55,8 @@ def spread(summary):
 def goal_text(row):
     if row["limit"] is None:
         return f"{row['text']}: **{row['verdict']}**"
-    sign = "≥" if row["above"] else "≤"
-    return f"{row['text']}: {number(row['value'])} {sign} {number(row['limit'])}: **{row['verdict']}**"
+    bound = "at least" if row["above"] else "at most"
+    return f"{row['text']}: {number(row['value'])}, {bound} {number(row['limit'])}: **{row['verdict']}**"
 
 
 def contestant_row(name, found):

@@ -1,5 +1,7 @@
 """W7, W8 and what idle streams and mixed load change: the price of having many streams open."""
 
+import pathlib
+import resource
 import time
 
 from . import verdict
@@ -140,3 +142,26 @@ def mixed(plan):
                                   contest.median("ringway", "loop_p99_9_ms"), 2.0)]
     return [contest]
 
+
+
+def limit(plan):
+    """More open streams than the process may have descriptors: direct descriptors do not count against it."""
+    streams, workers = (8000, 2) if plan.quick else (60000, 4)
+    contest = Contest("limit", f"past the descriptor limit: {streams:,} open streams on one process with {workers} workers, "
+                      "then events to all of them", "µs CPU/delivery")
+
+    def run():
+        with Stage() as stage:
+            gateway = Gateway(stage, Redis(stage), workers=workers)
+            sample = sample_of(push(gateway, users=1, streams=streams, rate=1, warmup=0, duration=1 if plan.quick else 2,
+                                    threads=workers))
+            sample["descriptors"] = len(list(pathlib.Path(f"/proc/{gateway.pid}/fd").iterdir()))
+            sample["peak_bytes"] = memory_of(gateway.pid)["peak"]
+            return sample
+
+    contest.add("ringway", run)
+    contest.play(1)
+    contest.notes.append(f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}; ringbench does the same on its "
+                         f"side with {workers} threads; every CPU is used by both")
+    contest.goals = [verdict.told(f"{streams:,} streams, nothing lost", contest.is_right())]
+    return [contest]
