@@ -97,7 +97,12 @@ static int write_sessions(const struct command_store *store)
 
 	if (!worker)
 		return -EIO;
-	int code = write_all(store, worker);
+	int code = worker_turn(worker, 0); /* enables the ring and reads the clock */
+
+	if (code)
+		tell("io_uring: %s", strerrordesc_np(-code));
+	else
+		code = write_all(store, worker);
 
 	while (worker_ops_in_flight(worker) > 0 && worker_turn(worker, 1000) == 0)
 		;

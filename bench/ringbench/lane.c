@@ -88,12 +88,7 @@ struct worker *lane_worker_create(uint32_t index)
 		free(worker);
 		return NULL;
 	}
-	/* the first turn enables the ring and reads the clock */
-	if (worker_turn(worker, 0) == 0)
-		return worker;
-	tell("io_uring: the ring cannot be used");
-	lane_worker_destroy(worker);
-	return NULL;
+	return worker;
 }
 
 void lane_worker_destroy(struct worker *worker)
@@ -203,18 +198,16 @@ static void lane_end(struct lane *lane)
 static void *lane_main(void *argument)
 {
 	struct lane *lane = argument;
-	int code;
 
-	lane->worker = lane_worker_create(lane->index);
-	if (!lane->worker) {
-		lane_fail(lane, "a thread has no ring");
-		return NULL;
+	/* the first turn enables the ring and reads the clock */
+	if (lane_turn(lane, 0)) {
+		int code = lane->run->ops->open(lane);
+
+		if (code)
+			lane_fail(lane, "a thread could not start: %s", strerrordesc_np(-code));
+		else
+			lane_work(lane);
 	}
-	code = lane->run->ops->open(lane);
-	if (code)
-		lane_fail(lane, "a thread could not start: %s", strerrordesc_np(-code));
-	else
-		lane_work(lane);
 	lane_end(lane);
 	/* what the kernel still works on stays where it is: the process ends soon */
 	if (worker_ops_in_flight(lane->worker) == 0) {
@@ -257,6 +250,30 @@ static void run_window(struct run *run)
 	atomic_store(&run->end_us, measure->end_us);
 }
 
+/* All rings are made before a thread starts. Returns 0, or -EIO with no thread started. */
+static int run_make_lanes(struct run *run)
+{
+	uint32_t count = run->lane_count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct lane *lane = &run->lanes[i];
+
+		lane->run = run;
+		lane->options = run->options;
+		lane->index = i;
+		lane->worker = lane_worker_create(i);
+		if (lane->worker)
+			continue;
+		while (i-- > 0)
+			lane_worker_destroy(run->lanes[i].worker);
+		run->lane_count = 0;
+		return -EIO;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		CHECK(pthread_create(&run->lanes[i].thread, NULL, lane_main, &run->lanes[i]) == 0);
+	return 0;
+}
+
 int run_start(struct run *run, const struct options *options, const struct lane_ops *ops,
 	      void *shared)
 {
@@ -276,15 +293,9 @@ int run_start(struct run *run, const struct options *options, const struct lane_
 		run->lane_count = 0;
 		return code;
 	}
-	for (uint32_t i = 0; i < run->lane_count; i++) {
-		struct lane *lane = &run->lanes[i];
-
-		lane->run = run;
-		lane->options = options;
-		lane->index = i;
-		CHECK(pthread_create(&lane->thread, NULL, lane_main, lane) == 0);
-	}
-	code = run_await_ready(run);
+	code = run_make_lanes(run);
+	if (code == 0)
+		code = run_await_ready(run);
 	if (code == 0)
 		run_window(run);
 	else
@@ -300,8 +311,6 @@ int run_start(struct run *run, const struct options *options, const struct lane_
 
 int run_report(const struct run *run, int code, struct span more)
 {
-	if (run->measure.end_us == 0)
-		return 1;
 	int exit_code = stats_report(run->options->work, &run->total, &run->measure, more);
 
 	return code ? 1 : exit_code;

@@ -71,11 +71,16 @@ int run_start(struct run *run, const struct options *options, const struct lane_
 	      void *shared);
 void run_finish(struct run *run);
 
-/* The report of what run_start returned `code` for; none when it did not come to the window.
- * Returns the exit code. */
+/*
+ * The report of what run_start returned `code` for; without a window its figures are 0. Returns the
+ * exit code.
+ */
 int run_report(const struct run *run, int code, struct span more);
 
-/* A ring as the lanes have it, for what is done before the run; NULL after a sentence. */
+/*
+ * A ring as the lanes have it, also for what is done before the run; its first turn is still to
+ * come. NULL after a sentence.
+ */
 struct worker *lane_worker_create(uint32_t index);
 void lane_worker_destroy(struct worker *worker);
 

@@ -50,8 +50,8 @@ static const struct {
 static const char *const example_fields[3] = {
 	":method=GET;:scheme=http;:path=/;:authority=www.example.com;",
 	":method=GET;:scheme=http;:path=/;:authority=www.example.com;cache-control=no-cache;",
-	":method=GET;:scheme=https;:path=/index.html;:authority=www.example.com;"
-	"custom-key=custom-value;",
+	(":method=GET;:scheme=https;:path=/index.html;:authority=www.example.com;"
+	 "custom-key=custom-value;"),
 };
 
 static void blocks_of_a_connection_share_a_table(void **state)
