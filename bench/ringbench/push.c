@@ -391,7 +391,7 @@ static int report(struct push_work *work)
 	buf_printf(&more,
 		   "\"streams\":%u,\"open_seconds\":%.3f,\"events\":%llu,\"deliveries\":%llu,"
 		   "\"expected\":%llu,\"stalled\":%llu,\"stalled_ended\":%llu,\"foreign\":%llu,"
-		   "\"verified\":%llu,\"parsed\":%llu,\"received_bytes\":%llu",
+		   "\"verified\":%llu,\"parsed\":%llu,\"receives\":%llu,\"received_bytes\":%llu",
 		   work->setup.streams, work->open_seconds,
 		   (unsigned long long)work->publisher.sequence,
 		   (unsigned long long)delivered(work),
@@ -400,6 +400,7 @@ static int report(struct push_work *work)
 		   (unsigned long long)PUSH_SUM(team, crew.check.foreign),
 		   (unsigned long long)PUSH_SUM(team, crew.check.verified),
 		   (unsigned long long)PUSH_SUM(team, crew.check.parsed),
+		   (unsigned long long)PUSH_SUM(team, crew.receives),
 		   (unsigned long long)PUSH_SUM(team, crew.received_bytes));
 	put_statuses(&more, team);
 

@@ -417,6 +417,7 @@ static void receive_done(struct op *op, const struct completion *completion)
 	struct push_crew *crew = conn->crew;
 
 	if (completion->result > 0 && conn->state == PUSH_CONN_OPEN) {
+		metric_add(&crew->receives, 1);
 		metric_add(&crew->received_bytes, (uint64_t)completion->result);
 		crew->check.now_us = crew->worker->clock.monotonic_us(NULL);
 		conn_received(conn, completion->bytes);

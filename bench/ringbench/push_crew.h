@@ -51,7 +51,8 @@ struct push_crew {
 	struct span known_reply; /* block of the usual response headers */
 	uint8_t reply_bytes[256];
 	char fault[160]; /* the first thing that went wrong, for people */
-	struct metric_counter ready, refused, ended, received_bytes;
+	struct metric_counter ready, refused, ended;
+	struct metric_counter receives, received_bytes;
 	struct metric_counter delivered, delivered_stalled; /* events of ours */
 	struct metric_counter ended_by[PUSH_STATUS_COUNT];
 };
