@@ -153,7 +153,7 @@ def plot(results, folder):
         script = f"""set terminal svg size 900,{120 + 34 * len(rows)} font "sans,12" background "white"
 set output "{path}"
 set title "{unit} (bar: median, line: min to max)"
-set yrange [-0.7:{len(rows) - 0.3}] reverse
+set yrange [{len(rows) - 0.3}:-0.7]
 set xrange [0:*]
 set style fill solid 0.5
 set grid xtics

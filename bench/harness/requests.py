@@ -41,7 +41,7 @@ def w1(plan):
                 contest.add(kind.name, None, is_here=False)
         for name, server in servers.items():
             contest.add(name, lambda server=server: loaded(
-                "http", server.public, server, path="/healthz", connections=64, **plan.times(2)))
+                "http", server.public, server, path="/healthz", connections=64, **plan.times(1.5)))
         contest.play(plan.rounds)
     contest.notes.append(f"the reply is {bytes_} bytes, the floor's as well")
     floor_us, nginx_us = contest.median("floor"), contest.median("nginx")
@@ -60,13 +60,13 @@ def w2_shape(plan, connections, streams):
     with Stage() as stage:
         redis, echo = Redis(stage), Echo(stage)
         gateway = Gateway(stage, redis)
-        contest.add("ringway", lambda: loaded("h2", gateway.grpc, gateway, **shape, **plan.times(1.5)))
+        contest.add("ringway", lambda: loaded("h2", gateway.grpc, gateway, **shape, **plan.times(1)))
         for kind in (Nghttpd, H2o, Nginx):
             server = kind(stage) if kind.is_here() else None
             contest.add(kind.name, lambda server=server: loaded(
-                "h2", server.h2, server, method="get", path="/healthz", **shape, **plan.times(1.5)), server is not None)
+                "h2", server.h2, server, method="get", path="/healthz", **shape, **plan.times(1)), server is not None)
         reference = Reference(stage, redis, echo) if Reference.is_here() else None
-        contest.add(Reference.name, lambda: loaded("h2", reference.grpc, reference, **shape, **plan.times(1.5)),
+        contest.add(Reference.name, lambda: loaded("h2", reference.grpc, reference, **shape, **plan.times(1)),
                     reference is not None)
         contest.play(plan.rounds)
     contest.goals = [verdict.goal("below nghttpd", contest.median("ringway"), contest.median("nghttpd"))]
