@@ -12,10 +12,7 @@ static void more_than_may_wait_are_refused_at_once(void **state)
 
 	assert_int_equal(ask(rig, 0), 0);
 	assert_int_equal(ask(rig, 1), 0);
-	for (size_t i = 0; i < 2; i++) {
-		fds[i] = peer_accept(rig);
-		peer_read(rig, fds[i]);
-	}
+	peer_accept_two(rig, fds);
 	for (size_t i = 2; i < 5; i++)
 		assert_int_equal(ask(rig, i), 0);
 	assert_int_equal(ask(rig, 5), -HTTP_BUSY);
@@ -50,10 +47,7 @@ static void waiting_request_gets_the_place_of_a_closed_connection(void **state)
 
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(ask(rig, i), 0);
-	for (size_t i = 0; i < 2; i++) {
-		fds[i] = peer_accept(rig);
-		peer_read(rig, fds[i]);
-	}
+	peer_accept_two(rig, fds);
 	peer_is_not_asked(rig);
 	close(fds[0]);
 	assert_int_equal(wait_told(rig, 0), HTTP_UNAVAILABLE);
@@ -178,10 +172,12 @@ static void done_may_cancel_and_start_others(void **state)
 	assert_int_equal(ask(rig, 0), 0);
 	assert_int_equal(ask(rig, 1), 0);
 
-	int first = peer_accept(rig), second = peer_accept(rig);
+	int fds[2];
 
-	peer_read(rig, first);
-	peer_read(rig, second);
+	peer_accept_two(rig, fds);
+
+	int first = fds[0], second = fds[1];
+
 	peer_write(first, OK_EMPTY);
 	assert_int_equal(wait_told(rig, 0), HTTP_ANSWERED);
 	peer_sees_end(rig, second);
@@ -221,10 +217,12 @@ static void done_may_stop_the_pool(void **state)
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(ask(rig, i), 0);
 
-	int first = peer_accept(rig), second = peer_accept(rig);
+	int fds[2];
 
-	peer_read(rig, first);
-	peer_read(rig, second);
+	peer_accept_two(rig, fds);
+
+	int first = fds[0], second = fds[1];
+
 	for (size_t i = 2; i < 4; i++)
 		assert_int_equal(ask(rig, i), 0);
 	peer_write(first, OK_EMPTY);
