@@ -15,7 +15,15 @@ struct payload *payload_create(size_t len)
 		return NULL;
 	atomic_init(&payload->count, 1);
 	payload->len = (uint32_t)len;
+	payload->messages = 1;
 	return payload;
+}
+
+struct payload *payload_trim(struct payload *payload)
+{
+	struct payload *trimmed = realloc(payload, sizeof(*payload) + payload->len);
+
+	return trimmed ? trimmed : payload;
 }
 
 struct payload *payload_copy(struct span bytes)

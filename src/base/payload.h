@@ -15,6 +15,7 @@
 struct payload {
 	_Atomic uint32_t count; /* references; see payload_put for the ordering */
 	uint32_t len;           /* bytes in data */
+	uint16_t messages;      /* in data, one behind the other; 1 unless its writer says more */
 	uint8_t data[];
 };
 
@@ -22,6 +23,9 @@ struct payload {
 
 /* Returns a payload with count 1 and `len` bytes to be filled; NULL: no memory, or too long. */
 struct payload *payload_create(size_t len);
+
+/* Gives back what lies behind `len`. The payload is not shared yet. Returns where it is now. */
+struct payload *payload_trim(struct payload *payload);
 
 /* As payload_create, filled from `bytes`. */
 struct payload *payload_copy(struct span bytes);

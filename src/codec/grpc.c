@@ -38,8 +38,7 @@ static int open_message(struct grpc_deframer *deframer)
 	if (prefix[0] > 1 || (prefix[0] == 1 && deframer->encoding == GRPC_IDENTITY))
 		return -EPROTO;
 	deframer->compressed = prefix[0] == 1;
-	deframer->message_len = (uint32_t)prefix[1] << 24 | (uint32_t)prefix[2] << 16 |
-				(uint32_t)prefix[3] << 8 | prefix[4];
+	deframer->message_len = grpc_read_prefix(prefix);
 	return deframer->message_len > deframer->message_max ? -EMSGSIZE : 0;
 }
 
@@ -157,6 +156,12 @@ void grpc_write_prefix(uint8_t prefix[GRPC_PREFIX_BYTES], uint32_t message_len)
 	prefix[2] = (uint8_t)(message_len >> 16);
 	prefix[3] = (uint8_t)(message_len >> 8);
 	prefix[4] = (uint8_t)message_len;
+}
+
+uint32_t grpc_read_prefix(const uint8_t prefix[GRPC_PREFIX_BYTES])
+{
+	return (uint32_t)prefix[1] << 24 | (uint32_t)prefix[2] << 16 | (uint32_t)prefix[3] << 8 |
+	       prefix[4];
 }
 
 int64_t grpc_parse_timeout(struct span text)

@@ -47,6 +47,9 @@ bool grpc_deframer_is_idle(const struct grpc_deframer *deframer);
 
 void grpc_write_prefix(uint8_t prefix[GRPC_PREFIX_BYTES], uint32_t message_len);
 
+/* Bytes of the message behind a prefix. */
+uint32_t grpc_read_prefix(const uint8_t prefix[GRPC_PREFIX_BYTES]);
+
 /* "1S", "100m" … Returns microseconds, rounded up, or -1 when malformed. */
 int64_t grpc_parse_timeout(struct span text);
 

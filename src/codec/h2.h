@@ -162,6 +162,11 @@ struct h2_sink {
 	/* asked before each frame: one of 16384 + 9 bytes may still come after true */
 	bool (*has_room)(void *context);
 	void *context;
+	/*
+	 * As `slice`, but takes over the caller's reference if it returns 0: the last part of a
+	 * slice. NULL: `slice` is used.
+	 */
+	int (*give)(void *context, struct payload_slice slice);
 };
 
 /*
@@ -211,6 +216,9 @@ uint32_t h2_request_room(const struct h2_session *session);
  */
 int h2_stream_push(struct h2_stream *stream, struct payload_slice slice);
 
+/* As h2_stream_push, but takes over the caller's reference. On failure it stays the caller's. */
+int h2_stream_give(struct h2_stream *stream, struct payload_slice slice);
+
 /* There is something to pull again. */
 void h2_stream_resume(struct h2_stream *stream);
 
@@ -224,16 +232,22 @@ int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers,
 /* Drops what is queued behind the first `keep_bytes` bytes. Returns bytes dropped. */
 size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes);
 
+/* What is queued of the first slice; the queue is not empty. Borrowed. */
+static inline struct payload_slice h2_stream_front(const struct h2_stream *stream)
+{
+	const struct payload_slice *queue =
+		stream->grown_queue ? stream->grown_queue : stream->inline_queue;
+
+	return queue[stream->queue_first];
+}
+
 /*
  * Bytes still queued of a slice that has been handed out in part: with one slice a message, what
  * must be kept so that no message is cut.
  */
 static inline size_t h2_stream_partial_bytes(const struct h2_stream *stream)
 {
-	const struct payload_slice *queue =
-		stream->grown_queue ? stream->grown_queue : stream->inline_queue;
-
-	return stream->front_partial ? queue[stream->queue_first].len : 0;
+	return stream->front_partial ? h2_stream_front(stream).len : 0;
 }
 
 /*

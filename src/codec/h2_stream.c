@@ -51,19 +51,22 @@ static void queue_shrink(struct h2_stream *stream)
 	stream->queue_first = 0;
 }
 
-/* The first `bytes` bytes of the first slice have gone. */
-static void queue_advance(struct h2_stream *stream, uint32_t bytes)
+/* The first `bytes` bytes of the first slice have gone, of which more is left. */
+static void queue_cut_front(struct h2_stream *stream, uint32_t bytes)
 {
 	struct payload_slice *front = queue_at(stream, 0);
 
 	stream->queue_bytes -= bytes;
-	stream->front_partial = bytes < front->len;
-	if (stream->front_partial) {
-		front->offset += bytes;
-		front->len -= bytes;
-		return;
-	}
-	payload_put(front->payload);
+	stream->front_partial = true;
+	front->offset += bytes;
+	front->len -= bytes;
+}
+
+/* The first slice has gone, its reference with it. */
+static void queue_pop_front(struct h2_stream *stream)
+{
+	stream->queue_bytes -= queue_at(stream, 0)->len;
+	stream->front_partial = false;
 	stream->queue_first = (stream->queue_first + 1) % queue_cap(stream);
 	stream->queue_count--;
 	if (stream->queue_count == 0 && stream->queue_cap > QUEUE_KEEP_SLICES)
@@ -334,17 +337,30 @@ int h2_request(struct h2_session *session, struct h2_stream *stream,
 
 int h2_stream_push(struct h2_stream *stream, struct payload_slice slice)
 {
+	int code;
+
+	/* Before, not after: what is given may be gone by then. */
+	payload_get(slice.payload, 1);
+	code = h2_stream_give(stream, slice);
+	if (code)
+		payload_put(slice.payload);
+	return code;
+}
+
+int h2_stream_give(struct h2_stream *stream, struct payload_slice slice)
+{
 	if (!can_send(stream))
 		return -EPIPE;
-	if (slice.len == 0)
+	if (slice.len == 0) {
+		payload_put(slice.payload);
 		return 0;
+	}
 	if (stream->queue_count == queue_cap(stream)) {
 		int error = queue_grow(stream);
 
 		if (error)
 			return error;
 	}
-	payload_get(slice.payload, 1);
 	*queue_at(stream, stream->queue_count) = slice;
 	stream->queue_count++;
 	stream->queue_bytes += slice.len;
@@ -464,6 +480,42 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 	return (ssize_t)bytes;
 }
 
+/* Hands out the first slice's last part, and our reference with it. */
+static int send_rest_of_slice(struct h2_stream *stream, const struct h2_sink *sink)
+{
+	struct payload_slice part = *queue_at(stream, 0);
+	int code = sink->give ? sink->give(sink->context, part) : sink->slice(sink->context, part);
+
+	if (code)
+		return code;
+	queue_pop_front(stream);
+	if (!sink->give)
+		payload_put(part.payload);
+	return 0;
+}
+
+/* Hands out `length` bytes of the queue. */
+static int send_slices(struct h2_stream *stream, const struct h2_sink *sink, size_t length)
+{
+	int code = 0;
+
+	while (code == 0 && length > 0) {
+		struct payload_slice part = *queue_at(stream, 0);
+
+		if (part.len <= length) {
+			length -= part.len;
+			code = send_rest_of_slice(stream, sink);
+			continue;
+		}
+		part.len = (uint32_t)length;
+		code = sink->slice(sink->context, part);
+		if (code == 0)
+			queue_cut_front(stream, part.len);
+		length = 0;
+	}
+	return code;
+}
+
 int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t *head,
 		   size_t length, nghttp2_data_source *source, void *user_data)
 {
@@ -475,17 +527,8 @@ int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t
 	/* we never asked for padding, and what h2_stream_read promised is still queued */
 	CHECK(frame->data.padlen == 0 && length <= stream->queue_bytes);
 	session->sink_error = sink->bytes(sink->context, span_make(head, FRAME_HEAD_BYTES));
-	while (!session->sink_error && length > 0) {
-		struct payload_slice part = *queue_at(stream, 0);
-
-		if (part.len > length)
-			part.len = (uint32_t)length;
-		session->sink_error = sink->slice(sink->context, part);
-		if (session->sink_error)
-			break;
-		queue_advance(stream, part.len);
-		length -= part.len;
-	}
+	if (!session->sink_error)
+		session->sink_error = send_slices(stream, sink, length);
 	if (session->sink_error)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (stream->queue_count == 0 && (stream->pulled_dry || stream->local_closed))

@@ -193,20 +193,23 @@ static bool call_has_room(const struct call *call)
 	       call->stream.queue_count < QUEUE_SLICES_ROOM;
 }
 
-static bool call_send(struct request *request, struct payload_slice slice)
+static bool call_give(struct request *request, struct payload_slice slice)
 {
 	struct call *call = call_of(request);
 	int code = 0;
 
-	if (call->is_broken || !call->stream.session)
+	if (call->is_broken || !call->stream.session) {
+		payload_put(slice.payload);
 		return false;
+	}
 	if (!call->is_responded) {
 		call->is_responded = true;
 		code = h2_respond(&call->stream, grpc_headers, ARRAY_LEN(grpc_headers), false);
 	}
 	if (code == 0)
-		code = h2_stream_push(&call->stream, slice);
+		code = h2_stream_give(&call->stream, slice);
 	if (code) {
+		payload_put(slice.payload);
 		/* The service is busy with its call: it is told, and the call ended, from the flush
 		 * step. */
 		call->is_broken = true;
@@ -258,12 +261,28 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	call_answered(call, grpc_status, code);
 }
 
+/*
+ * What is left of the message that has begun to leave. A payload is one message or several, each
+ * behind its prefix.
+ */
+static size_t begun_bytes(const struct h2_stream *stream)
+{
+	if (h2_stream_partial_bytes(stream) == 0)
+		return 0;
+
+	struct payload_slice front = h2_stream_front(stream);
+	size_t end = (size_t)front.offset + front.len, at = 0;
+
+	while (at < front.offset && end - at >= GRPC_PREFIX_BYTES)
+		at += GRPC_PREFIX_BYTES + grpc_read_prefix(front.payload->data + at);
+	return at >= front.offset && at <= end ? at - front.offset : front.len;
+}
+
 static void call_drop_queue(struct request *request)
 {
 	struct h2_stream *stream = &call_of(request)->stream;
 
-	/* One slice is one message: what is kept is the rest of the one that has begun. */
-	(void)h2_stream_drop_queue(stream, h2_stream_partial_bytes(stream));
+	(void)h2_stream_drop_queue(stream, begun_bytes(stream));
 }
 
 static void call_resume(struct request *request)
@@ -292,7 +311,7 @@ static void call_settle(struct request *request)
 static const struct face_operations call_operations = {
 	.settle = call_settle,
 	.reply = call_reply,
-	.send = call_send,
+	.give = call_give,
 	.finish = call_finish,
 	.drop_queue = call_drop_queue,
 	.resume = call_resume,

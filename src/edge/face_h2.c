@@ -96,6 +96,11 @@ static int sink_slice(void *context, struct payload_slice slice)
 	return conn_send_slice(context, slice);
 }
 
+static int sink_give(void *context, struct payload_slice slice)
+{
+	return conn_give_slice(context, slice);
+}
+
 static bool sink_has_room(void *context)
 {
 	return conn_has_room(context);
@@ -109,6 +114,7 @@ static int hand_out(struct http2 *http2)
 		.slice = sink_slice,
 		.has_room = sink_has_room,
 		.context = &http2->connection->conn,
+		.give = sink_give,
 	};
 	struct list now;
 	struct list *link;

@@ -223,7 +223,7 @@ static void http1_reply(struct request *request, const struct reply *reply)
 		conn_wants_flush(&connection->conn);
 }
 
-static bool http1_send(struct request *request, struct payload_slice slice)
+static bool http1_give(struct request *request, struct payload_slice slice)
 {
 	(void)request, (void)slice;
 	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
@@ -250,7 +250,7 @@ static void http1_resume(struct request *request)
 
 static const struct face_operations http1_operations = {
 	.reply = http1_reply,
-	.send = http1_send,
+	.give = http1_give,
 	.finish = http1_rpc_finish,
 	.drop_queue = http1_drop_queue,
 	.resume = http1_resume,

@@ -41,7 +41,21 @@ void request_reply_error(struct request *request, enum err err, const struct rep
 
 bool rpc_send(struct request *request, struct payload_slice message)
 {
-	return !request->ended && request->face->send(request, message);
+	if (request->ended)
+		return false;
+	payload_get(message.payload, 1);
+	return request->face->give(request, message);
+}
+
+bool rpc_give(struct request *request, struct payload *messages)
+{
+	if (!request->ended)
+		return request->face->give(request, (struct payload_slice){
+							    .payload = messages,
+							    .len = messages->len,
+						    });
+	payload_put(messages);
+	return false;
 }
 
 void rpc_finish(struct request *request, int grpc_status, struct span message)

@@ -92,7 +92,7 @@ struct reply {
 /* What a face does for a request; private to edge. */
 struct face_operations {
 	void (*reply)(struct request *request, const struct reply *reply);
-	bool (*send)(struct request *request, struct payload_slice slice);
+	bool (*give)(struct request *request, struct payload_slice slice); /* as rpc_give */
 	void (*finish)(struct request *request, int grpc_status, struct span message,
 		       uint64_t retry_after_ms);
 	void (*drop_queue)(struct request *request);
@@ -113,6 +113,12 @@ void request_reply_error(struct request *request, enum err err, const struct rep
  * route->pull.
  */
 bool rpc_send(struct request *request, struct payload_slice message);
+
+/*
+ * As rpc_send with a whole payload of one message or several, each behind its prefix. Owns: the
+ * caller's reference from now on, whatever it returns.
+ */
+bool rpc_give(struct request *request, struct payload *messages);
 
 /* Ends the call. Without a message before: trailers only. `message` is percent-encoded here. */
 void rpc_finish(struct request *request, int grpc_status, struct span message);

@@ -3,23 +3,65 @@
 #include "gateway/bus_internal.h"
 #include "gateway/record.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define REFERENCES_AT_ONCE 1024 /* references added to a payload in one atomic step */
 
-static struct bus_event *event_create(struct bus *bus, const struct client_event *client)
+static struct span event_user(const struct bus_event *event)
+{
+	return span_make(event->text, event->user_len);
+}
+
+static struct span event_session(const struct bus_event *event)
+{
+	return span_make(event->text + event->user_len, event->session_len);
+}
+
+/* The last one that waits and concerns a stream of this user; NULL if none does. */
+static struct bus_event *find_last_of(struct bus *bus, struct span user)
+{
+	for (struct list *link = bus->pending.prev; link != &bus->pending; link = link->prev) {
+		struct bus_event *event = CONTAINER_OF(link, struct bus_event, link);
+
+		if (span_equal(event_user(event), user))
+			return event;
+	}
+	return NULL;
+}
+
+/* Encodes: into a payload of its own, or as the first of a batch. */
+static struct payload *write_event(struct bus *bus, const struct wire_event *event,
+				   uint32_t capacity)
+{
+	struct payload *batch;
+
+	if (capacity == 0)
+		return wire_write_event(&bus->signing, event);
+	batch = wire_batch_create(capacity);
+	if (batch && wire_batch_add(&bus->signing, batch, capacity, event)) {
+		payload_put(batch);
+		return NULL;
+	}
+	return batch;
+}
+
+/* `capacity`: 0, or of the batch that it begins. */
+static struct bus_event *event_create(struct bus *bus, const struct client_event *client,
+				      uint32_t capacity)
 {
 	struct bus_event *event =
 		malloc(sizeof(*event) + client->user_id.len + client->device_session_id.len);
 
 	if (!event)
 		return NULL;
-	event->payload = wire_write_event(&bus->signing, &client->event);
+	event->payload = write_event(bus, &client->event, capacity);
 	if (!event->payload) {
 		free(event);
 		return NULL;
 	}
 	list_init(&event->link);
+	event->capacity = capacity;
 	event->user_len = (uint16_t)client->user_id.len;
 	event->session_len = (uint16_t)client->device_session_id.len;
 	memcpy(event->text, client->user_id.data, event->user_len);
@@ -35,9 +77,51 @@ static void event_destroy(struct bus_event *event)
 	free(event);
 }
 
-static struct span event_user(const struct bus_event *event)
+/* What a batch has not used is given back. */
+static void event_close(struct bus_event *event)
 {
-	return span_make(event->text, event->user_len);
+	if (event->capacity)
+		event->payload = payload_trim(event->payload);
+	event->capacity = 0;
+}
+
+/*
+ * Events for the same streams, none for only some of them between, share a payload: it is pushed,
+ * queued and sent as one, and copied nowhere. Other users' events may stand between: no stream gets
+ * both. A lone event has a payload of just its size; the second one begins a batch.
+ */
+static int event_keep(struct bus *bus, const struct client_event *client)
+{
+	struct bus_event *last = find_last_of(bus, client->user_id);
+	uint32_t capacity = 0;
+
+	if (last && span_equal(event_session(last), client->device_session_id)) {
+		/* whole payloads fill the window between two fences, if there is one user only */
+		bool begins_window = bus->pending_count % bus->events_per_fence == 0;
+
+		if (last->capacity && !begins_window &&
+		    last->payload->messages < bus->events_per_fence) {
+			int code = wire_batch_add(&bus->signing, last->payload, last->capacity,
+						  &client->event);
+
+			bus->pending_count += code == 0;
+			if (code != -ENOBUFS)
+				return code;
+		}
+		capacity = BUS_BATCH_BYTES;
+	}
+	if (last)
+		event_close(last);
+	if (client->event.payload_bytes.len > BUS_BATCH_BYTES / 4)
+		capacity = 0; /* few would fit */
+
+	struct bus_event *event = event_create(bus, client, capacity);
+
+	if (!event)
+		return -ENOMEM;
+	list_push_back(&bus->pending, &event->link);
+	bus->pending_count++;
+	return 0;
 }
 
 static void client_started(struct redis_tail *tail)
@@ -64,17 +148,14 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 		return;
 	}
 	client.event.timestamp_ms = bus->worker->wall_ms;
-	struct bus_event *event = event_create(bus, &client);
 
-	if (!event) {
+	if (event_keep(bus, &client) != 0) {
 		metric_add(&bus->metrics.undelivered, 1);
 		LOG(LOG_ERROR, "bus", "client event dropped: out of memory",
 		    LOG_BYTES("entry", entry->id));
 		return;
 	}
 	metric_add(&bus->metrics.client.handled, 1);
-	list_push_back(&bus->pending, &event->link);
-	bus->pending_count++;
 }
 
 static void client_batch_end(struct redis_tail *tail)
@@ -116,7 +197,7 @@ static void deliver_to(struct subscription *subscription, void *context)
 	bool wake = false;
 
 	if (!span_equal(session_user(member->session), event_user(delivery->event))) {
-		metric_add(&delivery->bus->metrics.wrong_user, 1);
+		metric_add(&delivery->bus->metrics.wrong_user, delivery->event->payload->messages);
 		return;
 	}
 	if (delivery->references == 0) {
@@ -163,14 +244,13 @@ static void deliver(struct bus *bus, struct bus_event *event)
 
 	make_room(bus, event->payload->len);
 	if (event->session_len)
-		visited = index_each_of_session(
-			&bus->index, span_make(event->text + event->user_len, event->session_len),
-			deliver_to, &delivery);
+		visited = index_each_of_session(&bus->index, event_session(event), deliver_to,
+						&delivery);
 	else
 		visited = index_each_of_user(&bus->index, event_user(event), deliver_to, &delivery);
 	if (visited == 0)
-		metric_add(&bus->metrics.undelivered, 1);
-	metric_add(&bus->metrics.events, 1);
+		metric_add(&bus->metrics.undelivered, event->payload->messages);
+	metric_add(&bus->metrics.events, event->payload->messages);
 	payload_put_many(event->payload, delivery.references);
 }
 
@@ -280,16 +360,19 @@ static bool fence_start(struct bus *bus)
 
 void bus_pump(struct bus *bus)
 {
-	struct list *link;
+	while (bus->fences_out == 0 && !list_is_empty(&bus->pending)) {
+		struct bus_event *event =
+			CONTAINER_OF(bus->pending.next, struct bus_event, link);
+		uint32_t count = event->payload->messages;
 
-	while (bus->fences_out == 0 && (link = list_pop_front(&bus->pending))) {
-		struct bus_event *event = CONTAINER_OF(link, struct bus_event, link);
-
-		bus->pending_count--;
+		if (bus->events_since_fence + count > bus->events_per_fence && fence_start(bus))
+			return;
+		event_close(event);
+		list_remove(&event->link);
+		bus->pending_count -= count;
+		bus->events_since_fence += count;
 		deliver(bus, event);
 		event_destroy(event);
-		if (++bus->events_since_fence >= bus->events_per_fence && fence_start(bus))
-			return;
 	}
 	if (bus->fences_out == 0)
 		fence_start(bus);

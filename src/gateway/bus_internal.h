@@ -9,15 +9,21 @@
 
 #define BUS_UPDATES_MAX                                                                            \
 	1024 /* session updates not yet taken in by all workers; at the bound reading stops */
+/* Of events that share a payload: two frames, half of what a stream takes at once. */
+#define BUS_BATCH_BYTES (32u << 10)
 #define BUS_FENCE_MS	     100 /* longest wait for workers' drain passes (DESIGN §2) */
 #define BUS_REREADS_PER_TICK 10	 /* with the tick: 1,000 records a second (edge.md §3) */
 #define BUS_REREAD_TICK_MS   10
 #define BUS_REREAD_AGAIN_MS  1000 /* a missing record, or no answer */
 
-/* A client event that is signed and waits for its turn. */
+/*
+ * Client events for the same streams that are signed and wait for their turn: one, or a batch of
+ * those that came one after another (as far as these streams can tell) in one payload.
+ */
 struct bus_event {
 	struct list link;
 	struct payload *payload;
+	uint32_t capacity; /* of a batch's payload; 0: one event */
 	uint16_t user_len, session_len;
 	char text[]; /* user, then session */
 };
@@ -51,7 +57,7 @@ struct bus {
 	struct redis_client *redis; /* re-reads after a loss */
 	/* client events on their way into feeds */
 	struct list pending;
-	uint32_t pending_count;
+	uint32_t pending_count; /* events, not payloads */
 	uint32_t events_since_fence, events_per_fence;
 	uint64_t shed_bytes; /* held by streams that overflowed since the last fence */
 	bool *port_woken;

@@ -112,27 +112,38 @@ struct out_field {
 		.number = (n), .is_varint = true, .value = (uint64_t)(v)                           \
 	}
 
-/* One exact allocation: prefix, then the fields. */
-static struct payload *write_message(const struct out_field *fields, size_t count)
+/* With its prefix; over PAYLOAD_BYTES_MAX if it is too long. */
+static size_t size_message(const struct out_field *fields, size_t count)
 {
-	size_t len = 0;
+	size_t len = GRPC_PREFIX_BYTES;
 
 	for (size_t i = 0; i < count; i++)
 		len += fields[i].is_varint ? pb_size_varint(fields[i].number, fields[i].value)
 					   : pb_size_bytes(fields[i].number, fields[i].bytes);
-	if (len > PAYLOAD_BYTES_MAX - GRPC_PREFIX_BYTES)
-		return NULL;
-	struct payload *payload = payload_create(GRPC_PREFIX_BYTES + len);
+	return len;
+}
 
-	if (!payload)
-		return NULL;
-	grpc_write_prefix(payload->data, (uint32_t)len);
-	uint8_t *at = payload->data + GRPC_PREFIX_BYTES;
+/* `len`: its size_message. */
+static void put_message(uint8_t *at, size_t len, const struct out_field *fields, size_t count)
+{
+	const uint8_t *end = at + len;
 
+	grpc_write_prefix(at, (uint32_t)(len - GRPC_PREFIX_BYTES));
+	at += GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < count; i++)
 		at = fields[i].is_varint ? pb_write_varint(at, fields[i].number, fields[i].value)
 					 : pb_write_bytes(at, fields[i].number, fields[i].bytes);
-	CHECK(at == payload->data + payload->len);
+	CHECK(at == end);
+}
+
+/* One exact allocation: prefix, then the fields. */
+static struct payload *write_message(const struct out_field *fields, size_t count)
+{
+	size_t len = size_message(fields, count);
+	struct payload *payload = payload_create(len);
+
+	if (payload)
+		put_message(payload->data, len, fields, count);
 	return payload;
 }
 
@@ -192,35 +203,87 @@ struct payload *wire_write_response(struct wire_signing *signing,
 	return write_message(fields, ARRAY_LEN(fields));
 }
 
-struct payload *wire_write_event(struct wire_signing *signing, const struct wire_event *event)
+/* What is signed, and the fields as they are written. */
+struct signed_event {
+	uint8_t hash[SHA256_BYTES], signature[ENVELOPE_SIGNATURE_BYTES];
+	struct out_field fields[8];
+};
+
+/* All but the hash and the signature, which are of a known length. */
+static void event_lay_out(struct signed_event *made, const struct wire_event *event)
 {
-	uint8_t hash[SHA256_BYTES] = {0}, signature[ENVELOPE_SIGNATURE_BYTES];
+	const struct out_field fields[] = {
+		OUT_BYTES(1, event->event_type),
+		OUT_BYTES(2, event->event_id),
+		OUT_VARINT(3, event->timestamp_ms),
+		OUT_BYTES(4, event->payload_bytes),
+		OUT_BYTES(5, span_make(made->hash, sizeof(made->hash))),
+		OUT_BYTES(6, span_make(made->signature, sizeof(made->signature))),
+		OUT_BYTES(7, event->request_id),
+		OUT_BYTES(8, event->trace_id),
+	};
+
+	memcpy(made->fields, fields, sizeof(fields));
+}
+
+static int event_sign(struct wire_signing *signing, struct signed_event *made,
+		      const struct wire_event *event)
+{
 	const struct event_fields signed_fields = {
 		.event_type = event->event_type,
 		.event_id = event->event_id,
 		.timestamp_ms = event->timestamp_ms,
 		.request_id = event->request_id,
 		.trace_id = event->trace_id,
-		.payload_hash = span_make(hash, sizeof(hash)),
+		.payload_hash = span_make(made->hash, sizeof(made->hash)),
 	};
 
 	buf_clear(&signing->input, ENVELOPE_INPUT_MAX);
-	if (digest_sha256(signing->digest, event->payload_bytes, hash) ||
+	if (digest_sha256(signing->digest, event->payload_bytes, made->hash) ||
 	    envelope_event_input(&signing->input, &signed_fields))
-		return NULL;
-	signer_sign(signing->signer, buf_span(&signing->input), signature);
-	const struct out_field fields[] = {
-		OUT_BYTES(1, event->event_type),
-		OUT_BYTES(2, event->event_id),
-		OUT_VARINT(3, event->timestamp_ms),
-		OUT_BYTES(4, event->payload_bytes),
-		OUT_BYTES(5, span_make(hash, sizeof(hash))),
-		OUT_BYTES(6, span_make(signature, sizeof(signature))),
-		OUT_BYTES(7, event->request_id),
-		OUT_BYTES(8, event->trace_id),
-	};
+		return -ENOMEM;
+	signer_sign(signing->signer, buf_span(&signing->input), made->signature);
+	return 0;
+}
 
-	return write_message(fields, ARRAY_LEN(fields));
+struct payload *wire_write_event(struct wire_signing *signing, const struct wire_event *event)
+{
+	struct signed_event made = {0};
+
+	event_lay_out(&made, event);
+	if (event_sign(signing, &made, event))
+		return NULL;
+	return write_message(made.fields, ARRAY_LEN(made.fields));
+}
+
+struct payload *wire_batch_create(uint32_t capacity)
+{
+	struct payload *batch = payload_create(capacity);
+
+	if (batch) {
+		batch->len = 0;
+		batch->messages = 0;
+	}
+	return batch;
+}
+
+int wire_batch_add(struct wire_signing *signing, struct payload *batch, uint32_t capacity,
+		   const struct wire_event *event)
+{
+	struct signed_event made = {0};
+
+	event_lay_out(&made, event);
+
+	size_t len = size_message(made.fields, ARRAY_LEN(made.fields));
+
+	if (len > capacity - batch->len)
+		return -ENOBUFS;
+	if (event_sign(signing, &made, event))
+		return -ENOMEM;
+	put_message(batch->data + batch->len, len, made.fields, ARRAY_LEN(made.fields));
+	batch->len += (uint32_t)len;
+	batch->messages++;
+	return 0;
 }
 
 struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id,

@@ -54,6 +54,19 @@ struct wire_event {
 /* GatewayEvent, hashed and signed, with its gRPC prefix, count 1; NULL without memory. */
 struct payload *wire_write_event(struct wire_signing *signing, const struct wire_event *event);
 
+/*
+ * A payload of such events, one behind the other: `len` grows as they are added, so its bytes are
+ * never moved. NULL without memory.
+ */
+struct payload *wire_batch_create(uint32_t capacity);
+
+/*
+ * Adds one behind the others. `capacity` as given to wire_batch_create.
+ * Returns 0, -ENOBUFS (no place for it) or -ENOMEM; on failure nothing was added.
+ */
+int wire_batch_add(struct wire_signing *signing, struct payload *batch, uint32_t capacity,
+		   const struct wire_event *event);
+
 /* The bootstrap event gateway.server_time (edge.md §4). */
 struct payload *wire_write_server_time(struct wire_signing *signing, struct span request_id,
 				       struct span trace_id, int64_t now_ms);

@@ -12,6 +12,7 @@
 void feed_ready_init(struct feed_ready *ready)
 {
 	mpsc_init(&ready->queue);
+	ready->budget = NULL;
 }
 
 void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready,
@@ -19,7 +20,11 @@ void feed_init(struct feed *feed, uint32_t capacity, struct feed_ready *ready,
 {
 	CHECK(capacity >= FEED_INLINE && (capacity & (capacity - 1)) == 0);
 	/* Plain: the mail that registers the feed publishes all of it to the bus. */
-	*feed = (struct feed){ .capacity = capacity, .ready = ready, .budget = budget };
+	*feed = (struct feed){ .capacity = capacity, .ready = ready };
+	/* Once only: the bus reads it through feeds that are registered already. */
+	CHECK(!ready->budget || ready->budget == budget);
+	if (!ready->budget)
+		ready->budget = budget;
 }
 
 void feed_finish(struct feed *feed)
@@ -73,32 +78,58 @@ bool feed_set_end(struct feed *feed, enum feed_end end, bool *wake)
 	return true;
 }
 
-/* Thread: bus. Whether `used` slots or more are taken, by a fresh look at tail if need be. */
-static bool is_used(struct feed *feed, uint32_t head, uint32_t used)
+/* Thread: bus. A fresh look at what the worker has taken. */
+static void look_at_tail(struct feed *feed)
 {
-	if (head - feed->tail_seen < used)
-		return false;
 	FEED_STEP();
-	/* Acquire, paired with the release in feed_pop: the slots before it were read. */
+	/*
+	 * Acquire, paired with the release in feed_pop_many: the tail that was stored before is seen
+	 * next, so that slots are at least as free as the messages say.
+	 */
+	feed->popped_seen = atomic_load_explicit(&feed->popped_messages, memory_order_acquire);
+	FEED_STEP();
+	/* Acquire, paired with the release in feed_pop_many: the slots before it were read. */
 	feed->tail_seen = atomic_load_explicit(&feed->tail, memory_order_acquire);
-	return head - feed->tail_seen >= used;
+}
+
+/* Thread: bus. Whether the inline slots are taken. */
+static bool is_inline_full(struct feed *feed, uint32_t head)
+{
+	if (head - feed->tail_seen < FEED_INLINE)
+		return false;
+	look_at_tail(feed);
+	return head - feed->tail_seen >= FEED_INLINE;
+}
+
+/* Thread: bus. Whether so many messages more are too many. */
+static bool is_too_many(struct feed *feed, uint32_t messages)
+{
+	/* Relaxed: the bus is the only writer. */
+	uint32_t pushed = atomic_load_explicit(&feed->pushed_messages, memory_order_relaxed);
+
+	if (pushed - feed->popped_seen + messages <= feed->capacity)
+		return false;
+	look_at_tail(feed);
+	return pushed - feed->popped_seen + messages > feed->capacity;
 }
 
 /*
  * Thread: bus. The slot for index `head`, or NULL and the cause. The ring is used from the index
- * on that first finds the inline slots taken; those drain in place.
+ * on that first finds the inline slots taken; those drain in place. A payload holds a message at
+ * least, so a ring whose messages fit has a slot.
  */
-static struct payload **slot_for(struct feed *feed, uint32_t head, enum feed_end *cause)
+static struct payload **slot_for(struct feed *feed, uint32_t head, uint32_t messages,
+				 enum feed_end *cause)
 {
 	/* Relaxed: the bus is the only writer of ring. */
 	struct payload **ring = atomic_load_explicit(&feed->ring, memory_order_relaxed);
 
-	if (!ring && !is_used(feed, head, FEED_INLINE))
-		return &feed->inline_slots[head & (FEED_INLINE - 1)];
-	if (is_used(feed, head, feed->capacity)) {
+	if (is_too_many(feed, messages)) {
 		*cause = FEED_OVERFLOWED;
 		return NULL;
 	}
+	if (!ring && !is_inline_full(feed, head))
+		return &feed->inline_slots[head & (FEED_INLINE - 1)];
 	if (!ring) {
 		ring = calloc(feed->capacity, sizeof(struct payload *));
 		if (!ring) {
@@ -121,7 +152,7 @@ enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
 
 	uint32_t head = atomic_load_explicit(&feed->head, memory_order_relaxed);
 	enum feed_end cause = FEED_OPEN;
-	struct payload **slot = slot_for(feed, head, &cause);
+	struct payload **slot = slot_for(feed, head, payload->messages, &cause);
 
 	if (!slot) {
 		feed_set_end(feed, cause, wake);
@@ -129,14 +160,20 @@ enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
 	}
 	*slot = payload;
 
-	/* Relaxed, both: head's release shows them, so that no pop is counted before its push. */
+	/* Relaxed, all: head's release shows them, so that no pop is counted before its push. */
+	uint32_t messages = atomic_load_explicit(&feed->pushed_messages, memory_order_relaxed);
+
+	atomic_store_explicit(&feed->pushed_messages, messages + payload->messages,
+			      memory_order_relaxed);
+
 	uint64_t pushed = atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed);
 
 	atomic_store_explicit(&feed->pushed_bytes, pushed + payload->len, memory_order_relaxed);
-	atomic_fetch_add_explicit(&feed->budget->queued_bytes, payload->len, memory_order_relaxed);
+	atomic_fetch_add_explicit(&feed->ready->budget->queued_bytes, payload->len,
+				  memory_order_relaxed);
 
 	FEED_STEP();
-	/* Release, paired with the acquire in feed_pop: shows the slot, the ring and the bytes. */
+	/* Release, paired with the acquire in count_ready: shows the slot, the ring and the bytes. */
 	atomic_store_explicit(&feed->head, head + 1, memory_order_release);
 	make_ready(feed, wake);
 	return FEED_PUSHED;
@@ -161,30 +198,62 @@ static struct payload **slot_of(struct feed *feed, uint32_t tail)
 				: &feed->inline_slots[tail & (FEED_INLINE - 1)];
 }
 
-struct payload *feed_pop(struct feed *feed)
+/* Thread: worker. How many payloads there are, by a fresh look at head only if it saw none left. */
+static uint32_t count_ready(struct feed *feed, uint32_t tail)
 {
-	/* Relaxed: the worker is the only writer. */
-	uint32_t tail = atomic_load_explicit(&feed->tail, memory_order_relaxed);
-
 	if (tail == feed->head_seen) {
 		FEED_STEP();
 		/* Acquire, paired with the release in feed_push. */
 		feed->head_seen = atomic_load_explicit(&feed->head, memory_order_acquire);
-		if (tail == feed->head_seen)
-			return NULL;
 	}
+	return feed->head_seen - tail;
+}
 
-	struct payload *payload = *slot_of(feed, tail);
+/* Thread: worker. They are counted as gone, then their slots are the bus's again. */
+static void give_back(struct feed *feed, uint32_t tail, uint64_t bytes, uint32_t messages)
+{
+	/* Relaxed, both: the worker is the only writer. */
 	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_relaxed);
+	uint32_t before = atomic_load_explicit(&feed->popped_messages, memory_order_relaxed);
 
 	/* Release, paired with the acquire in feed_queued_bytes: its push is counted there too. */
-	atomic_store_explicit(&feed->popped_bytes, popped + payload->len, memory_order_release);
+	atomic_store_explicit(&feed->popped_bytes, popped + bytes, memory_order_release);
 	/* Relaxed: a sum, in which our push's addition comes before (head's release and acquire). */
-	atomic_fetch_sub_explicit(&feed->budget->queued_bytes, payload->len, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&feed->ready->budget->queued_bytes, bytes, memory_order_relaxed);
 	FEED_STEP();
-	/* Release, paired with the acquire in is_used: the slot was read before it is used again. */
-	atomic_store_explicit(&feed->tail, tail + 1, memory_order_release);
-	return payload;
+	/* Release, paired with the acquire in look_at_tail: the slots were read before they are
+	 * used again. */
+	atomic_store_explicit(&feed->tail, tail, memory_order_release);
+	FEED_STEP();
+	/* Release, paired with the acquire in look_at_tail: shows the tail. */
+	atomic_store_explicit(&feed->popped_messages, before + messages, memory_order_release);
+}
+
+uint32_t feed_pop_many(struct feed *feed, struct payload **payloads, uint32_t max,
+		       uint64_t bytes_max)
+{
+	/* Relaxed: the worker is the only writer. */
+	uint32_t tail = atomic_load_explicit(&feed->tail, memory_order_relaxed);
+	uint32_t ready = count_ready(feed, tail), count = 0, messages = 0;
+	uint64_t bytes = 0;
+
+	while (count < ready && count < max && (count == 0 || bytes < bytes_max)) {
+		struct payload *payload = *slot_of(feed, tail + count);
+
+		bytes += payload->len;
+		messages += payload->messages;
+		payloads[count++] = payload;
+	}
+	if (count > 0)
+		give_back(feed, tail + count, bytes, messages);
+	return count;
+}
+
+struct payload *feed_pop(struct feed *feed)
+{
+	struct payload *payload;
+
+	return feed_pop_many(feed, &payload, 1, 0) == 1 ? payload : NULL;
 }
 
 enum feed_end feed_get_end(const struct feed *feed)
@@ -196,14 +265,14 @@ enum feed_end feed_get_end(const struct feed *feed)
 
 uint32_t feed_depth(const struct feed *feed)
 {
-	/* Relaxed: a number to look at; the tail is our own. */
-	return atomic_load_explicit(&feed->head, memory_order_relaxed) -
-	       atomic_load_explicit(&feed->tail, memory_order_relaxed);
+	/* Relaxed: a number to look at; what is popped is our own. */
+	return atomic_load_explicit(&feed->pushed_messages, memory_order_relaxed) -
+	       atomic_load_explicit(&feed->popped_messages, memory_order_relaxed);
 }
 
 uint64_t feed_queued_bytes(const struct feed *feed)
 {
-	/* Acquire, first: see feed_pop. The sum of pushes is then at least as new. */
+	/* Acquire, first: see give_back. The sum of pushes is then at least as new. */
 	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_acquire);
 
 	return atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed) - popped;

@@ -5,15 +5,15 @@
  *   bus: feed_push ─► [ p p p p · · · · ] ─► worker: feed_pop
  *                     tail            head         (indices only grow; index & mask is the place)
  *
- * A push into a full ring ends the feed with FEED_OVERFLOWED and takes nothing. The first cause set
- * stays. Two slots are inline; the ring of full capacity is allocated by the first push that finds
- * them taken.
+ * A payload may hold several messages (payload.messages); capacity counts messages. A push beyond
+ * it ends the feed with FEED_OVERFLOWED and takes nothing. The first cause set stays. Two slots are
+ * inline; the ring of full capacity is allocated by the first push that finds them taken.
  *
  * A worker drains like this, and misses nothing:
  *
  *   node = feed_ready_take(ready);
  *   while ((feed = feed_ready_next(&node)))
- *           feed_get_end; then feed_pop until NULL, or until the stream is blocked (then the worker
+ *           feed_get_end; then feed_pop_many until 0, or until the stream is blocked (then the worker
  *           comes back by itself when it no longer is)
  */
 #ifndef HUB_FEED_H
@@ -42,6 +42,7 @@ struct feed_budget {
 /* Feeds of one worker that have something to drain. Many feeds, one producer, one consumer. */
 struct feed_ready {
 	struct mpsc queue;
+	struct feed_budget *budget; /* of all its feeds; set by the first feed_init */
 };
 
 struct index_user;
@@ -62,17 +63,19 @@ struct feed {
 	/* producer's line; what the consumer reads of it was written before the head it saw */
 	_Alignas(64) _Atomic uint32_t head;
 	uint32_t tail_seen;          /* producer's: a tail it loaded before; never beyond `tail` */
+	_Atomic uint32_t pushed_messages;
+	uint32_t popped_seen;        /* producer's: popped_messages, loaded before tail_seen */
 	uint32_t capacity;           /* power of two */
 	uint32_t ring_from;          /* indices from here on live in `ring`; published by `ring` */
 	_Atomic(struct payload **) ring; /* NULL until needed */
 	_Atomic uint64_t pushed_bytes;
 	struct feed_ready *ready;
-	struct feed_budget *budget;
 	struct payload *inline_slots[FEED_INLINE];
 	/* consumer's line */
 	_Alignas(64) _Atomic uint32_t tail;
 	uint32_t head_seen;          /* consumer's: a head it loaded before */
 	bool is_in_ring;             /* consumer's: tail has reached ring_from */
+	_Atomic uint32_t popped_messages;
 	_Atomic uint64_t popped_bytes;
 	/* both; and the index's, for who walks along it queues the feed next: one line for both */
 	_Alignas(64) _Atomic uint32_t end; /* enum feed_end; set once */
@@ -119,13 +122,20 @@ enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
  */
 bool feed_set_end(struct feed *feed, enum feed_end end, bool *wake);
 
-/* Thread: worker. Returns the next event with its reference, or NULL. Pops after the end too. */
+/*
+ * Thread: worker. Takes up to `max` payloads with their references, fewer once they hold `bytes_max`
+ * bytes, but one if there is one. Returns how many. Pops after the end too.
+ */
+uint32_t feed_pop_many(struct feed *feed, struct payload **payloads, uint32_t max,
+		       uint64_t bytes_max);
+
+/* As feed_pop_many of one; NULL for none. */
 struct payload *feed_pop(struct feed *feed);
 
 /* Thread: worker or bus. Acquire: what was pushed before the end is there for feed_pop. */
 enum feed_end feed_get_end(const struct feed *feed);
 
-/* Thread: worker. Events queued. */
+/* Thread: worker. Messages queued. */
 uint32_t feed_depth(const struct feed *feed);
 
 /* Thread: any. Payload bytes queued; exact on the bus when the worker does not pop. */

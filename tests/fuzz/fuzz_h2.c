@@ -167,7 +167,7 @@ static bool sink_has_room(void *context)
 static void run(struct connection *connection, struct h2_session *session, struct span bytes,
 		uint8_t how)
 {
-	const struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, connection};
+	const struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, connection, NULL};
 	size_t step = how & 3 ? (size_t)1 << ((how & 3) * 3) : SIZE_MAX;
 	bool is_reading = !(how & 8); /* else the client never reads */
 	int result = 0;

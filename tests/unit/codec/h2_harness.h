@@ -254,7 +254,7 @@ static inline void end_destroy(struct end *end)
 
 static inline int end_produce(struct end *end)
 {
-	struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, end};
+	struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, end, NULL};
 
 	return h2_produce(end->session, &sink);
 }

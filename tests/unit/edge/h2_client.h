@@ -127,7 +127,7 @@ static inline bool out_has_room(void *context)
 /* Sends what the session has, takes what has come. */
 static inline void h2_client_pump(struct h2_client *client)
 {
-	const struct h2_sink sink = {out_bytes, out_slice, out_has_room, &client->out};
+	const struct h2_sink sink = {out_bytes, out_slice, out_has_room, &client->out, NULL};
 
 	(void)h2_produce(client->session, &sink);
 	if (client->out.len > 0)

@@ -216,12 +216,18 @@ static inline void rig_end_client_batch(void)
 	bus_client_handler.batch_end(rig.bus->client_tail);
 }
 
-/* The number that rig_add_client was given; -1: it is a bootstrap. */
-static inline int64_t rig_number_of(const struct payload *payload)
+/* The number that rig_add_client was given, of one event of a payload; -1: it is a bootstrap. */
+static inline int64_t rig_number_of(const struct payload *payload, uint32_t index)
 {
-	const char *at = memmem(payload->data, payload->len, "number=", 7);
+	const uint8_t *at = payload->data, *end = payload->data + payload->len;
 
-	return at ? strtol(at + 7, NULL, 10) : -1;
+	for (uint32_t i = 0; i <= index; i++) {
+		at = memmem(at, (size_t)(end - at), "number=", 7);
+		if (!at)
+			return -1;
+		at += 7;
+	}
+	return strtol((const char *)at, NULL, 10);
 }
 
 static inline struct payload *rig_bootstrap(void)

@@ -186,26 +186,30 @@ static void stream_answered(struct stream *stream)
 		stream_check(stream);
 }
 
+static void stream_take_one(struct stream *stream, int64_t number)
+{
+	if (!stream->has_received) {
+		if (number != -1)
+			blame("the bootstrap did not come first");
+		stream->has_received = true;
+		stream->received = UINT32_MAX;
+		return;
+	}
+	if (number < 0 || (stream->received != UINT32_MAX && number != stream->received))
+		blame("an event was lost, doubled or moved");
+	if (stream->received == UINT32_MAX && number > stream->said_before)
+		blame("the first event after the bootstrap was lost");
+	stream->received = (uint32_t)number + 1;
+}
+
 static void stream_take(struct stream *stream)
 {
 	struct payload *payload;
 
 	while ((payload = feed_pop(&stream->member.subscription.feed))) {
-		int64_t number = rig_number_of(payload);
-
+		for (uint32_t i = 0; i < payload->messages; i++)
+			stream_take_one(stream, rig_number_of(payload, i));
 		payload_put(payload);
-		if (!stream->has_received) {
-			if (number != -1)
-				blame("the bootstrap did not come first");
-			stream->has_received = true;
-			stream->received = UINT32_MAX;
-			continue;
-		}
-		if (number < 0 || (stream->received != UINT32_MAX && number != stream->received))
-			blame("an event was lost, doubled or moved");
-		if (stream->received == UINT32_MAX && number > stream->said_before)
-			blame("the first event after the bootstrap was lost");
-		stream->received = (uint32_t)number + 1;
 	}
 }
 

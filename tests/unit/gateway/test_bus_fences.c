@@ -21,21 +21,25 @@ static struct stream streams[STREAMS_MAX];
 static struct feed_ready ready[RIG_PORTS];
 static uint32_t said;
 
+static void stream_take(struct stream *stream, int64_t number)
+{
+	if (stream->next > 0)
+		assert_int_equal(number, stream->next);
+	if (stream->next < 0)
+		assert_int_equal(number, -1);
+	/* After the bootstrap any number may be the first: the burst may have begun. */
+	stream->next = number + 1;
+}
+
 static void stream_pop_all(struct stream *stream)
 {
 	struct payload *payload;
 
 	while ((payload = feed_pop(&stream->member.subscription.feed))) {
-		int64_t number = rig_number_of(payload);
-
+		for (uint32_t i = 0; i < payload->messages; i++)
+			stream_take(stream, rig_number_of(payload, i));
 		stream->last = payload;
 		payload_put(payload);
-		if (stream->next > 0)
-			assert_int_equal(number, stream->next);
-		if (stream->next < 0)
-			assert_int_equal(number, -1);
-		/* After the bootstrap any number may be the first: the burst may have begun. */
-		stream->next = number + 1;
 	}
 }
 
@@ -261,9 +265,9 @@ static void slow_stream_overflows_alone(void **state)
 	turn_all(2);
 	assert_int_equal(streams[0].end, FEED_OVERFLOWED);
 	assert_all_received(&streams[1]);
-	/* What is queued came before what was lost. */
+	/* What is queued came before what was lost: as many whole payloads as fit. */
 	stream_pop_all(&streams[0]);
-	assert_int_equal(streams[0].next, 1 + CAPACITY);
+	assert_true(streams[0].next > 1 && streams[0].next <= 1 + CAPACITY);
 	assert_int_equal(fence_timeouts(), 0);
 }
 

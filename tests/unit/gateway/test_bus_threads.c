@@ -202,12 +202,14 @@ static void seat_take(struct seat *seat)
 	struct payload *payload;
 
 	while ((payload = feed_pop(&seat->member.subscription.feed))) {
-		int64_t number = rig_number_of(payload);
+		for (uint32_t i = 0; i < payload->messages; i++) {
+			int64_t number = rig_number_of(payload, i);
 
-		if ((seat->next != 0 && number != seat->next) || (seat->next == 0 && number < 1))
-			blame("an event was lost, doubled or moved");
-		seat->received++;
-		seat->next = number + 1;
+			if (seat->next != 0 ? number != seat->next : number < 1)
+				blame("an event was lost, doubled or moved");
+			seat->received++;
+			seat->next = number + 1;
+		}
 		payload_put(payload);
 	}
 }

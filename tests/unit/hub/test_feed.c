@@ -51,6 +51,14 @@ static void push(struct side *side, uint32_t number)
 	assert_int_equal(feed_push(&side->feed, numbered(number, 0), &side->wake), FEED_PUSHED);
 }
 
+static void refuse(struct side *side)
+{
+	struct payload *payload = numbered(0, 0);
+
+	assert_int_equal(feed_push(&side->feed, payload, &side->wake), FEED_REFUSED);
+	payload_put(payload);
+}
+
 static void pop(struct side *side, uint32_t number)
 {
 	struct payload *payload = feed_pop(&side->feed);
@@ -126,6 +134,84 @@ static void feed_needs_no_ring_for_two(void **state)
 	finish(&side);
 }
 
+static void push_messages(struct side *side, uint32_t number, uint16_t messages)
+{
+	struct payload *payload = numbered(number, 0);
+
+	payload->messages = messages;
+	assert_int_equal(feed_push(&side->feed, payload, &side->wake), FEED_PUSHED);
+}
+
+static void feed_counts_messages_against_its_capacity(void **state)
+{
+	struct side side;
+
+	(void)state;
+	side_init(&side);
+	push_messages(&side, 0, CAPACITY / 2);
+	push_messages(&side, 1, CAPACITY / 2 - 1);
+	push_messages(&side, 2, 1);
+	assert_int_equal(feed_depth(&side.feed), CAPACITY);
+	pop(&side, 0);
+	assert_int_equal(feed_depth(&side.feed), CAPACITY / 2);
+	push_messages(&side, 3, CAPACITY / 2);
+	refuse(&side);
+	assert_int_equal(feed_get_end(&side.feed), FEED_OVERFLOWED);
+	for (uint32_t i = 1; i < 4; i++)
+		pop(&side, i);
+	assert_int_equal(feed_depth(&side.feed), 0);
+	finish(&side);
+}
+
+static void feed_takes_no_payload_of_more_messages_than_its_capacity(void **state)
+{
+	struct side side;
+	struct payload *payload = numbered(0, 0);
+
+	(void)state;
+	side_init(&side);
+	payload->messages = CAPACITY + 1;
+	assert_int_equal(feed_push(&side.feed, payload, &side.wake), FEED_REFUSED);
+	assert_int_equal(feed_get_end(&side.feed), FEED_OVERFLOWED);
+	payload_put(payload);
+	finish(&side);
+}
+
+static void feed_pops_many_within_their_bounds(void **state)
+{
+	/* of six payloads of four bytes each */
+	static const struct {
+		uint32_t max;
+		uint64_t bytes_max;
+		uint32_t wanted;
+	} rows[] = { { 1, UINT64_MAX, 1 }, { 4, UINT64_MAX, 4 }, { 6, UINT64_MAX, 6 },
+		     { 9, UINT64_MAX, 6 }, { 9, 0, 1 },		 { 9, 1, 1 },
+		     { 9, 4, 1 },	   { 9, 5, 2 },		 { 9, 20, 5 } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct payload *popped[9];
+		struct side side;
+
+		side_init(&side);
+		assert_int_equal(feed_pop_many(&side.feed, popped, 9, UINT64_MAX), 0);
+		for (uint32_t number = 0; number < 6; number++)
+			push(&side, number);
+		assert_int_equal(
+			feed_pop_many(&side.feed, popped, rows[i].max, rows[i].bytes_max),
+			rows[i].wanted);
+		assert_int_equal(feed_depth(&side.feed), 6 - rows[i].wanted);
+		assert_int_equal(feed_queued_bytes(&side.feed), 4 * (6 - rows[i].wanted));
+		for (uint32_t number = 0; number < rows[i].wanted; number++) {
+			assert_int_equal(number_of(popped[number]), number);
+			payload_put(popped[number]);
+		}
+		for (uint32_t number = rows[i].wanted; number < 6; number++)
+			pop(&side, number);
+		finish(&side);
+	}
+}
+
 static void feed_indices_may_wrap(void **state)
 {
 	(void)state;
@@ -137,13 +223,16 @@ static void feed_indices_may_wrap(void **state)
 		atomic_store(&side.feed.head, from);
 		atomic_store(&side.feed.tail, from);
 		side.feed.tail_seen = side.feed.head_seen = from;
+		atomic_store(&side.feed.pushed_messages, from);
+		atomic_store(&side.feed.popped_messages, from);
+		side.feed.popped_seen = from;
 		for (uint32_t i = 0; i < CAPACITY; i++)
 			push(&side, i);
 		for (uint32_t i = 0; i < 3 * CAPACITY; i++) {
 			pop(&side, i);
 			push(&side, i + CAPACITY);
 		}
-		assert_int_equal(feed_push(&side.feed, NULL, &side.wake), FEED_REFUSED);
+		refuse(&side);
 		for (uint32_t i = 3 * CAPACITY; i < 4 * CAPACITY; i++)
 			pop(&side, i);
 		assert_null(feed_pop(&side.feed));
@@ -569,6 +658,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(feed_gives_what_was_pushed_in_order),
 		cmocka_unit_test(feed_needs_no_ring_for_two),
+		cmocka_unit_test(feed_counts_messages_against_its_capacity),
+		cmocka_unit_test(feed_takes_no_payload_of_more_messages_than_its_capacity),
+		cmocka_unit_test(feed_pops_many_within_their_bounds),
 		cmocka_unit_test(feed_indices_may_wrap),
 		cmocka_unit_test(feed_stays_in_its_ring_for_ever),
 		cmocka_unit_test(feed_full_ring_ends_the_feed_and_takes_nothing),

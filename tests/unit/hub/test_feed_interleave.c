@@ -33,6 +33,8 @@ static struct world {
 	enum feed_end end;
 	int pops_a_turn; /* the worker's stream is blocked after so many; 0: never */
 	bool two_feeds;
+	int pop_many;	 /* so many at once; 0: one by one */
+	bool in_batches; /* payloads of 1, 2, 3 messages in turn */
 	/* what happened */
 	int pushed[2], refused, got[2];
 	struct payload *got_events[2][EVENTS_MAX];
@@ -72,12 +74,15 @@ static void set_up(void *context)
 	world.end = script.end;
 	world.pops_a_turn = script.pops_a_turn;
 	world.two_feeds = script.two_feeds;
+	world.pop_many = script.pop_many;
+	world.in_batches = script.in_batches;
 	feed_ready_init(&world.ready);
 	for (int i = 0; i < 2; i++)
 		feed_init(&world.feeds[i], world.capacity, &world.ready, &world.budget);
 	for (uint32_t i = 0; i < EVENTS_MAX; i++) {
 		world.events[i].count = 2; /* so that none is freed */
 		world.events[i].len = 0x10000u << i % 8;
+		world.events[i].messages = (uint16_t)(world.in_batches ? 1 + i % 3 : 1);
 	}
 }
 
@@ -123,13 +128,12 @@ static void drain(struct feed *feed)
 {
 	int which = (int)(feed - world.feeds);
 	enum feed_end end = feed_get_end(feed);
-	struct payload *event;
+	uint32_t at_once = world.pop_many ? (uint32_t)world.pop_many : 1, count = 1;
 
-	for (int i = 0; world.pops_a_turn == 0 || i < world.pops_a_turn; i++) {
-		event = feed_pop(feed);
-		if (!event)
-			break;
-		world.got_events[which][world.got[which]++] = event;
+	for (int i = 0; count > 0 && (world.pops_a_turn == 0 || i < world.pops_a_turn); i++) {
+		count = feed_pop_many(feed, &world.got_events[which][world.got[which]], at_once,
+				      UINT64_MAX);
+		world.got[which] += (int)count;
 	}
 	world.heard[which] = end;
 }
@@ -235,6 +239,15 @@ static bool check_end_heard(void *context)
 	return check_sums() && world.heard[0] == world.end && world.refused == 0;
 }
 
+static uint32_t messages_of(int payloads)
+{
+	uint32_t messages = 0;
+
+	for (int i = 0; i < payloads; i++)
+		messages += world.events[i].messages;
+	return messages;
+}
+
 /*
  * Either all went in, or the feed overflowed: the first refusal is the last push that was tried in
  * vain, the cause stays, and a ring that was full at that time had its capacity in it.
@@ -246,7 +259,7 @@ static bool check_overflow(void *context)
 	(void)context;
 	return check_sums() && world.pushed[0] + world.refused == world.pushes &&
 	       world.heard[0] == (overflowed ? FEED_OVERFLOWED : world.end) &&
-	       (!overflowed || world.pushed[0] >= (int)world.capacity) &&
+	       (!overflowed || messages_of(world.pushed[0] + 1) > world.capacity) &&
 	       (overflowed || world.got[0] == world.pushed[0]);
 }
 
@@ -324,6 +337,12 @@ static void feed_loses_nothing_and_no_wake_in_any_order(void **state)
 		PLAY("long", .capacity = 8, .pushes = 8, .batch = 1, .end = FEED_REVOKED),
 		PLAY("two feeds", .capacity = 8, .pushes = 4, .batch = 2, .end = FEED_REVOKED,
 		     .two_feeds = true),
+		PLAY("many at once", .capacity = 8, .pushes = 6, .batch = 2, .end = FEED_SHUTDOWN,
+		     .pop_many = 4),
+		PLAY("two at once", .capacity = 8, .pushes = 5, .batch = 1, .end = FEED_REVOKED,
+		     .pop_many = 2),
+		PLAY("payloads of many", .capacity = 8, .pushes = 4, .batch = 1,
+		     .end = FEED_SHUTDOWN, .pop_many = 3, .in_batches = true),
 	};
 
 	(void)state;
@@ -339,6 +358,12 @@ static void feed_overflows_cleanly_in_any_order(void **state)
 		PLAY("ring", .capacity = 4, .pushes = 8, .batch = 1, .end = FEED_REVOKED),
 		PLAY("ring in batches", .capacity = 4, .pushes = 8, .batch = 4,
 		     .end = FEED_REVOKED),
+		PLAY("many at once", .capacity = 4, .pushes = 8, .batch = 1, .end = FEED_REVOKED,
+		     .pop_many = 3),
+		PLAY("payloads of many", .capacity = 4, .pushes = 6, .batch = 1,
+		     .end = FEED_REVOKED, .pop_many = 2, .in_batches = true),
+		PLAY("payloads of many, inline", .capacity = 2, .pushes = 4, .batch = 1,
+		     .end = FEED_REVOKED, .pop_many = 2, .in_batches = true),
 	};
 
 	(void)state;

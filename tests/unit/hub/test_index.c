@@ -35,7 +35,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	for (int i = 0; i < STREAMS; i++) {
-		if (hub.streams[i].user)
+		if (hub.streams[i].feed.place.user)
 			index_remove(&hub.index, &hub.streams[i]);
 	}
 	index_finish(&hub.index);
@@ -135,7 +135,7 @@ static void index_forgets_users_and_sessions_without_streams(void **state)
 	add(0, "u1", "s1");
 	add(1, "u1", "s2");
 	index_remove(&hub.index, &hub.streams[0]);
-	assert_null(hub.streams[0].user);
+	assert_null(hub.streams[0].feed.place.user);
 	assert_of_user("u1", "b");
 	assert_of_session("s1", "");
 	assert_int_equal(hub.index.users.count, 1);

@@ -37,7 +37,8 @@ static void index_add_fails_whole_at_each_allocation(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct subscription one = { .user = NULL }, two = { .user = NULL };
+		struct subscription one = { .feed.place.user = NULL };
+		struct subscription two = { .feed.place.user = NULL };
 		struct span user = span_from_cstr(rows[i].user);
 		struct span session = span_from_cstr(rows[i].session);
 		struct index index;
@@ -48,7 +49,7 @@ static void index_add_fails_whole_at_each_allocation(void **state)
 		for (int allowed = 0; allowed < rows[i].allocations; allowed++) {
 			allocations_left = allowed;
 			assert_int_equal(index_add(&index, &two, user, session), -ENOMEM);
-			assert_null(two.user);
+			assert_null(two.feed.place.user);
 			assert_int_equal(index.subscription_count, 1);
 			assert_int_equal(index.users.count, 1);
 			assert_int_equal(index.sessions.count, 1);

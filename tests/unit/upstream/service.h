@@ -400,7 +400,7 @@ static bool peer_has_room(void *context)
 static void peer_produce(struct conn *conn)
 {
 	struct peer *peer = CONTAINER_OF(conn, struct peer, conn);
-	const struct h2_sink sink = {peer_bytes, peer_slice, peer_has_room, conn};
+	const struct h2_sink sink = {peer_bytes, peer_slice, peer_has_room, conn, NULL};
 
 	if (peer->service->is_mute)
 		return;
