@@ -141,7 +141,7 @@ def nchan_publish(stage, plan, nchan, streams, rate, seconds):
 def w4_width(plan, streams, rate):
     contest = Contest(f"W4 {streams:,}", f"fan-out, wide: 1 user, {streams:,} streams at {rate} events/s, one "
                       f"connection each, {PAYLOAD} bytes", "µs CPU/delivery")
-    seconds = 2
+    seconds = 1.5
     with Stage() as stage:
         gateway = Gateway(stage, Redis(stage))
         redis = Redis(stage, cpu=min(plan.server_cpus), tcp=True)
