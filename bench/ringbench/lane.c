@@ -313,7 +313,11 @@ int run_report(const struct run *run, int code, struct span more)
 {
 	int exit_code = stats_report(run->options->work, &run->total, &run->measure, more);
 
-	return code ? 1 : exit_code;
+	if (code || exit_code)
+		return 1;
+	if (run->total.units == 0)
+		tell("not one unit came into the window");
+	return run->total.units > 0 ? 0 : 1;
 }
 
 void run_finish(struct run *run)

@@ -22,6 +22,7 @@ class Run:
     """A run that has ended: exit code, report, what it said."""
 
     def __init__(self, *words):
+        self.words = words
         process = harness.Process([RINGBENCH, *words], env=ENV)
         self.code = process.wait()
         process.out.join()
@@ -35,6 +36,8 @@ class Run:
         return f"exit {self.code}\n{self.report}\n{self.said}"
 
     def check_clean(self):
+        if self.said == "ringbench: not one unit came into the window" and self.words[-1] != "5":
+            return Run(*self.words, "--duration", "5").check_clean()  # a busy machine may stand still for so long
         assert self.code == 0, self
         assert self.said == "", self
         assert self.report["units"] > 0 and self.report["seconds"] > 0, self
@@ -165,6 +168,7 @@ class Scripted:
         while True:
             try:
                 peer, _ = self.listener.accept()
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
