@@ -32,6 +32,8 @@ enum { TYPE_DATA, TYPE_HEADERS, TYPE_PRIORITY, TYPE_RST_STREAM, TYPE_SETTINGS, T
 #define WINDOW_DEFAULT 65535u
 #define WINDOW_RENEW   (1u << 30) /* half of it is used up */
 
+#define STALLED_RECEIVE_BYTES 8192 /* the kernel doubles it */
+
 #define PATH "/galaxy.gateway.v1.EdgeGateway/SubscribeEvents"
 
 /* ---- frames out ---- */
@@ -527,8 +529,11 @@ static void connect_done(struct op *op, const struct completion *completion)
 }
 
 /* Returns a descriptor or a negative errno. */
-static int make_socket(const struct op_address *target, const struct op_address *source)
+static int make_socket(const struct op_address *target, const struct op_address *source,
+		       bool is_to_stall)
 {
+	static const int receive_bytes = STALLED_RECEIVE_BYTES;
+
 	int fd = socket(target->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int on = 1;
 
@@ -537,6 +542,8 @@ static int make_socket(const struct op_address *target, const struct op_address 
 	if (target->storage.ss_family == AF_UNIX)
 		return fd;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (is_to_stall)
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
 	if (source->len == 0)
 		return fd;
 	/* the port is chosen by connect, so that one may serve several targets */
@@ -554,7 +561,7 @@ int push_conn_open(struct push_conn *conn, const struct op_address *target,
 		   const struct op_address *source, struct push_out *opening)
 {
 	struct worker *worker = conn->crew->worker;
-	int fd = make_socket(target, source);
+	int fd = make_socket(target, source, conn->is_to_stall);
 
 	CHECK(conn->state == PUSH_CONN_CLOSED);
 	if (fd < 0) {

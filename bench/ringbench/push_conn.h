@@ -43,6 +43,7 @@ struct push_conn { /* zeroed, then push_conn_init */
 	uint8_t head[9], head_len; /* a frame head that came in pieces */
 	uint8_t state, stream_count;
 	uint8_t pending; /* streams that are not yet open or refused */
+	bool is_to_stall;  /* will be told to: the kernel is to keep little for it */
 	bool stalled;	   /* reads nothing for now */
 	bool close_wanted; /* once the cancel is through */
 };

@@ -92,13 +92,6 @@ static bool open_some(struct push_member *member)
 	return true;
 }
 
-static bool is_to_stall(const struct push_team *team, uint64_t place)
-{
-	uint64_t stalled = team->options.stalled, count = team->active_conns;
-
-	return place < count && (place + 1) * stalled / count != place * stalled / count;
-}
-
 static void stall_some(struct push_member *member, bool stall)
 {
 	struct push_crew *crew = &member->crew;
@@ -106,7 +99,7 @@ static void stall_some(struct push_member *member, bool stall)
 	for (uint32_t i = 0; i < crew->conn_count; i++) {
 		struct push_conn *conn = &crew->conns[i];
 
-		if (!is_to_stall(member->team, member->first_conn + i))
+		if (!conn->is_to_stall)
 			continue;
 		for (uint32_t k = 0; k < conn->stream_count; k++)
 			crew->streams[conn->first_stream + k].stalled = true;
@@ -215,6 +208,14 @@ static struct worker *make_worker(uint32_t index, uint32_t conn_count, bool is_d
 	return NULL;
 }
 
+/* Spread evenly over those that get events. */
+static bool is_to_stall(const struct push_team *team, uint64_t place)
+{
+	uint64_t stalled = team->options.stalled, count = team->active_conns;
+
+	return place < count && (place + 1) * stalled / count != place * stalled / count;
+}
+
 /* Connections and streams of member `index`. */
 static int make_member(struct push_team *team, uint32_t index)
 {
@@ -249,6 +250,7 @@ static int make_member(struct push_team *team, uint32_t index)
 		uint32_t left = member->crew.stream_count - i * per;
 
 		conn->first_stream = i * per;
+		conn->is_to_stall = is_to_stall(team, first + i);
 		conn->stream_count = (uint8_t)(left < per ? left : per);
 	}
 	return 0;
