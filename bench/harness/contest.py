@@ -59,9 +59,9 @@ class Contest:
             contestants[name] = {
                 **{field: verdict.summary([sample.get(field) for sample in samples]) for field in sorted(fields)},
                 "samples": samples, "wrong": self.wrong.get(name, []), "absent": self.absent.get(name)}
-        if self.wrong.get("ringway"):
-            self.goals.append(verdict.told(
-                f"right answers in every run ({len(self.wrong['ringway'])} without)", False))
+        wrong = sum(len(self.wrong[name]) for name in self.wrong if name.startswith("ringway"))
+        if wrong:
+            self.goals.append(verdict.told(f"right answers in every run ({wrong} without)", False))
         return {"title": self.title, "unit": self.unit, "contestants": contestants, "goals": self.goals,
                 "notes": self.notes, "took_s": round(self.took, 1)}
 

@@ -177,7 +177,8 @@ def w4_width(plan, streams, rate):
 
 
 def w4(plan):
-    return [w4_width(plan, 1000, 150), w4_width(plan, plan.scaled(10000), 15)]
+    yield w4_width(plan, 1000, 150)
+    yield w4_width(plan, plan.scaled(10000), 15)
 
 
 def gather_floor(stage, plan, message_bytes):

@@ -74,7 +74,8 @@ def w2_shape(plan, connections, streams):
 
 
 def w2(plan):
-    return [w2_shape(plan, 16, 32), w2_shape(plan, 64, 1)]
+    yield w2_shape(plan, 16, 32)
+    yield w2_shape(plan, 64, 1)
 
 
 def crypto_floor(seconds):
