@@ -73,7 +73,16 @@ static void conn_start_close(struct conn *conn)
 	/* A SHUT_WR may be in flight on the same op: its completion comes back here. */
 	if (conn->close_started || conn->close_op.armed)
 		return;
-	if (op_shutdown_close(conn->worker, &conn->close_op, conn->file) == 0)
+
+	/*
+	 * A shutdown ends the operations that would keep the socket alive. The kernel has a thread
+	 * of its own do it, at several microseconds each: not where the peer's end has ended them.
+	 */
+	bool is_busy = conn->receive_op.armed || conn->send_op.armed;
+	int code = is_busy ? op_shutdown_close(conn->worker, &conn->close_op, conn->file)
+			   : op_close(conn->worker, &conn->close_op, conn->file);
+
+	if (code == 0)
 		conn->close_started = true;
 	else
 		deadline_arm(conn->worker, &conn->linger, CLOSE_RETRY_MS);
