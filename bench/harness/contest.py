@@ -4,7 +4,7 @@ import sys
 import time
 
 from . import verdict
-from .processes import Wrong
+from .processes import Disturbed, Wrong
 
 
 class Contest:
@@ -13,6 +13,7 @@ class Contest:
         self.runs = {}  # contestant -> how it runs once
         self.samples = {}
         self.wrong = {}
+        self.disturbed = {}
         self.absent = {}
         self.goals, self.notes = [], []
         self.took = 0.0
@@ -40,7 +41,8 @@ class Contest:
             say(f"  {self.name} {contestant}: {sample['figure']:.3f} {self.unit}"
                 + (f", p99 {sample['p99']:.0f} µs" if sample.get("p99") else ""))
         except Wrong as error:
-            self.wrong.setdefault(contestant, []).append(str(error))
+            kind = self.disturbed if isinstance(error, Disturbed) else self.wrong
+            kind.setdefault(contestant, []).append(str(error))
             say(f"  {self.name} {contestant}: no figure: {error}")
 
     def median(self, contestant, field="figure"):
@@ -58,7 +60,8 @@ class Contest:
             fields = {field for sample in samples for field in sample}
             contestants[name] = {
                 **{field: verdict.summary([sample.get(field) for sample in samples]) for field in sorted(fields)},
-                "samples": samples, "wrong": self.wrong.get(name, []), "absent": self.absent.get(name)}
+                "samples": samples, "wrong": self.wrong.get(name, []),
+                "disturbed": self.disturbed.get(name, []), "absent": self.absent.get(name)}
         wrong = sum(len(self.wrong[name]) for name in self.wrong if name.startswith("ringway"))
         if wrong:
             self.goals.append(verdict.told(f"right answers in every run ({wrong} without)", False))

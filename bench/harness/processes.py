@@ -36,6 +36,10 @@ class Wrong(Exception):
     """A run whose answers were wrong, or that did not come to its end: it has no figure."""
 
 
+class Disturbed(Wrong):
+    """A run that has no figure for the machine's sake, not for its answers'."""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

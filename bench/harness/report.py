@@ -63,8 +63,9 @@ def contestant_row(name, found):
     if found["absent"]:
         return f"| {name} | {found['absent']} | | | |"
     figure = spread(found.get("figure")) if found.get("figure") else "no figure"
-    if found["wrong"]:
-        figure += f" ({len(found['wrong'])} run(s) without a figure)"
+    without = len(found["wrong"]) + len(found["disturbed"])
+    if without:
+        figure += f" ({without} run(s) without)"
     rate = (found.get("rate") or {}).get("median")
     tails = [number((found.get(name) or {}).get("median")) for name in ("p50", "p99", "p99_9")]
     memory = (found.get("pss") or {}).get("median")
