@@ -34,6 +34,19 @@ static struct h2_stream *live_stream_of(nghttp2_session *framing, int32_t stream
 
 /* ---- header blocks ---- */
 
+/*
+ * Streams of one connection take turns, frame by frame, whatever their client says: one that always
+ * has something to send must not hold up the others. RFC 9218 §4.2.
+ */
+static int share_in_turn(nghttp2_session *framing, int32_t id)
+{
+	const nghttp2_extpri turns = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
+
+	return nghttp2_session_change_extpri_stream_priority(framing, id, &turns, 1) == 0
+		       ? 0
+		       : NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
 static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame, void *user_data)
 {
 	struct h2_session *session = user_data;
@@ -42,6 +55,7 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
+	session->reading = stream;
 	if (stream) {
 		stream->header_bytes = 0;
 		stream->status = 0;
@@ -53,7 +67,8 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 	if (stream) {
 		h2_stream_open(stream, session, id);
 		nghttp2_session_set_stream_user_data(framing, id, stream);
-		return 0;
+		session->reading = stream;
+		return share_in_turn(framing, id);
 	}
 	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that
 	 * HPACK stays in step */
@@ -67,12 +82,14 @@ static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const
 		     void *user_data)
 {
 	struct h2_session *session = user_data;
-	struct h2_stream *stream = live_stream_of(framing, frame->hd.stream_id);
+	struct h2_stream *stream = session->reading;
 	struct span name_span = span_make(name, name_len), value_span = span_make(value, value_len);
 	uint64_t status;
 
 	(void)flags;
-	if (!stream)
+	if (!stream || stream->id != frame->hd.stream_id)
+		stream = stream_of(framing, frame->hd.stream_id);
+	if (!stream || !stream->session || stream->is_reset)
 		return 0;
 
 	size_t bytes = name_len + value_len + FIELD_OVERHEAD_BYTES;
@@ -297,7 +314,7 @@ static int create_framing(struct h2_session *session)
 static int submit_first_frames(struct h2_session *session)
 {
 	const struct h2_options *options = &session->options;
-	nghttp2_settings_entry entries[4];
+	nghttp2_settings_entry entries[5];
 	size_t count = 0;
 
 	if (options->role == H2_CLIENT)
@@ -311,6 +328,10 @@ static int submit_first_frames(struct h2_session *session)
 		(nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_FRAME_SIZE, options->max_frame_bytes};
 	entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
 						    options->max_header_list_bytes};
+	/* The tree of RFC 7540 costs with each stream, and was a way to attack. RFC 9113 §5.3.2 */
+	if (options->role == H2_SERVER)
+		entries[count++] =
+			(nghttp2_settings_entry){NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1};
 
 	int result = nghttp2_submit_settings(session->framing, NGHTTP2_FLAG_NONE, entries, count);
 

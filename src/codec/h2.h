@@ -73,6 +73,8 @@ struct h2_stream {
 	struct payload_slice inline_queue[H2_QUEUE_SLICES];
 	struct payload_slice *grown_queue;
 	struct h2_trailers *trailers;
+	const struct h2_header *fixed_trailers; /* instead, with their count */
+	size_t fixed_count;
 };
 
 struct h2_handler {
@@ -193,6 +195,10 @@ bool h2_is_finished(const struct h2_session *session);
 int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
 	       bool end_stream);
 
+/* As h2_respond; the headers and their bytes live as long as the process: nothing is copied. More
+ * follows. */
+int h2_respond_fixed(struct h2_stream *stream, const struct h2_header *headers, size_t count);
+
 /* ":status: 100" ahead of the response: the body is wanted. Returns 0, -ENOMEM or -EPIPE. */
 int h2_respond_continue(struct h2_stream *stream);
 
@@ -228,6 +234,10 @@ void h2_stream_resume(struct h2_stream *stream);
  * behind data already out, does.
  */
 int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count);
+
+/* As h2_stream_finish; the headers and their bytes live as long as the process: nothing is copied. */
+int h2_stream_finish_fixed(struct h2_stream *stream, const struct h2_header *trailers,
+			   size_t count);
 
 /* Drops what is queued behind the first `keep_bytes` bytes. Returns bytes dropped. */
 size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes);

@@ -16,6 +16,7 @@ struct h2_session {
 	const struct h2_handler *handler;
 	void *owner;
 	struct list streams;
+	struct h2_stream *reading; /* whose header block is being read; NULL: ask nghttp2 */
 	uint32_t stream_count;
 	uint32_t wanting_count;	    /* streams with `wants` */
 	uint64_t answer_count;	    /* h2_answer_count */

@@ -104,20 +104,25 @@ static void release_outgoing(struct h2_stream *stream)
 	queue_shrink(stream);
 	free(stream->trailers);
 	stream->trailers = NULL;
+	stream->fixed_count = 0;
 }
 
 /* ---- header fields ---- */
 
-static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *headers, size_t count)
+/* For fields that live as long as the process. */
+#define FIXED_FIELD (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
+
+static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *headers, size_t count,
+				uint8_t flags)
 {
-	/* nghttp2 copies and never writes; its struct just has no const */
+	/* nghttp2 never writes to them; its struct just has no const */
 	for (size_t i = 0; i < count; i++)
 		fields[i] = (nghttp2_nv){
 			.name = (uint8_t *)headers[i].name.data,
 			.value = (uint8_t *)headers[i].value.data,
 			.namelen = headers[i].name.len,
 			.valuelen = headers[i].value.len,
-			.flags = NGHTTP2_NV_FLAG_NONE,
+			.flags = flags,
 		};
 }
 
@@ -131,7 +136,7 @@ static nghttp2_nv *fields_make(nghttp2_nv inline_fields[FIELDS_INLINE],
 		count <= FIELDS_INLINE ? inline_fields : calloc(count, sizeof(*fields));
 
 	if (fields)
-		fields_from_headers(fields, headers, count);
+		fields_from_headers(fields, headers, count, NGHTTP2_NV_FLAG_NONE);
 	return fields;
 }
 
@@ -162,7 +167,7 @@ static struct h2_trailers *trailers_make(const struct h2_header *headers, size_t
 	if (!trailers)
 		return NULL;
 	trailers->count = count;
-	fields_from_headers(trailers->fields, headers, count);
+	fields_from_headers(trailers->fields, headers, count, NGHTTP2_NV_FLAG_NONE);
 
 	uint8_t *at = (uint8_t *)&trailers->fields[count];
 
@@ -222,6 +227,8 @@ void h2_stream_close(struct h2_stream *stream, uint32_t code)
 	if (stream->unconsumed_bytes > 0)
 		nghttp2_session_consume_connection(session->framing, stream->unconsumed_bytes);
 	stream->unconsumed_bytes = 0;
+	if (session->reading == stream)
+		session->reading = NULL;
 	list_remove(&stream->link);
 	session->stream_count--;
 	stream->session = NULL;
@@ -234,8 +241,27 @@ static bool can_send(const struct h2_stream *stream)
 	return stream->session && !stream->is_reset && !stream->local_closed && !stream->finish;
 }
 
+static bool has_trailers(const struct h2_stream *stream)
+{
+	return stream->trailers || stream->fixed_count > 0;
+}
+
+static int submit_fixed_trailers(struct h2_stream *stream)
+{
+	nghttp2_nv fields[FIELDS_INLINE];
+	size_t count = stream->fixed_count;
+
+	fields_from_headers(fields, stream->fixed_trailers, count, FIXED_FIELD);
+	stream->fixed_count = 0;
+	stream->local_closed = true;
+	return nghttp2_submit_trailer(stream->session->framing, stream->id, fields, count);
+}
+
 static int submit_trailers(struct h2_stream *stream)
 {
+	if (stream->fixed_count > 0)
+		return submit_fixed_trailers(stream);
+
 	struct h2_trailers *trailers = stream->trailers;
 	int result = nghttp2_submit_trailer(stream->session->framing, stream->id, trailers->fields,
 					    trailers->count);
@@ -253,7 +279,8 @@ static int submit_trailers(struct h2_stream *stream)
  */
 static int try_direct_trailers(struct h2_stream *stream)
 {
-	if (!stream->finish || !stream->trailers || !stream->responded || stream->queue_count > 0)
+	if (!stream->finish || !has_trailers(stream) || !stream->responded ||
+	    stream->queue_count > 0)
 		return 0;
 	return h2_code_from_framing(submit_trailers(stream));
 }
@@ -275,6 +302,26 @@ int h2_respond_continue(struct h2_stream *stream)
 						stream->id, NULL, &status, 1, NULL);
 
 	return h2_code_from_framing(result);
+}
+
+int h2_respond_fixed(struct h2_stream *stream, const struct h2_header *headers, size_t count)
+{
+	nghttp2_nv fields[FIELDS_INLINE];
+	nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = h2_stream_read};
+
+	if (!stream->session || stream->is_reset)
+		return -EPIPE;
+	CHECK(stream->session->options.role == H2_SERVER && !stream->responded);
+	CHECK(count > 0 && count <= FIELDS_INLINE);
+	fields_from_headers(fields, headers, count, FIXED_FIELD);
+
+	int result = nghttp2_submit_response(stream->session->framing, stream->id, fields, count,
+					     &provider);
+
+	if (result)
+		return h2_code_from_framing(result);
+	stream->responded = true;
+	return try_direct_trailers(stream);
 }
 
 int h2_respond(struct h2_stream *stream, const struct h2_header *headers, size_t count,
@@ -382,6 +429,18 @@ void h2_stream_resume(struct h2_stream *stream)
 	(void)nghttp2_session_resume_data(stream->session->framing, stream->id);
 }
 
+/* The queue's end is known, and what comes behind it. */
+static int finish(struct h2_stream *stream)
+{
+	stream->finish = true;
+
+	int error = try_direct_trailers(stream);
+
+	if (!stream->local_closed)
+		h2_stream_resume(stream);
+	return error;
+}
+
 int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count)
 {
 	if (!can_send(stream))
@@ -391,13 +450,17 @@ int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers,
 		if (!stream->trailers)
 			return -ENOMEM;
 	}
-	stream->finish = true;
+	return finish(stream);
+}
 
-	int error = try_direct_trailers(stream);
-
-	if (!stream->local_closed)
-		h2_stream_resume(stream);
-	return error;
+int h2_stream_finish_fixed(struct h2_stream *stream, const struct h2_header *trailers, size_t count)
+{
+	CHECK(count > 0 && count <= FIELDS_INLINE);
+	if (!can_send(stream))
+		return -EPIPE;
+	stream->fixed_trailers = trailers;
+	stream->fixed_count = count;
+	return finish(stream);
 }
 
 size_t h2_stream_drop_queue(struct h2_stream *stream, size_t keep_bytes)
@@ -472,7 +535,7 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 		return (ssize_t)bytes;
 	*data_flags |= NGHTTP2_DATA_FLAG_EOF;
 	stream->local_closed = true;
-	if (stream->trailers) {
+	if (has_trailers(stream)) {
 		*data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
 		if (submit_trailers(stream) != 0)
 			return NGHTTP2_ERR_CALLBACK_FAILURE;

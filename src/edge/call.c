@@ -11,7 +11,6 @@
 #include "edge/face_h2.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 /* A stream takes this much from its service before it has to be asked again. */
 #define QUEUE_BYTES_ROOM  (64u << 10)
@@ -45,9 +44,13 @@ static struct server *server_of(const struct call *call)
 
 static struct span number_write(char text[NUMBER_BYTES_MAX], uint64_t number)
 {
-	int len = snprintf(text, NUMBER_BYTES_MAX, "%llu", (unsigned long long)number);
+	size_t at = NUMBER_BYTES_MAX;
 
-	return span_make(text, (size_t)len);
+	do {
+		text[--at] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number != 0);
+	return span_make(text + at, NUMBER_BYTES_MAX - at);
 }
 
 /* ---- time ---- */
@@ -180,6 +183,9 @@ static const struct h2_header grpc_headers[] = {
 	{{(const uint8_t *)"grpc-accept-encoding", 20}, {(const uint8_t *)"identity,gzip", 13}},
 };
 
+static const struct h2_header trailer_of_success = {{(const uint8_t *)"grpc-status", 11},
+						   {(const uint8_t *)"0", 1}};
+
 static void call_ask_attention(struct call *call)
 {
 	if (list_is_empty(&call->attention))
@@ -204,7 +210,7 @@ static bool call_give(struct request *request, struct payload_slice slice)
 	}
 	if (!call->is_responded) {
 		call->is_responded = true;
-		code = h2_respond(&call->stream, grpc_headers, ARRAY_LEN(grpc_headers), false);
+		code = h2_respond_fixed(&call->stream, grpc_headers, ARRAY_LEN(grpc_headers));
 	}
 	if (code == 0)
 		code = h2_stream_give(&call->stream, slice);
@@ -243,6 +249,11 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	struct buf encoded;
 	size_t count = 0;
 
+	if (grpc_status == GRPC_OK && message.len == 0 && call->is_responded) {
+		call_answered(call, GRPC_OK,
+			      h2_stream_finish_fixed(&call->stream, &trailer_of_success, 1));
+		return;
+	}
 	buf_init(&encoded, (size_t)GRPC_MESSAGE_BYTES_MAX * 3);
 	if (message.len > GRPC_MESSAGE_BYTES_MAX)
 		message = span_first(message, GRPC_MESSAGE_BYTES_MAX);

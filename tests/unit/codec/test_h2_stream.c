@@ -183,12 +183,53 @@ static void pulled_dry_stream_holds_back_no_other_frame(void **state)
 	h2_stream_resume(stream);
 	assert_int_equal(h2_respond(&end->calls[1].stream, ok_headers, 1, false), 0);
 	assert_int_equal(h2_ping(end->session, (const uint8_t *)"12345678"), 0);
-	expect_frames(end, "PING 0\nHEADERS 3\nDATA 3 100\nDATA 1 100\n");
+	expect_frames(end, "PING 0\nHEADERS 3\nDATA 1 100\nDATA 3 100\n");
 	h2_stream_resume(&end->calls[1].stream);
 	h2_stream_reset(stream, H2_CANCEL);
 	expect_frames(end, "RST 1 8\nDATA 3 100\n");
 	payload_expect_last(pulled);
 	end_destroy(end);
+}
+
+/* Frame by frame: one that always has something to send does not hold up the others. */
+static void streams_of_one_connection_take_turns(void **state)
+{
+	struct end *end = server_with_request(FRAME_END_STREAM);
+	struct payload *large = payload_of(20000);
+
+	(void)state;
+	assert_int_equal(feed_request(end, 3, FRAME_END_STREAM), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(h2_respond(&end->calls[i].stream, ok_headers, 1, false), 0);
+		assert_int_equal(h2_stream_push(&end->calls[i].stream, slice_of(large)), 0);
+	}
+	expect_frames(end, "HEADERS 1\nHEADERS 3\nDATA 1 16384\nDATA 3 16384\n"
+			   "DATA 1 3616\nDATA 3 3616\n");
+	end_destroy(end);
+	payload_expect_last(large);
+}
+
+static const struct h2_header fixed_status = {{(const uint8_t *)"grpc-status", 11},
+					      {(const uint8_t *)"0", 1}};
+
+static void fixed_headers_go_out_as_copied_ones_do(void **state)
+{
+	for (int is_queued = 0; is_queued < 2; is_queued++) {
+		struct end *end = server_with_request(FRAME_END_STREAM);
+		struct h2_stream *stream = &first_call(end)->stream;
+		struct payload *body = payload_of(10);
+
+		(void)state;
+		assert_int_equal(h2_respond_fixed(stream, ok_headers, 1), 0);
+		if (is_queued)
+			assert_int_equal(h2_stream_push(stream, slice_of(body)), 0);
+		assert_int_equal(h2_stream_finish_fixed(stream, &fixed_status, 1), 0);
+		assert_int_equal(h2_stream_finish_fixed(stream, &fixed_status, 1), -EPIPE);
+		expect_frames(end, is_queued ? "HEADERS 1\nDATA 1 10\nHEADERS 1 end\n"
+					     : "HEADERS 1\nHEADERS 1 end\n");
+		end_destroy(end);
+		payload_expect_last(body);
+	}
 }
 
 static void finish_and_reset_in_pull(struct call *call)
@@ -723,6 +764,8 @@ int main(void)
 		cmocka_unit_test(deferred_stream_is_pulled_again_only_when_resumed),
 		cmocka_unit_test(pulled_dry_stream_is_not_asked_before_something_comes),
 		cmocka_unit_test(pulled_dry_stream_holds_back_no_other_frame),
+		cmocka_unit_test(streams_of_one_connection_take_turns),
+		cmocka_unit_test(fixed_headers_go_out_as_copied_ones_do),
 		cmocka_unit_test(pull_may_reset),
 		cmocka_unit_test(room_is_asked_before_each_frame),
 		cmocka_unit_test(failing_sink_breaks_the_session),
