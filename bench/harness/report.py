@@ -74,7 +74,7 @@ def contestant_row(name, found):
 
 
 def work_table(name, work):
-    lines = [f"### {name}: {work['title']}", "",
+    lines = [f"#### {name}: {work['title']}", "",
              f"| | {work['unit']}: min / median / max | per second | p50 / p99 / p99.9 µs | Pss MiB |", "|---|---|---|---|---|"]
     lines += [contestant_row(who, found) for who, found in work["contestants"].items()]
     lines += [""] + [f"- Goal: {goal_text(row)}" for row in work["goals"]] + [f"- {note}" for note in work["notes"]]
@@ -118,11 +118,11 @@ def table(results):
     lines = [f"Commit {results['commit']}, {results['date']}; {where['cpu']}, {where['cpus']} CPUs, {where['memory_gib']} GiB, "
              f"Linux {where['kernel']}, {where['system']}; {results['rounds']} rounds"
              + (" (**quick**: shorter and fewer, no figure to quote)" if results["quick"] else "")
-             + f", {results['took_s']:.0f} s.", *busy_text(results), "", "## Goals", ""]
-    lines += goal_table(results) + ["", "## Figures", ""]
+             + f", {results['took_s']:.0f} s.", *busy_text(results), "", "### Goals", ""]
+    lines += goal_table(results) + ["", "### Figures", ""]
     for name, work in results["works"].items():
         lines += work_table(name, work)
-    return lines + ["## Past one machine", ""] + scale_text(results["scale"])
+    return lines + ["### Past one machine", ""] + scale_text(results["scale"])
 
 
 def plot_data(works):
