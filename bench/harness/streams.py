@@ -7,7 +7,7 @@ import time
 from . import verdict
 from .contest import Contest, sample_of
 from .processes import Floor, Gateway, Load, Redis, Stage, Wrong, kernel_memory, memory_of, ringbench
-from .push import Sink, delivered, loop_bound_ms, push, with_echo
+from .push import Sink, loop_bound_ms, one_by_one, push, with_echo
 from .requests import commands, crypto_floor
 
 OPENING_BYTES = 500  # what a client sends first (preface, settings, request), and what it gets back, about
@@ -101,7 +101,7 @@ def idle_pair(plan, name, title, unit, run):
 def idle(plan):
     yield idle_pair(plan, "idle W3", "commands as in W3", "µs CPU/command", lambda gateway: commands(plan, gateway, 1.5))
     yield idle_pair(plan, "idle W4", "1,000 streams at 150 events/s as in W4", "µs CPU/delivery",
-                    lambda gateway: delivered(gateway, users=1, streams=1000, rate=150, **plan.times(1.5)))
+                    lambda gateway: one_by_one(gateway, 1000, 150, **plan.times(1.5)))
 
 
 def wait_open(gateway, streams):
