@@ -392,6 +392,7 @@ class Load:
 
 # Ctrl-C and a supervisor's SIGTERM end the harness the same way: through every context manager.
 def end_by_exception(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the cleaning up
     sys.exit(143)
 
 
