@@ -362,33 +362,6 @@ static void half_close_lets_us_go_on_sending(void **state)
 	assert_int_equal(fixture.subject.end, CONN_END_LOCAL);
 }
 
-/* A shutdown costs a thread of the kernel's: only what is armed needs it. */
-static void close_after_the_peers_end_is_one_submission(void **state)
-{
-	struct fixture fixture;
-	uint8_t byte;
-
-	(void)state;
-	for (int peer_ended = 0; peer_ended < 2; peer_ended++) {
-		fixture_open(&fixture);
-		if (peer_ended) {
-			shutdown(fixture.peer, SHUT_WR);
-			TURN_UNTIL(&fixture.worker, fixture.subject.peer_finished_calls == 1);
-		} else {
-			TURN_UNTIL(&fixture.worker, worker_ops_in_flight(&fixture.worker) == 1);
-		}
-
-		uint64_t before = ring_get_counts(fixture.worker.ring).submissions;
-
-		conn_close(&fixture.subject.conn);
-		TURN_UNTIL(&fixture.worker, fixture.subject.closed_calls == 1);
-		assert_int_equal(ring_get_counts(fixture.worker.ring).submissions - before,
-				 peer_ended ? 1 : 2);
-		assert_int_equal(recv(fixture.peer, &byte, 1, 0), 0); /* the end, no reset */
-		fixture_close(&fixture);
-	}
-}
-
 static void conn_without_peer_finished_sends_its_queue_and_closes(void **state)
 {
 	struct fixture fixture;
@@ -817,7 +790,6 @@ int main(void)
 		cmocka_unit_test(conn_moves_megabytes_both_ways_at_once),
 		cmocka_unit_test(conn_refuses_over_its_bound_and_takes_nothing),
 		cmocka_unit_test(half_close_lets_us_go_on_sending),
-		cmocka_unit_test(close_after_the_peers_end_is_one_submission),
 		cmocka_unit_test(conn_without_peer_finished_sends_its_queue_and_closes),
 		cmocka_unit_test(reset_by_peer_ends_the_conn),
 		cmocka_unit_test(reset_during_a_blocked_send_ends_the_conn),
