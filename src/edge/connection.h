@@ -61,7 +61,7 @@ _Static_assert(sizeof(struct connection) <= 552, "560 bytes of malloc's for each
 
 /*
  * Calls of one worker's listener at once: 5 for each of 200,000 connections, as the operation
- * table. Each has 688 bytes and an arena of 1 KiB besides its body; the arena of an open stream is
+ * table. Each has 704 bytes and an arena of 1 KiB besides its body; the arena of an open stream is
  * given back (request_settle).
  */
 #define SERVER_CALLS_MAX (1u << 20)
