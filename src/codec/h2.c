@@ -1,5 +1,7 @@
 #include "codec/h2_internal.h"
 
+#include "base/fetch.h"
+
 #include <stdlib.h>
 
 #define MAX_SETTINGS	 32  /* entries of one SETTINGS frame; nghttp2's default */
@@ -505,6 +507,17 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink)
 	if (result < 0)
 		session->is_broken = true;
 	return result;
+}
+
+/* Of nghttp2's own session: how it is laid out is its affair, most of it is in use for each frame. */
+#define FRAMING_BYTES_FETCHED 1024
+
+void h2_session_fetch(const struct h2_session *session, unsigned step)
+{
+	if (step == 0)
+		memory_fetch(session, sizeof(*session));
+	else
+		memory_fetch(session->framing, FRAMING_BYTES_FETCHED);
 }
 
 bool h2_wants_produce(const struct h2_session *session)

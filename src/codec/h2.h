@@ -186,6 +186,9 @@ bool h2_wants_produce(const struct h2_session *session);
  */
 bool h2_is_finished(const struct h2_session *session);
 
+/* Tells the processor what h2_produce will touch: step 0, then step 1. Changes nothing. */
+void h2_session_fetch(const struct h2_session *session, unsigned step);
+
 /* ---- streams, server ---- */
 
 /*

@@ -8,6 +8,7 @@
  * Source: grpc/doc/PROTOCOL-HTTP2.md, grpc/doc/statuscodes.md.
  */
 #include "base/check.h"
+#include "base/fetch.h"
 #include "edge/face_h2.h"
 
 #include <errno.h>
@@ -319,6 +320,29 @@ static void call_settle(struct request *request)
 	call_charge(call, 0);
 }
 
+static void call_fetch(struct request *request, unsigned step)
+{
+	struct call *call = call_of(request);
+
+	switch (step) {
+	case 1:
+		memory_fetch(&call->stream, sizeof(call->stream));
+		__builtin_prefetch(&call->http2);
+		__builtin_prefetch(&call->is_responded);
+		break;
+	case 2:
+		memory_fetch(call->http2, sizeof(*call->http2));
+		if (call->stream.session)
+			h2_session_fetch(call->stream.session, 0);
+		break;
+	case 3:
+		memory_fetch(call->http2->connection, sizeof(struct conn));
+		if (call->stream.session)
+			h2_session_fetch(call->stream.session, 1);
+		break;
+	}
+}
+
 static const struct face_operations call_operations = {
 	.settle = call_settle,
 	.reply = call_reply,
@@ -326,6 +350,7 @@ static const struct face_operations call_operations = {
 	.finish = call_finish,
 	.drop_queue = call_drop_queue,
 	.resume = call_resume,
+	.fetch = call_fetch,
 };
 
 /* Answers an error row by ourselves. */

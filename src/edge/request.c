@@ -64,6 +64,14 @@ void rpc_finish(struct request *request, int grpc_status, struct span message)
 		request->face->finish(request, grpc_status, message, 0);
 }
 
+void rpc_fetch(struct request *request, unsigned step)
+{
+	if (step == 0)
+		__builtin_prefetch(request);
+	else if (request->face->fetch)
+		request->face->fetch(request, step);
+}
+
 /* The row's text, its "%s" replaced; cut where the bound is. Returns its length. */
 static size_t text_fill(char text[FAIL_TEXT_BYTES_MAX], const char *pattern, const char *argument)
 {

@@ -97,6 +97,7 @@ struct face_operations {
 		       uint64_t retry_after_ms);
 	void (*drop_queue)(struct request *request);
 	void (*resume)(struct request *request);
+	void (*fetch)(struct request *request, unsigned step); /* as rpc_fetch; may be NULL */
 	void (*settle)(struct request *request); /* NULL: nothing to give back */
 };
 
@@ -142,6 +143,14 @@ void rpc_resume(struct request *request);
  * in the arena goes too.
  */
 void request_settle(struct request *request);
+
+/*
+ * Tells the processor what rpc_resume and the send that follows will touch; changes nothing. Each
+ * step follows the pointers that the one before has fetched: do a step for all of several requests,
+ * then the next.
+ */
+#define RPC_FETCH_STEPS 4
+void rpc_fetch(struct request *request, unsigned step);
 
 /* Milliseconds left until the caller's deadline, at least 1; 0: no deadline. */
 uint64_t request_time_left_ms(const struct request *request);

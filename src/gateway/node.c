@@ -200,6 +200,7 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	list_init(&node->watches);
 	deadline_init(&node->redis_deadline, redis_wait_expired);
 	feed_ready_init(&node->ready);
+	subscribe_drain_init(node);
 	port->worker = worker;
 	port->updated = updated;
 	port->drain = drain;

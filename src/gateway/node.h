@@ -63,6 +63,8 @@ struct node {
 	struct http_pool *auth; /* NULL: no auth service is configured */
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
+	struct mpsc_node *draining; /* feeds taken from `ready` and not yet looked after */
+	struct task drain;	    /* while there are some, or more in `ready` */
 	struct list streams;	 /* open or on their way in or out */
 	struct slab stream_slab; /* their memory: of subscribe.c */
 	struct list watches;	 /* health Watch calls */

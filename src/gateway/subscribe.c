@@ -7,6 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/*
+ * Streams looked after before their sends go out: 64 sends are some 300 us, and what 64 streams
+ * touch still lies in the second-level cache when they are sent.
+ */
+#define DRAIN_AT_ONCE 64
+#define DRAIN_BATCH   16 /* streams whose memory is fetched together */
+
 #define RECHECKS_MAX 5 /* session events that overtake one registration before it is given up */
 
 enum stream_state {
@@ -57,6 +64,7 @@ struct stream {
 	struct deadline heartbeat;
 	uint64_t opened_ms, last_sent_ms;
 	uint8_t state;
+	bool is_released; /* the bus has forgotten it */
 };
 _Static_assert(sizeof(struct stream) == SUBSCRIBE_STREAM_BYTES, "bench/README.md's table");
 
@@ -187,17 +195,62 @@ static void look_after(struct stream *stream)
 		rpc_resume(stream->request);
 }
 
-void subscribe_drain(struct node *node)
+/* A batch's memory is fetched together, a step for each pointer on the way to what a delivery
+ * touches: with many streams most of it has left the caches since the last event. */
+static void fetch(struct stream *const *streams, uint32_t count)
 {
-	struct mpsc_node *queue = feed_ready_take(&node->ready);
+	for (uint32_t i = 0; i < count; i++) {
+		__builtin_prefetch(&streams[i]->member.subscription.feed.head);
+		__builtin_prefetch(&streams[i]->member.subscription.feed.tail);
+		__builtin_prefetch(&streams[i]->request);
+		__builtin_prefetch(&streams[i]->state);
+	}
+	for (unsigned step = 0; step < RPC_FETCH_STEPS; step++)
+		for (uint32_t i = 0; i < count; i++)
+			if (streams[i]->request)
+				rpc_fetch(streams[i]->request, step);
+}
+
+/* Returns how many feeds it looked after. */
+static uint32_t drain_batch(struct node *node)
+{
+	struct stream *streams[DRAIN_BATCH];
+	uint32_t count = 0;
 	struct feed *feed;
 
-	while ((feed = feed_ready_next(&queue))) {
-		struct stream *stream = CONTAINER_OF(feed, struct stream, member.subscription.feed);
-
-		if (stream->state == STREAM_OPEN)
-			look_after(stream);
+	while (count < DRAIN_BATCH && (feed = feed_ready_next(&node->draining)))
+		streams[count++] = CONTAINER_OF(feed, struct stream, member.subscription.feed);
+	fetch(streams, count);
+	for (uint32_t i = 0; i < count; i++) {
+		if (streams[i]->state == STREAM_OPEN)
+			look_after(streams[i]);
+		else if (streams[i]->is_released)
+			stream_free(streams[i]);
 	}
+	return count;
+}
+
+void subscribe_drain(struct node *node)
+{
+	for (uint32_t count = 0; count < DRAIN_AT_ONCE; count += DRAIN_BATCH) {
+		if (!node->draining)
+			node->draining = feed_ready_take(&node->ready);
+		if (drain_batch(node) == 0)
+			return;
+	}
+	if (node->draining || !mpsc_is_empty(&node->ready.queue))
+		worker_flush_later(node->worker, &node->drain);
+}
+
+static void drain_run(struct task *task)
+{
+	subscribe_drain(CONTAINER_OF(task, struct node, drain));
+}
+
+void subscribe_drain_init(struct node *node)
+{
+	node->draining = NULL;
+	task_init(&node->drain, drain_run);
 }
 
 static void heartbeat_expired(struct deadline *deadline)
@@ -367,9 +420,10 @@ static void stream_released(struct bus_member *member)
 {
 	struct stream *stream = CONTAINER_OF(member, struct stream, member);
 
-	/* the last push may still hold a place in the ready queue */
-	subscribe_drain(stream_node(stream));
-	stream_free(stream);
+	/* the last push may still hold a place in the ready queue: then it goes when that comes */
+	stream->is_released = true;
+	if (!feed_is_ready(&member->subscription.feed))
+		stream_free(stream);
 }
 
 /* ---- the call ---- */

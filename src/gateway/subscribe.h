@@ -24,8 +24,12 @@ void subscribe_start(struct request *request);
 void subscribe_cancelled(struct request *request);
 void subscribe_pull(struct request *request);
 
-/* Looks after every feed that the bus has queued for this worker. */
+/*
+ * Looks after feeds that the bus has queued for this worker, some at a time: what they send leaves
+ * before more are looked at. node->drain is a flush task while any are left.
+ */
 void subscribe_drain(struct node *node);
+void subscribe_drain_init(struct node *node);
 
 /* Tells of the open streams of this worker. Looks at each one, some nanoseconds a stream. */
 void subscribe_survey(const struct node *node, struct survey *survey);

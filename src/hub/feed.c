@@ -293,6 +293,7 @@ struct feed *feed_ready_next(struct mpsc_node **node)
 
 	/* Before the flag is cleared: from then on the node is the bus's again. */
 	*node = (*node)->next;
+	__builtin_prefetch(*node);
 	FEED_STEP();
 	/* See make_ready. An exchange, because a store could fall behind the load of head. */
 	atomic_exchange_explicit(&feed->in_ready, false, memory_order_acq_rel);

@@ -21,6 +21,7 @@
 #define WORKERS_MAX 128 /* workers, bus and main: targets of one worker's wakes fit two words */
 
 #define WORKER_BATCH	     256  /* completions, or tasks of a step, until the ring is entered */
+#define WORKER_MANY_SUBMISSIONS 16 /* of a turn, which then does not wait */
 #define WORKER_TURN_MAX	     1024 /* completions of one turn, before the flushes */
 #define WORKER_STARVED_MAX   64	  /* starved receives called back in one turn */
 #define WORKER_WAKE_RETRY_US 1000 /* after a wake that the kernel refused */
@@ -58,7 +59,7 @@ struct worker_metrics {
 	struct metric_counter submissions, completions, cq_overflows, buffer_starvations,
 		late_completions;
 	struct metric_counter wakes_sent, wakes_failed, letters;
-	struct metric_histogram loop_seconds; /* callbacks' part of a turn, the wait left out */
+	struct metric_histogram loop_seconds; /* a turn, the wait left out; many sends are in it */
 	struct metric_gauge ops_in_flight;
 };
 
