@@ -289,6 +289,49 @@ static void streams_share_the_bytes_of_an_event(void **state)
 	}
 }
 
+/* What waits for the stream must be these, in this order; returns in how many payloads. */
+static uint32_t expect_waiting(struct stream *stream, const int64_t *numbers, uint32_t count)
+{
+	struct payload *payload;
+	uint32_t at = 0, payloads = 0;
+
+	for (; (payload = feed_pop(&stream->member.subscription.feed)); payloads++) {
+		for (uint32_t i = 0; i < payload->messages; i++, at++) {
+			assert_true(at < count);
+			assert_int_equal(rig_number_of(payload, i), numbers[at]);
+		}
+		payload_put(payload);
+	}
+	assert_int_equal(at, count);
+	return payloads;
+}
+
+/* A batch holds what the same streams get; a targeted event between keeps its place. */
+static void targeted_event_keeps_its_place_among_batches(void **state)
+{
+	static const int64_t to_first[] = {0, 1, 2, 4, 6}, to_second[] = {0, 1, 2, 3, 4, 6};
+	struct stream *first = &streams[0], *second = &streams[8];
+
+	(void)state;
+	stream_open(first, 0);
+	stream_open(second, 1);
+	turn_all(3);
+	assert_int_equal(first->next, 0);
+	first->is_blocked = second->is_blocked = true;
+	for (uint32_t number = 0; number < 7; number++)
+		rig_add_client(number == 5 ? "v" : "u", number == 3 ? "s-1" : NULL, number);
+	assert_int_equal(rig.bus->pending_count, 7);
+	rig_end_client_batch();
+	turn_all(3);
+	assert_int_equal(rig.bus->pending_count, 0);
+	assert_int_equal(feed_depth(&first->member.subscription.feed), 5);
+	/* 0 | 1 2 | 4 | 6, which begins a batch behind 4 across the other user's */
+	assert_int_equal(expect_waiting(first, to_first, 5), 4);
+	assert_int_equal(expect_waiting(second, to_second, 6), 5);
+	assert_int_equal(metric_value(&rig.bus->metrics.events), 7);
+	assert_int_equal(metric_value(&rig.bus->metrics.undelivered), 1);
+}
+
 /* ---- busy workers ---- */
 
 static void pass(uint64_t ms)
@@ -422,6 +465,7 @@ int main(void)
 		FENCE_TEST(stream_registered_just_before_a_burst_does_not_overflow),
 		FENCE_TEST(slow_stream_overflows_alone),
 		FENCE_TEST(streams_share_the_bytes_of_an_event),
+		FENCE_TEST(targeted_event_keeps_its_place_among_batches),
 		FENCE_TEST(worker_that_stands_still_holds_the_others_up_for_100_ms_only),
 		FENCE_TEST(worker_that_is_late_by_less_loses_nothing),
 		FENCE_TEST(late_fence_does_not_stand_for_the_next),

@@ -186,6 +186,26 @@ static void result_is_read_and_a_malformed_one_refused(void **state)
 			 -EPROTO);
 }
 
+/* A batch is its events one behind the other, and takes none that does not fit. */
+static void expect_batch_of_two(struct wire_signing *signing, const struct wire_event *event,
+				const struct payload *alone)
+{
+	uint32_t capacity = 3 * alone->len - 1;
+	struct payload *batch = wire_batch_create(capacity);
+
+	assert_non_null(batch);
+	assert_int_equal(batch->messages, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(wire_batch_add(signing, batch, capacity, event), 0);
+	assert_int_equal(wire_batch_add(signing, batch, capacity, event), -ENOBUFS);
+	assert_int_equal(batch->messages, 2);
+	assert_int_equal(batch->len, 2 * alone->len);
+	batch = payload_trim(batch);
+	for (size_t i = 0; i < 2; i++)
+		assert_memory_equal(batch->data + i * alone->len, alone->data, alone->len);
+	payload_put(batch);
+}
+
 static void response_and_event_carry_the_signatures_of_the_vectors(void **state)
 {
 	(void)state;
@@ -231,6 +251,7 @@ static void response_and_event_carry_the_signatures_of_the_vectors(void **state)
 		};
 
 		payload = wire_write_event(&signing, &event);
+		expect_batch_of_two(&signing, &event, payload);
 		body = body_of(payload);
 		Galaxy__Gateway__V1__GatewayEvent *pushed =
 			galaxy__gateway__v1__gateway_event__unpack(NULL, body.len, body.data);
