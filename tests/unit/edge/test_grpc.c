@@ -199,6 +199,41 @@ static void grpc_wants_exactly_one_message(void **state)
 	pair_close(&pair);
 }
 
+/* A payload of several messages, cut in one of them: that one is completed, those behind it go. */
+static void grpc_cut_completes_the_message_that_has_begun(void **state)
+{
+	static const struct {
+		uint32_t window, wanted; /* bytes, of messages of 100 */
+	} rows[] = {{1, 100}, {99, 100}, {100, 100}, {101, 200}, {150, 200}, {250, 300}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct pair pair;
+		struct test_call call;
+		struct payload *three = payload_create(300);
+
+		memset(three->data, 0, 300);
+		three->messages = 3;
+		for (size_t at = 0; at < 300; at += 100)
+			grpc_write_prefix(three->data + at, 100 - GRPC_PREFIX_BYTES);
+		rig_open(&pair.rig, GRPC);
+		h2_client_open_windowed(&pair.client, &pair.rig, rows[i].window);
+		pair.client.reads = false;
+		call_unary(&pair.client, &call, "/t.S/Stream", NULL, SPAN_EMPTY);
+		PUMP_UNTIL(&pair.client, pair.rig.stream);
+		rpc_give(pair.rig.stream, three);
+		PUMP_UNTIL(&pair.client, call.body.len == rows[i].window);
+		rpc_cut(pair.rig.stream, ERR_STREAM_OVERFLOWED);
+		pair.client.reads = true;
+		h2_consume(&call.stream, rows[i].window);
+		call_wait(&pair.client, &call);
+		assert_int_equal(call.body.len, rows[i].wanted);
+		assert_int_equal(call.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+		call_finish(&call);
+		pair_close(&pair);
+	}
+}
+
 static void grpc_takes_a_message_cut_anywhere(void **state)
 {
 	static const char bytes[] = "\0\0\0\0\5hello";
@@ -460,6 +495,7 @@ int main(void)
 		cmocka_unit_test(grpc_accepts_the_usual_headers),
 		cmocka_unit_test(grpc_statuses_carry_text_and_retry),
 		cmocka_unit_test(grpc_wants_exactly_one_message),
+		cmocka_unit_test(grpc_cut_completes_the_message_that_has_begun),
 		cmocka_unit_test(grpc_takes_a_message_cut_anywhere),
 		cmocka_unit_test(grpc_moves_large_messages_both_ways),
 		cmocka_unit_test(grpc_inflates_gzip_within_the_limit),
