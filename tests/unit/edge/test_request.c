@@ -66,8 +66,13 @@ static void note_resume(struct request *request)
 	notes_of(request, 'u');
 }
 
-static const struct face_operations note_operations = {note_reply, note_send, note_finish,
-						       note_drop, note_resume, NULL};
+static const struct face_operations note_operations = {
+	.reply = note_reply,
+	.give = note_send,
+	.finish = note_finish,
+	.drop_queue = note_drop,
+	.resume = note_resume,
+};
 
 static void notes_init(struct notes *notes)
 {
