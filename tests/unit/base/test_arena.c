@@ -68,13 +68,16 @@ static void arena_zero_bytes_are_a_place_of_their_own(void **state)
 
 static void arena_gives_exactly_its_limit(void **state)
 {
+	/* volatile: gcc would warn of a memset that is never reached */
+	volatile size_t everything = SIZE_MAX;
+
 	(void)state;
 	for (size_t max = 1; max < 5000; max += 37) {
 		struct arena arena;
 
 		arena_init(&arena, max);
 		assert_null(arena_alloc(&arena, max + 1));
-		assert_null(arena_alloc(&arena, SIZE_MAX));
+		assert_null(arena_alloc(&arena, everything));
 		assert_non_null(arena_alloc(&arena, max));
 		assert_int_equal(arena.used_bytes, max);
 		assert_null(arena_alloc(&arena, 1));
