@@ -273,11 +273,12 @@ static void silent_peer_ends_at_the_deadline(void **state)
 	(void)state;
 	fixture_open(&fixture, 16);
 
-	uint64_t before_ms = harness_now_ms();
+	/* by the worker's clock: its last turn, from which the time counts, may be a while ago */
+	uint64_t before_ms = fixture.worker.now_ms;
 
 	start_at(&fixture, "127.0.0.1", port, 100);
 	assert_int_equal(wait_done(&fixture), -ETIMEDOUT);
-	assert_in_range(harness_now_ms() - before_ms, 95, 2000);
+	assert_in_range(fixture.worker.now_ms - before_ms, 100, 2000);
 	fixture_close(&fixture);
 	close(stuck[0]);
 	close(stuck[1]);
