@@ -129,8 +129,6 @@ struct h2_options {
 	/* enforced while decoding; over it: stream reset, compression state kept */
 	uint32_t max_header_list_bytes;
 	uint32_t max_frame_bytes; /* 16384 */
-	/* counts payload bytes that had to be copied; stays 0 */
-	struct metric_counter *copied_bytes;
 	struct h2_memory *memory; /* where the session lives; NULL: malloc */
 };
 

@@ -259,6 +259,8 @@ int account_create(struct account **account, struct worker *worker,
 	made->access_log = options->config->access_log;
 	made->registry = options->metrics;
 	made->worker = worker;
+	made->conn_counters.copied_bytes = options->copied_bytes;
+	made->conn_counters.zerocopy = options->zerocopy;
 	made->unmatched_kind = options->protocols & SERVER_GRPC ? ROUTE_GRPC : ROUTE_HTTP;
 	made->unmatched[ROUTE_HTTP].kind = ROUTE_HTTP;
 	made->unmatched[ROUTE_GRPC].kind = ROUTE_GRPC;

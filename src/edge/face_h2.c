@@ -364,7 +364,6 @@ int http2_open(struct connection *connection)
 		.connection_window_bytes = CONNECTION_WINDOW_BYTES,
 		.max_header_list_bytes = (uint32_t)server->options.config->http_max_header_bytes,
 		.max_frame_bytes = FRAME_BYTES_MAX,
-		.copied_bytes = server->options.copied_bytes,
 		.memory = server->h2_memory,
 	};
 	struct http2 *http2 = calloc(1, sizeof(*http2));

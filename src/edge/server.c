@@ -401,6 +401,7 @@ static void server_accepted(struct listener *listener, struct file_ref file,
 	}
 	connection->conn.peer = *peer;
 	connection->conn.counters = account_conn_counters(server->account);
+	conn_allow_zerocopy(&connection->conn);
 	connection->server = server;
 	connection->face = &face_sniff;
 	deadline_init(&connection->deadline, connection_expired);

@@ -38,7 +38,8 @@ struct server_options {
 	/* Asked once for each HTTP request, with a route or without. NULL: all may come in. */
 	struct server_gate (*admit)(const struct request *request);
 	struct metric_registry *metrics;
-	struct metric_counter *copied_bytes; /* for h2_options; may be NULL */
+	struct metric_counter *copied_bytes; /* of payloads, as in conn_counters; may be NULL */
+	struct zerocopy *zerocopy;	     /* the worker's; may be NULL */
 };
 
 /* Open connections of the whole process against GATEWAY_MAX_CONNECTIONS. At the bound a new one is

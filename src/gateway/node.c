@@ -47,6 +47,7 @@ static void register_metrics(struct node *node)
 	struct metric_registry *registry = node->shared->metrics;
 
 	classes_register(node);
+	zerocopy_register(&node->zerocopy, node->worker, registry);
 	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
 		metric_register(registry, cells[i].family, cells[i].labels, cells[i].cell);
 	for (int err = 0; err < ERR_COUNT; err++) {
@@ -172,9 +173,12 @@ static int create_servers(struct node *node)
 		.admit = classes_admit,
 		.metrics = shared->metrics,
 		.copied_bytes = &node->metrics.copied_bytes,
+		.zerocopy = &node->zerocopy,
 	};
-	int error = server_create(&node->public_server, node->worker, &options);
+	int error;
 
+	zerocopy_init(&node->zerocopy, node->worker);
+	error = server_create(&node->public_server, node->worker, &options);
 	if (error)
 		return error;
 	options.name = "grpc";

@@ -14,6 +14,7 @@
 #include "gateway/sessions.h"
 #include "gateway/upstreams.h"
 #include "gateway/wire.h"
+#include "net/zerocopy.h"
 #include "upstream/http.h"
 
 /* Budgets of a call, in the order they are charged (edge.md §2.2). */
@@ -61,6 +62,7 @@ struct node {
 	struct wire_signing signing;
 	struct upstreams upstreams;
 	struct http_pool *auth; /* NULL: no auth service is configured */
+	struct zerocopy zerocopy; /* of both servers' connections */
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
 	struct mpsc_node *draining; /* feeds taken from `ready` and not yet looked after */

@@ -5,6 +5,7 @@
 #include "net/filter.h"
 #include "net/pool.h"
 #include "net/socket.h"
+#include "net/zerocopy.h"
 
 #include <errno.h>
 
@@ -44,6 +45,12 @@ static const struct fsm conn_fsm = {
 #define SEND_IOV_SMALL 16
 
 struct conn_send {
+	/* Only of a zero-copy send, which outlives its place in conn->send. */
+	struct op op;
+	struct conn *conn;
+	struct sendq_pin pin;
+	bool has_sent; /* something: its notification tells of copies */
+
 	struct msghdr message;
 	enum pool_kind kind;
 	struct iovec iov[];
@@ -78,7 +85,7 @@ static void conn_start_close(struct conn *conn)
 	 * A shutdown ends the operations that would keep the socket alive. The kernel has a thread
 	 * of its own do it, at several microseconds each: not where the peer's end has ended them.
 	 */
-	bool is_busy = conn->receive_op.armed || conn->send_op.armed;
+	bool is_busy = conn->receive_op.armed || conn->send;
 	int code = is_busy ? op_shutdown_close(conn->worker, &conn->close_op, conn->file)
 			   : op_close(conn->worker, &conn->close_op, conn->file);
 
@@ -94,7 +101,7 @@ static void conn_begin_close(struct conn *conn)
 	list_remove(&conn->starved.link);
 	list_remove(&conn->flush.link);
 	deadline_disarm(conn->worker, &conn->linger);
-	if (!conn->send_op.armed)
+	if (!conn->send)
 		sendq_finish(&conn->queue);
 	conn_start_close(conn);
 }
@@ -129,7 +136,8 @@ static void conn_fail_op(struct conn *conn, uint8_t kind, int error)
 static void conn_settle(struct conn *conn)
 {
 	if (conn->state == CONN_CLOSING && conn->close_done && !conn->receive_op.armed &&
-	    !conn->send_op.armed && !conn->cancel_op.armed && !conn->close_op.armed)
+	    !conn->send && conn->zerocopy_pending == 0 && !conn->cancel_op.armed &&
+	    !conn->close_op.armed)
 		worker_sweep_later(conn->worker, &conn->sweep);
 }
 
@@ -339,10 +347,41 @@ static struct conn_send *send_make(const struct iovec *iov, size_t count)
 	return send;
 }
 
-static void conn_send_free(struct conn *conn)
+static void send_free(struct conn_send *send)
 {
-	pool_give(conn->send->kind, conn->send);
-	conn->send = NULL;
+	pool_give(send->kind, send);
+}
+
+/* Whether the first `count` pieces of the queue are worth the pins and the notification. */
+static bool conn_wants_zerocopy(const struct conn *conn, size_t count, size_t bytes)
+{
+	if (bytes < CONN_ZC_BYTES_MIN || !conn->may_zerocopy || conn->zerocopy_refused ||
+	    conn->filter || conn->zerocopy_pending == CONN_ZC_PENDING_MAX ||
+	    !zerocopy_is_enabled(conn->counters->zerocopy))
+		return false;
+
+	size_t slice_bytes = sendq_slice_bytes(&conn->queue, count);
+
+	return slice_bytes >= CONN_ZC_BYTES_MIN && slice_bytes / count >= CONN_ZC_IOV_BYTES_MIN;
+}
+
+static void conn_zerocopy_done(struct op *op, const struct completion *completion);
+
+static int conn_send_zerocopy(struct conn *conn, size_t count)
+{
+	struct conn_send *send = conn->send;
+
+	op_init(&send->op);
+	send->op.done = conn_zerocopy_done;
+	send->conn = conn;
+
+	int code = op_send_zc(conn->worker, &send->op, conn->file, &send->message);
+
+	if (code)
+		return code;
+	send->pin = sendq_pin(&conn->queue, count);
+	conn->zerocopy_pending++;
+	return 0;
 }
 
 static void conn_send_next(struct conn *conn)
@@ -350,23 +389,30 @@ static void conn_send_next(struct conn *conn)
 	struct iovec iov[SENDQ_IOV_MAX];
 	size_t bytes;
 
-	if (conn->send_op.armed)
+	if (conn->send)
 		return;
 	if (conn->queue.bytes == 0) {
 		if (conn->state == CONN_DRAINING)
 			conn_drained(conn);
 		return;
 	}
-	conn->send = send_make(iov, sendq_gather(&conn->queue, iov, SENDQ_IOV_MAX, &bytes));
+
+	size_t count = sendq_gather(&conn->queue, iov, SENDQ_IOV_MAX, &bytes);
+
+	conn->send = send_make(iov, count);
 	if (!conn->send) {
 		conn_fail(conn, CONN_END_RESOURCE, -ENOMEM);
 		return;
 	}
+	if (conn_wants_zerocopy(conn, count, bytes) && conn_send_zerocopy(conn, count) == 0)
+		return;
+	conn->zerocopy_refused = false;
 
 	int code = op_send(conn->worker, &conn->send_op, conn->file, &conn->send->message);
 
 	if (code) {
-		conn_send_free(conn);
+		send_free(conn->send);
+		conn->send = NULL;
 		conn_fail(conn, CONN_END_RESOURCE, code);
 	}
 }
@@ -386,14 +432,13 @@ static void conn_run_flush(struct task *task)
 		conn_send_next(conn);
 }
 
-static void conn_send_done(struct op *op, const struct completion *completion)
+/* The send in flight has its result; the next one may start. */
+static void conn_take_sent(struct conn *conn, uint8_t kind, int result)
 {
-	struct conn *conn = CONTAINER_OF(op, struct conn, send_op);
-	int result = completion->result;
 	/* Between two advances the queue only grows: room now means that nobody missed any. */
 	bool room_was_missed = !conn_has_room(conn) || conn->send_refused || conn->filter;
 
-	conn_send_free(conn);
+	conn->send = NULL;
 	if (result > 0) {
 		conn->send_refused = false;
 		sendq_advance(&conn->queue, (size_t)result);
@@ -402,10 +447,57 @@ static void conn_send_done(struct op *op, const struct completion *completion)
 	}
 	if (conn->state == CONN_CLOSING)
 		sendq_finish(&conn->queue);
-	else if (result <= 0 && op_classify(RING_SEND, result) != OP_RETRY)
-		conn_fail_op(conn, RING_SEND, result < 0 ? result : -EPIPE);
+	else if (result <= 0 && op_classify(kind, result) != OP_RETRY && !conn->zerocopy_refused)
+		conn_fail_op(conn, kind, result < 0 ? result : -EPIPE);
 	else if (conn->queue.bytes > 0 || room_was_missed)
 		worker_flush_later(conn->worker, &conn->flush);
+}
+
+static void conn_send_done(struct op *op, const struct completion *completion)
+{
+	struct conn *conn = CONTAINER_OF(op, struct conn, send_op);
+
+	send_free(conn->send);
+	conn_take_sent(conn, RING_SEND, completion->result);
+	conn_settle(conn);
+}
+
+static bool is_zerocopy_refusal(int result)
+{
+	if (result >= 0)
+		return false;
+
+	enum op_outcome outcome = op_classify(RING_SEND_ZC, result);
+
+	return outcome == OP_LOCAL_LIMIT || outcome == OP_UNSUPPORTED;
+}
+
+/*
+ * The result, with a notification to follow or (a failure) without; or that notification. A send
+ * that the kernel refused has one too, which says nothing about copies.
+ */
+static void conn_zerocopy_done(struct op *op, const struct completion *completion)
+{
+	struct conn_send *send = CONTAINER_OF(op, struct conn_send, op);
+	struct conn *conn = send->conn;
+	struct zerocopy *zerocopy = conn->counters->zerocopy;
+
+	if (completion->notification) {
+		CHECK(send != conn->send);
+		if (send->has_sent)
+			zerocopy_notified(zerocopy, completion->zc_copied);
+	} else {
+		send->has_sent = completion->result > 0;
+		conn->zerocopy_refused = is_zerocopy_refusal(completion->result);
+		if (conn->zerocopy_refused)
+			zerocopy_refused(zerocopy, completion->result);
+		conn_take_sent(conn, RING_SEND_ZC, completion->result);
+	}
+	if (completion->more)
+		return;
+	sendq_unpin(send->pin);
+	send_free(send);
+	conn->zerocopy_pending--;
 	conn_settle(conn);
 }
 
@@ -416,7 +508,7 @@ static void conn_send_done(struct op *op, const struct completion *completion)
 static int conn_appended(struct conn *conn, int code)
 {
 	conn->send_refused |= code == -ENOBUFS;
-	if (code == 0 && !conn->producing && !conn->send_op.armed)
+	if (code == 0 && !conn->producing && !conn->send)
 		worker_flush_later(conn->worker, &conn->flush);
 	return code;
 }
@@ -436,12 +528,22 @@ static struct span slice_bytes(struct payload_slice slice)
 	return span_make(slice.payload->data + slice.offset, slice.len);
 }
 
+/* A filter takes bytes and makes others of them. */
+static int conn_copy_slice(struct conn *conn, struct payload_slice slice)
+{
+	int code = conn_send(conn, slice_bytes(slice));
+
+	if (code == 0 && conn->counters && conn->counters->copied_bytes)
+		metric_add(conn->counters->copied_bytes, slice.len);
+	return code;
+}
+
 int conn_send_slice(struct conn *conn, struct payload_slice slice)
 {
 	if (conn->state != CONN_OPEN)
 		return -EPIPE;
 	if (conn->filter)
-		return conn_send(conn, slice_bytes(slice));
+		return conn_copy_slice(conn, slice);
 	return conn_appended(conn, sendq_append_slice(&conn->queue, slice));
 }
 
@@ -450,13 +552,26 @@ int conn_give_slice(struct conn *conn, struct payload_slice slice)
 	if (conn->state != CONN_OPEN)
 		return -EPIPE;
 	if (conn->filter) {
-		int code = conn_send(conn, slice_bytes(slice));
+		int code = conn_copy_slice(conn, slice);
 
 		if (code == 0)
 			payload_put(slice.payload);
 		return code;
 	}
 	return conn_appended(conn, sendq_give_slice(&conn->queue, slice));
+}
+
+void conn_allow_zerocopy(struct conn *conn)
+{
+	struct zerocopy *zerocopy = conn->counters ? conn->counters->zerocopy : NULL;
+
+	conn->may_zerocopy = zerocopy && zerocopy_is_enabled(zerocopy) &&
+			     !zerocopy_is_local(zerocopy, &conn->peer);
+}
+
+bool conn_is_sending(const struct conn *conn)
+{
+	return conn->send != NULL;
 }
 
 void conn_wants_flush(struct conn *conn)

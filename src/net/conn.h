@@ -9,10 +9,12 @@
  *   CLOSING ─ shutdown and close, last completion ─► closed()
  *
  * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the
- * conn's. One receive (multishot) and one gather send are in flight at most. Callbacks come from
- * the worker's turn, never from inside conn_open or another conn_ function. While lingering, what
- * the peer still sends is read and dropped: closing over unread bytes would make the kernel reset
- * the connection and destroy our last bytes on their way.
+ * conn's. One receive (multishot) and one gather send are in flight at most, and notifications of
+ * up to CONN_ZC_PENDING_MAX zero-copy sends that have their results: `closed` waits for those too,
+ * which come when the peer has acknowledged, the connection is reset, or TCP_USER_TIMEOUT is over.
+ * Callbacks come from the worker's turn, never from inside conn_open or another conn_ function.
+ * While lingering, what the peer still sends is read and dropped: closing over unread bytes would
+ * make the kernel reset the connection and destroy our last bytes on their way.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -63,8 +65,21 @@ struct conn_options {
 #define CONN_LINGER_MS 5000
 #define CONN_LINGER_READ_MS 1000 /* for the peer's FIN after ours, at most linger_ms */
 
+/*
+ * Payload bytes of a gather from which it goes by zero copy. Pinning pages and a second completion
+ * cost about what copying 10 KiB does (MSG_ZEROCOPY's documentation in the kernel names the same
+ * size); IOURING.md's floor says 16 KiB.
+ */
+#define CONN_ZC_BYTES_MIN ((size_t)16 << 10)
+/* An iovec costs its own pin and place in the packet: below this mean copying is cheaper. */
+#define CONN_ZC_IOV_BYTES_MIN ((size_t)1 << 10)
+/* A peer that acknowledges slowly holds so many gathers' memory at most; then sends are plain. */
+#define CONN_ZC_PENDING_MAX 4
+
 struct conn_counters { /* shared by the connections of one owner kind and worker; may be NULL */
 	struct metric_counter received_bytes, sent_bytes;
+	struct metric_counter *copied_bytes; /* of payloads, in user space; NULL: not counted */
+	struct zerocopy *zerocopy; /* net/zerocopy.h; NULL: these never send by zero copy */
 };
 
 struct conn {
@@ -78,12 +93,15 @@ struct conn {
 	bool peer_finished, receive_paused;
 	bool producing, close_started, close_done;
 	bool send_refused; /* an append found no place: its producer waits for room */
+	bool may_zerocopy; /* conn_allow_zerocopy */
+	bool zerocopy_refused; /* the next send is plain */
+	uint8_t zerocopy_pending; /* sends whose last completion has not come */
 	int error;
 	struct sendq queue;
 	struct conn_options options;
 	struct conn_counters *counters;
 	struct op receive_op, send_op, close_op, cancel_op;
-	struct conn_send *send; /* msghdr and iovecs, only while a send is in flight */
+	struct conn_send *send; /* the one without a result, plain or zero-copy; NULL: none */
 	struct task flush, sweep;
 	struct worker_starved starved;
 	struct deadline linger;
@@ -109,6 +127,15 @@ int conn_send_slice(struct conn *conn, struct payload_slice slice);
 
 /* As conn_send_slice, but takes over the caller's reference. On failure it stays the caller's. */
 int conn_give_slice(struct conn *conn, struct payload_slice slice);
+
+/*
+ * Large sends may go by zero copy, if the counters' zerocopy and `peer`, as they are now, allow it.
+ * Not for one that will have a filter.
+ */
+void conn_allow_zerocopy(struct conn *conn);
+
+/* A send waits for its result. */
+bool conn_is_sending(const struct conn *conn);
 
 /* Asks for `produce` in this turn's flush step. Cheap, any number of times. */
 void conn_wants_flush(struct conn *conn);

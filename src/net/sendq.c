@@ -11,7 +11,7 @@ struct segment {
 	uint32_t len;
 };
 
-#define CHUNK_ROOM (POOL_CHUNK_BYTES - sizeof(void *) - 4 * sizeof(uint16_t))
+#define CHUNK_ROOM (POOL_CHUNK_BYTES - sizeof(void *) - 8 * sizeof(uint16_t))
 
 /*
  * Bytes grow up from the start of `room`, segments grow down from its end: segment n is the nth
@@ -21,6 +21,9 @@ struct sendq_chunk {
 	struct sendq_chunk *next;
 	uint16_t bytes_used;
 	uint16_t segment_first, segment_count; /* [first, count) are queued */
+	uint16_t segment_held; /* [held, first) have been sent; a pin keeps their payloads */
+	uint8_t pins;
+	bool left; /* not in the queue any more: the last pin frees it */
 	_Alignas(struct segment) uint8_t room[CHUNK_ROOM];
 };
 
@@ -57,6 +60,9 @@ static int chunk_add(struct sendq *queue)
 	chunk->bytes_used = 0;
 	chunk->segment_first = 0;
 	chunk->segment_count = 0;
+	chunk->segment_held = 0;
+	chunk->pins = 0;
+	chunk->left = false;
 	if (queue->last)
 		queue->last->next = chunk;
 	else
@@ -72,7 +78,10 @@ static void chunk_drop_first(struct sendq *queue)
 	queue->first = chunk->next;
 	if (!queue->first)
 		queue->last = NULL;
-	pool_give(POOL_CHUNK, chunk);
+	if (chunk->pins > 0)
+		chunk->left = true; /* and keeps `next`: a pin walks on over it */
+	else
+		pool_give(POOL_CHUNK, chunk);
 }
 
 static struct segment *chunk_last_segment(const struct sendq_chunk *chunk)
@@ -211,6 +220,23 @@ size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max
 	return count;
 }
 
+size_t sendq_slice_bytes(const struct sendq *queue, size_t iov_count)
+{
+	size_t bytes = 0;
+
+	for (const struct sendq_chunk *chunk = queue->first; chunk; chunk = chunk->next) {
+		for (uint32_t i = chunk->segment_first; i < chunk->segment_count; i++) {
+			const struct segment *segment = chunk_segment(chunk, i);
+
+			if (iov_count-- == 0)
+				return bytes;
+			if (segment->payload)
+				bytes += segment->len;
+		}
+	}
+	return bytes;
+}
+
 /* References on one payload that are given up in one step. */
 struct put_batch {
 	struct payload *payload;
@@ -226,6 +252,17 @@ static void put_later(struct put_batch *batch, struct payload *payload)
 	batch->count++;
 }
 
+/* Gives up the payloads of what has been sent. */
+static void chunk_release(struct sendq_chunk *chunk, struct put_batch *batch)
+{
+	for (; chunk->segment_held < chunk->segment_first; chunk->segment_held++) {
+		struct segment *segment = chunk_segment(chunk, chunk->segment_held);
+
+		if (segment->payload)
+			put_later(batch, segment->payload);
+	}
+}
+
 /* Takes `bytes` off the front of the chunk. Returns how many it did not have. */
 static size_t chunk_advance(struct sendq_chunk *chunk, size_t bytes, struct put_batch *batch)
 {
@@ -235,13 +272,14 @@ static size_t chunk_advance(struct sendq_chunk *chunk, size_t bytes, struct put_
 		if (bytes < segment->len) {
 			segment->data += bytes;
 			segment->len -= (uint32_t)bytes;
-			return 0;
+			bytes = 0;
+			break;
 		}
 		bytes -= segment->len;
-		if (segment->payload)
-			put_later(batch, segment->payload);
 		chunk->segment_first++;
 	}
+	if (chunk->pins == 0)
+		chunk_release(chunk, batch);
 	return bytes;
 }
 
@@ -259,6 +297,43 @@ void sendq_advance(struct sendq *queue, size_t bytes)
 	}
 	payload_put_many(batch.payload, batch.count);
 	CHECK(bytes == 0 && (queue->bytes == 0) == (queue->first == NULL));
+}
+
+/* ---- pins ---- */
+
+struct sendq_pin sendq_pin(struct sendq *queue, size_t iov_count)
+{
+	struct sendq_pin pin = {.first = queue->first};
+	size_t seen = 0;
+
+	CHECK(iov_count > 0);
+	for (struct sendq_chunk *chunk = queue->first; chunk && seen < iov_count;
+	     chunk = chunk->next) {
+		CHECK(chunk->pins < SENDQ_PINS_MAX);
+		chunk->pins++;
+		pin.chunk_count++;
+		seen += chunk->segment_count - chunk->segment_first;
+	}
+	CHECK(seen >= iov_count);
+	return pin;
+}
+
+void sendq_unpin(struct sendq_pin pin)
+{
+	struct put_batch batch = {0};
+	struct sendq_chunk *chunk = pin.first, *next;
+
+	for (uint32_t i = 0; i < pin.chunk_count; i++, chunk = next) {
+		/* The last one's may be gone; it is not followed. */
+		next = chunk->next;
+		CHECK(chunk->pins > 0);
+		if (--chunk->pins > 0)
+			continue;
+		chunk_release(chunk, &batch);
+		if (chunk->left)
+			pool_give(POOL_CHUNK, chunk);
+	}
+	payload_put_many(batch.payload, batch.count);
 }
 
 void sendq_finish(struct sendq *queue)

@@ -5,7 +5,8 @@
  *   first ─► chunk ─► chunk ◄─ last        a chunk: | copied bytes ──►   ◄── segments |
  *
  * A segment is a run of the chunk's own bytes or a slice of a payload; nothing that was gathered
- * ever moves.
+ * ever moves. What a zero-copy send has gathered is pinned: sent or dropped, its memory and its
+ * references stay until the pin is given back.
  */
 #ifndef NET_SENDQ_H
 #define NET_SENDQ_H
@@ -28,7 +29,10 @@ struct sendq {
 /* No memory while empty. */
 void sendq_init(struct sendq *queue, size_t bytes_max);
 
-/* Gives back every reference and all memory. The queue is then empty and may be used again. */
+/*
+ * Gives back every reference and all memory that no pin holds. The queue is then empty and may be
+ * used again.
+ */
 void sendq_finish(struct sendq *queue);
 
 /* Copies. Returns 0, -ENOBUFS (over bytes_max) or -ENOMEM. */
@@ -47,6 +51,23 @@ int sendq_give_slice(struct sendq *queue, struct payload_slice slice);
  * included. Returns how many; `bytes` is their sum.
  */
 size_t sendq_gather(const struct sendq *queue, struct iovec *iov, size_t iov_max, size_t *bytes);
+
+/* Bytes in the first `iov_count` pieces that are slices of payloads. */
+size_t sendq_slice_bytes(const struct sendq *queue, size_t iov_count);
+
+/* Chunks that a zero-copy send reads, first to last. */
+struct sendq_pin {
+	struct sendq_chunk *first;
+	uint32_t chunk_count;
+};
+
+#define SENDQ_PINS_MAX 255 /* of one queue at a time */
+
+/* Of what sendq_gather gave as its first `iov_count` (≥ 1) pieces. */
+struct sendq_pin sendq_pin(struct sendq *queue, size_t iov_count);
+
+/* Frees what has left the queue meanwhile, with the last pin on it. The queue itself may be over. */
+void sendq_unpin(struct sendq_pin pin);
 
 /* The first `bytes` have been sent; at most what is queued (CHECK). */
 void sendq_advance(struct sendq *queue, size_t bytes);

@@ -263,7 +263,7 @@ static void on_received(struct conn *conn, struct span bytes)
 	 * What comes before a byte of the request can have left answers nothing: a word of parting
 	 * (408), or an answer too many. The exchange goes over another connection.
 	 */
-	if (link->state == HTTP_LINK_IDLE || (sent_bytes(link) == 0 && !link->conn.send_op.armed)) {
+	if (link->state == HTTP_LINK_IDLE || (sent_bytes(link) == 0 && !conn_is_sending(&link->conn))) {
 		link_close(link);
 		return;
 	}

@@ -194,7 +194,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data_in, size_t size)
 {
 	struct span input = span_make(data_in, size < INPUT_MAX ? size : INPUT_MAX);
 	struct connection *connection = calloc(1, sizeof(*connection));
-	struct metric_counter copied = {0};
 	const struct h2_options options = {
 		.role = H2_SERVER,
 		.max_concurrent_streams = CALLS_MAX,
@@ -202,7 +201,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data_in, size_t size)
 		.connection_window_bytes = 1u << 20,
 		.max_header_list_bytes = HEADER_LIST,
 		.max_frame_bytes = 16384,
-		.copied_bytes = &copied,
 	};
 	struct h2_session *session;
 	uint8_t how = fuzz_byte(&input);

@@ -38,7 +38,6 @@ struct end {
 	void (*on_ended)(struct call *call);
 	void (*on_pull)(struct call *call);
 	bool pulls_all; /* a pull leaves nothing behind */
-	struct metric_counter copied_bytes;
 };
 
 static inline struct end *end_of(struct h2_session *session)
@@ -218,7 +217,6 @@ static inline struct end *end_create_with(struct h2_options options)
 	assert_non_null(end);
 	end->room = -1;
 	end->header_code = H2_CANCEL;
-	options.copied_bytes = &end->copied_bytes;
 	buf_init(&end->events, 1 << 22);
 	buf_init(&end->wire, 1 << 24);
 	buf_init(&end->pieces, 1 << 22);
@@ -242,7 +240,6 @@ static inline void end_destroy(struct end *end)
 {
 	if (end->session)
 		h2_session_destroy(end->session);
-	assert_int_equal(metric_value(&end->copied_bytes), 0);
 	buf_finish(&end->events);
 	buf_finish(&end->wire);
 	buf_finish(&end->pieces);

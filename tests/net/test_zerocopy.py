@@ -1,0 +1,110 @@
+"""Large sends by zero copy: to a peer behind a virtual cable, which copies, they are switched off; over loopback never begun."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+# TEST-NET-2 (RFC 5737): nobody's
+OURS, ITS = "198.51.100.1", "198.51.100.2"
+KINDS = ("sent", "copied", "refused")
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def cable():
+    """The name of a network namespace that a veth pair joins to ours; both go with it."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("a network namespace needs root and ip")
+    space, near, far = (f"rw{kind}{os.getpid()}" for kind in ("ns", "a", "b"))
+    try:
+        ip("netns", "add", space)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace here: {error.stderr.strip()}")
+    try:
+        try:
+            ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", space)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no virtual cable here: {error.stderr.strip()}")
+        ip("addr", "add", f"{OURS}/30", "dev", near)
+        ip("link", "set", near, "up")
+        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{ITS}/30", "dev", far), ("link", "set", far, "up")):
+            ip("-n", space, *words)
+        yield space
+    finally:
+        subprocess.run(["ip", "link", "del", near], capture_output=True)
+        ip("netns", "del", space)
+
+
+def sends(metrics):
+    return [int(metrics[f'gateway_zerocopy_sends_total{{result="{kind}"}}']) for kind in KINDS]
+
+
+def enabled(metrics):
+    return metrics['gateway_zerocopy_enabled{worker="worker-0"}']
+
+
+def push(gateway, stream, device, count, size=100_000):
+    for number in range(count):
+        payload = bytes([number % 251]) * size
+        harness.publish_event(gateway, device.user, payload=payload)
+        assert stream.next().payload_bytes == payload
+
+
+def test_a_cable_that_copies_switches_it_off(cable, folder, redis_server):
+    env = {name: f"{ITS}:0" for name in ("GATEWAY_PUBLIC_HTTP_ADDR", "GATEWAY_AUTHENTICATED_GRPC_ADDR", "GATEWAY_ADMIN_HTTP_ADDR")}
+    env["GATEWAY_WORKERS"] = 1
+    with harness.Gateway(folder, redis_server, env=env, prefix=lambda _: ["ip", "netns", "exec", cable]) as gateway:
+        metrics = gateway.metrics()
+        if not enabled(metrics):
+            pytest.skip("this kernel does not tell of copies")
+        assert sends(metrics) == [0, 0, 0]
+        device = harness.Device(gateway)
+        with harness.Channel(gateway.grpc) as channel:
+            stream = channel.subscribe(device.subscribe_request())
+            stream.bootstrap()
+            push(gateway, stream, device, 3, size=200)  # too small for it
+            assert sends(gateway.metrics()) == [0, 0, 0]
+            push(gateway, stream, device, 30)
+            gateway.log("zero copy is switched off", reason="the kernel copies")
+            metrics = gateway.metrics()
+            assert enabled(metrics) == 0
+            sent, copied, refused = sends(metrics)
+            # those that were pending when it was switched off are counted after it
+            assert (sent, refused) == (0, 0) and 8 <= copied <= 8 + 3
+            assert metrics["gateway_push_copied_bytes_total"] == 0
+            push(gateway, stream, device, 10)
+            assert sends(gateway.metrics()) == [0, copied, 0]
+            stream.cancel()
+        gateway.wait_metric('gateway_connections_open{listener="grpc"}', lambda value: value == 0)
+
+
+def test_loopback_is_never_sent_to_by_zero_copy(folder, redis_server):
+    with harness.Gateway(folder, redis_server, env={"GATEWAY_WORKERS": 1}) as gateway:
+        before = enabled(gateway.metrics())
+        device = harness.Device(gateway)
+        with harness.Channel(gateway.grpc) as channel:
+            stream = channel.subscribe(device.subscribe_request())
+            stream.bootstrap()
+            push(gateway, stream, device, 20)
+            metrics = gateway.metrics()
+        assert sends(metrics) == [0, 0, 0]
+        assert enabled(metrics) == before
+
+
+def test_own_address_that_is_not_loopback_is_local_too(folder, redis_server, cable):
+    """The client and the gateway on one host, by the cable's address: no packet leaves it."""
+    env = {"GATEWAY_WORKERS": 1, "GATEWAY_AUTHENTICATED_GRPC_ADDR": f"{OURS}:0"}
+    with harness.Gateway(folder, redis_server, env=env) as gateway:
+        device = harness.Device(gateway)
+        with harness.Channel(gateway.grpc) as channel:
+            stream = channel.subscribe(device.subscribe_request())
+            stream.bootstrap()
+            push(gateway, stream, device, 20)
+            assert sends(gateway.metrics()) == [0, 0, 0]
