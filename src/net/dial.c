@@ -105,7 +105,9 @@ static void dial_next(struct dial *dial)
 			deadline_arm(dial->worker, &dial->deadline, share_ms > 0 ? share_ms : 1);
 			return;
 		}
-		dial->last_error = code;
+		/* Where v6 is off its addresses say nothing about the peer; the one before did. */
+		if (code != -EAFNOSUPPORT || dial->last_error == 0)
+			dial->last_error = code;
 	}
 	dial_finish(dial, dial->cancelled ? -ECANCELED : dial->last_error);
 }

@@ -6,10 +6,13 @@
 #include "net/socket.h"
 
 #include <netinet/tcp.h>
+#include <sys/wait.h>
 
 static const struct dns_row rows[] = {
 	{"one.test", 1, 0, false, {"127.0.0.1"}},
 	{"turn.test", 1, 0, false, {"127.0.0.3", "127.0.0.2", "127.0.0.1"}},
+	{"both.test", 1, 0, false, {"127.0.0.1"}},
+	{"both.test", 28, 0, false, {"::1"}},
 	{"silent.test", 0, 0, true, {NULL}},
 };
 
@@ -317,6 +320,37 @@ static void addresses_are_tried_in_turn_each_with_its_share(void **state)
 	close(silent);
 }
 
+enum { V6_LESS_REFUSED, V6_LESS_OTHERWISE, V6_LESS_SKIPPED };
+
+static int dial_without_v6(void)
+{
+	struct fixture fixture;
+
+	if (!harness_forbid_v6())
+		return V6_LESS_SKIPPED;
+	fixture_open(&fixture, 16);
+	start_at(&fixture, "both.test", refused_port(), 1000);
+	return wait_done(&fixture) == -ECONNREFUSED ? V6_LESS_REFUSED : V6_LESS_OTHERWISE;
+}
+
+static void address_of_a_family_that_is_off_hides_no_refusal(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(dial_without_v6());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == V6_LESS_SKIPPED) {
+		print_message("skip: seccomp is not available here\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), V6_LESS_REFUSED);
+}
+
 static void cancel_at_every_stage_leaves_nothing(void **state)
 {
 	uint16_t good_port = 0, silent_port = 0;
@@ -431,6 +465,7 @@ int main(void)
 		cmocka_unit_test(failures_have_their_errno),
 		cmocka_unit_test(silent_peer_ends_at_the_deadline),
 		cmocka_unit_test(addresses_are_tried_in_turn_each_with_its_share),
+		cmocka_unit_test(address_of_a_family_that_is_off_hides_no_refusal),
 		cmocka_unit_test(cancel_at_every_stage_leaves_nothing),
 		cmocka_unit_test(dial_may_start_again_inside_done),
 		cmocka_unit_test(idle_dial_is_cancelled_at_once),

@@ -4,13 +4,9 @@
 #include "net/listener.h"
 #include "net/socket.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netinet/tcp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -151,23 +147,6 @@ static void any_address_serves_both_families_on_one_port(void **state)
 	assert_int_equal(harness_fd_count(), fds_before);
 }
 
-/* As where the kernel was started without IPv6. Returns whether it could be made so. */
-static bool forbid_v6(void)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {ARRAY_LEN(filter), filter};
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
 enum { V6_LESS_SERVES, V6_LESS_FAILS, V6_LESS_SKIPPED };
 
 static int serve_without_v6(void)
@@ -176,7 +155,7 @@ static int serve_without_v6(void)
 	struct listen_socket sockets;
 	char why[256] = "";
 
-	if (!forbid_v6())
+	if (!harness_forbid_v6())
 		return V6_LESS_SKIPPED;
 	if (v6_works() || listen_socket_open(&sockets, &endpoint, 2, why, sizeof(why)) ||
 	    sockets.fd_count != 2 || sockets.text[0] != ':')
