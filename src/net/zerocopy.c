@@ -41,8 +41,8 @@ void zerocopy_init(struct zerocopy *zerocopy, const struct worker *worker)
 {
 	const struct ring_features *features = ring_get_features(worker->ring);
 
-	*zerocopy =
-		(struct zerocopy){.is_enabled = features->sendmsg_zc && features->send_zc_report};
+	*zerocopy = (struct zerocopy){.worker = worker->name};
+	zerocopy->is_enabled = features->sendmsg_zc && features->send_zc_report;
 	metric_gauge_set(&zerocopy->enabled, zerocopy->is_enabled);
 	if (zerocopy->is_enabled)
 		learn_own_addresses(zerocopy);
@@ -88,7 +88,8 @@ static void switch_off(struct zerocopy *zerocopy, const char *why)
 		return;
 	zerocopy->is_enabled = false;
 	metric_gauge_set(&zerocopy->enabled, 0);
-	LOG(LOG_INFO, "net", "zero copy is switched off", LOG_TEXT("reason", why));
+	LOG(LOG_INFO, "net", "zero copy is switched off", LOG_TEXT("worker", zerocopy->worker),
+	    LOG_TEXT("reason", why));
 }
 
 void zerocopy_notified(struct zerocopy *zerocopy, bool copied)

@@ -20,6 +20,7 @@ struct worker;
 #define ZEROCOPY_OWN_MAX    64 /* addresses of this host that are known; more count as remote */
 
 struct zerocopy {
+	const char *worker; /* its name, for the log */
 	bool is_enabled;
 	uint16_t sample; /* a bit for each of the last notifications: the kernel copied */
 	size_t own_count;

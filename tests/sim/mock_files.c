@@ -15,6 +15,7 @@ struct sim_options sim_options_clean(uint64_t seed)
 		.seed = seed,
 		.delay_us_max = 300,
 		.short_chance = 300,
+		.copied_chance = 500,
 		.stream_bytes = 16384,
 		.idle_us = 1000,
 	};

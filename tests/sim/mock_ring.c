@@ -197,6 +197,26 @@ static void finish_send(struct ring *ring, struct sim_op *op, int32_t result)
 	op->sent = true;
 	op->sum = message_sum(op->submission.message);
 	op_delay(op);
+	if (sim.options.notify_us_max > 0)
+		op->not_before_us =
+			sim.now_us + sim_random((uint64_t)sim.options.notify_us_max + 1);
+}
+
+/* Whether the kernel would not have this one. Its result may come alone. */
+static bool refuse_zerocopy(struct ring *ring, struct sim_op *op)
+{
+	static const int32_t errors[] = {-ENOBUFS, -ENOMEM, -ENOBUFS, -EOPNOTSUPP};
+
+	if (op->submission.opcode != RING_SEND_ZC || !sim_chance(sim.options.refused_chance))
+		return false;
+	int32_t error = errors[sim_random(ARRAY_LEN(errors))];
+
+	sim.counts.zerocopy_refused++;
+	if (sim_chance(500))
+		finish_send(ring, op, error);
+	else
+		op_finish(ring, op, error);
+	return true;
 }
 
 static bool do_send(struct ring *ring, struct sim_op *op)
@@ -208,7 +228,8 @@ static bool do_send(struct ring *ring, struct sim_op *op)
 		struct ring_completion *completion = complete(ring, op, 0);
 
 		completion->notification = true;
-		completion->zc_copied = sim_chance(500);
+		completion->zc_copied = sim_chance(sim.options.copied_chance);
+		sim.counts.zerocopy_notified++;
 		op_end(ring, op);
 		return true;
 	}
@@ -216,6 +237,8 @@ static bool do_send(struct ring *ring, struct sim_op *op)
 		finish_send(ring, op, -EPIPE);
 		return true;
 	}
+	if (refuse_zerocopy(ring, op))
+		return true;
 	if (find_reset(op) || file_out(op->file)->ended) {
 		finish_send(ring, op, file_out(op->file)->ended ? -EPIPE : -ECONNRESET);
 		return true;

@@ -24,6 +24,9 @@ struct sim_options {
 	uint32_t accept_chance;	   /* accepts that fail and lose the connection */
 	uint32_t connect_chance;   /* connects that fail (ECONNREFUSED, ETIMEDOUT) */
 	uint32_t message_chance;   /* messages between rings that are refused */
+	uint32_t copied_chance;	   /* zero-copy sends that the kernel copied */
+	uint32_t refused_chance;   /* zero-copy sends that it refused, with a notification or not */
+	uint32_t notify_us_max;	   /* a zero-copy send's notification; 0: as delay_us_max */
 	uint32_t stream_bytes;	   /* what a stream holds between its ends */
 	uint32_t idle_us;	   /* a wait without a completion moves time by at most this */
 };
@@ -58,7 +61,7 @@ struct file_ref sim_listener(struct ring *ring, uint16_t port);
 
 struct sim_counts {
 	uint64_t shorts, starvations, multishot_ends, resets, accept_failures, connect_failures;
-	uint64_t messages_refused, bytes;
+	uint64_t messages_refused, zerocopy_refused, zerocopy_notified, bytes;
 };
 struct sim_counts sim_get_counts(void);
 

@@ -236,6 +236,144 @@ static void empty_queue_keeps_no_memory(void **state)
 	assert_int_equal(pool_kept(POOL_CHUNK), kept);
 }
 
+/* ---- pins: what a zero-copy send reads stays until its notification ---- */
+
+static void add_slice(struct sendq *queue, struct payload *payload)
+{
+	assert_int_equal(
+		sendq_append_slice(queue, (struct payload_slice){payload, 0, payload->len}), 0);
+}
+
+static void pinned_bytes_and_references_outlive_their_sending(void **state)
+{
+	struct payload *payload = payload_copy(SPAN("event"));
+	struct iovec iov[8];
+	struct sendq queue;
+	size_t bytes, kept;
+
+	(void)state;
+	sendq_init(&queue, 1000);
+	assert_int_equal(sendq_append(&queue, SPAN("head")), 0);
+	add_slice(&queue, payload);
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 2);
+	assert_int_equal(sendq_slice_bytes(&queue, 2), 5);
+	assert_int_equal(sendq_slice_bytes(&queue, 1), 0);
+
+	struct sendq_pin pin = sendq_pin(&queue, 2);
+
+	kept = pool_kept(POOL_CHUNK);
+	sendq_advance(&queue, bytes);
+	assert_null(queue.first);
+	assert_int_equal(payload->count, 2);
+	assert_int_equal(pool_kept(POOL_CHUNK), kept);
+	assert_memory_equal(iov[0].iov_base, "head", 4);
+	/* The queue is empty, and takes a chunk of its own for what comes next. */
+	assert_int_equal(sendq_append(&queue, SPAN("next")), 0);
+	assert_memory_equal(iov[0].iov_base, "head", 4);
+	sendq_unpin(pin);
+	assert_int_equal(payload->count, 1);
+	assert_int_equal(queue.bytes, 4);
+	sendq_finish(&queue);
+	payload_put(payload);
+}
+
+static void pin_of_a_short_send_holds_what_has_left(void **state)
+{
+	struct payload *first = payload_copy(SPAN("first")), *second = payload_copy(SPAN("second"));
+	struct iovec iov[8];
+	struct sendq queue;
+	size_t bytes;
+
+	(void)state;
+	sendq_init(&queue, 1000);
+	add_slice(&queue, first);
+	add_slice(&queue, second);
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 2);
+
+	struct sendq_pin pin = sendq_pin(&queue, 2);
+
+	sendq_advance(&queue, 7);
+	assert_int_equal(first->count, 2);
+	/* A later send takes the rest; the kernel still reads both. */
+	assert_int_equal(sendq_gather(&queue, iov, 8, &bytes), 1);
+	assert_memory_equal(iov[0].iov_base, "cond", 4);
+	sendq_unpin(pin);
+	assert_int_equal(first->count, 1);
+	assert_int_equal(second->count, 2);
+	sendq_advance(&queue, 4);
+	assert_int_equal(second->count, 1);
+	payload_put(first);
+	payload_put(second);
+}
+
+static void pins_may_end_in_any_order(void **state)
+{
+	(void)state;
+	for (int order = 0; order < 2; order++) {
+		struct payload *payloads[2] = {payload_copy(SPAN("one")), payload_copy(SPAN("two"))};
+		struct sendq_pin pins[2];
+		struct sendq queue;
+
+		sendq_init(&queue, 1000);
+		add_slice(&queue, payloads[0]);
+		pins[0] = sendq_pin(&queue, 1);
+		add_slice(&queue, payloads[1]);
+		sendq_advance(&queue, 3);
+		pins[1] = sendq_pin(&queue, 1);
+		sendq_advance(&queue, 3);
+		assert_null(queue.first);
+		/* One chunk for both: the last pin on it frees it and what it holds. */
+		sendq_unpin(pins[order]);
+		assert_int_equal(payloads[0]->count + payloads[1]->count, 4);
+		sendq_unpin(pins[1 - order]);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(payloads[i]->count, 1);
+			payload_put(payloads[i]);
+		}
+	}
+}
+
+static void flatten(const struct iovec *iov, size_t count, uint8_t *bytes)
+{
+	for (size_t i = 0; i < count; i++) {
+		memcpy(bytes, iov[i].iov_base, iov[i].iov_len);
+		bytes += iov[i].iov_len;
+	}
+}
+
+static void pin_over_many_chunks_outlives_its_queue(void **state)
+{
+	static uint8_t before[SENDQ_IOV_MAX * 9], after[SENDQ_IOV_MAX * 9];
+	struct payload *payload = payload_copy(SPAN("x"));
+	struct iovec iov[SENDQ_IOV_MAX];
+	struct sendq queue;
+	size_t bytes, kept;
+
+	(void)state;
+	sendq_init(&queue, 100000);
+	for (int i = 0; i < 400; i++) {
+		assert_int_equal(sendq_append(&queue, SPAN("9 bytes..")), 0);
+		add_slice(&queue, payload);
+	}
+
+	size_t count = sendq_gather(&queue, iov, SENDQ_IOV_MAX, &bytes);
+	struct sendq_pin pin = sendq_pin(&queue, count);
+
+	flatten(iov, count, before);
+	assert_true(pin.chunk_count > 2);
+	kept = pool_kept(POOL_CHUNK);
+	sendq_finish(&queue);
+	assert_true(pool_kept(POOL_CHUNK) > kept); /* those beyond the gather */
+	assert_true(payload->count > 100 && payload->count < 401);
+	flatten(iov, count, after);
+	assert_memory_equal(before, after, bytes);
+	kept = pool_kept(POOL_CHUNK);
+	sendq_unpin(pin);
+	assert_int_equal(pool_kept(POOL_CHUNK), kept + pin.chunk_count);
+	assert_int_equal(payload->count, 1);
+	payload_put(payload);
+}
+
 /* What a thread kept is freed when it ends: the leak checker would tell. */
 static void *use_a_queue(void *unused)
 {
@@ -272,6 +410,10 @@ int main(void)
 		cmocka_unit_test(small_slices_are_not_copied),
 		cmocka_unit_test(gather_stops_at_its_bound),
 		cmocka_unit_test(empty_queue_keeps_no_memory),
+		cmocka_unit_test(pinned_bytes_and_references_outlive_their_sending),
+		cmocka_unit_test(pin_of_a_short_send_holds_what_has_left),
+		cmocka_unit_test(pins_may_end_in_any_order),
+		cmocka_unit_test(pin_over_many_chunks_outlives_its_queue),
 		cmocka_unit_test(pool_ends_with_its_thread),
 	};
 

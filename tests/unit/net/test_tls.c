@@ -21,6 +21,24 @@ static void tls_carries_bytes_both_ways(void **state)
 	}
 }
 
+/* Slices are encrypted: a copy, and the only one there is between a payload and its socket. */
+static void tls_counts_the_payload_bytes_that_it_copies(void **state)
+{
+	(void)state;
+	for (int slices = 0; slices < 2; slices++) {
+		struct metric_counter copied = {0};
+
+		rig_open(&(struct rig_options){0});
+		rig.counters.copied_bytes = &copied;
+		rig.slices = slices;
+		rig.piece = 333;
+		rig.to_produce = 100000;
+		RIG_UNTIL(rig.peer.received == 100000);
+		assert_int_equal(metric_value(&copied), slices ? 100000 : 0);
+		rig_close();
+	}
+}
+
 static void tls_sends_nothing_of_ours_before_the_handshake_is_over(void **state)
 {
 	(void)state;
@@ -547,6 +565,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tls_carries_bytes_both_ways),
+		cmocka_unit_test(tls_counts_the_payload_bytes_that_it_copies),
 		cmocka_unit_test(tls_sends_nothing_of_ours_before_the_handshake_is_over),
 		cmocka_unit_test(tls_handshake_survives_every_split),
 		cmocka_unit_test(tls_survives_pieces_of_every_size),
