@@ -188,6 +188,7 @@ struct delivery {
 	struct bus *bus;
 	const struct bus_event *event;
 	uint32_t references; /* of the payload, held for feeds to come */
+	uint64_t pushed;     /* how many feeds took it */
 };
 
 static void deliver_to(struct subscription *subscription, void *context)
@@ -204,8 +205,10 @@ static void deliver_to(struct subscription *subscription, void *context)
 		payload_get(delivery->event->payload, REFERENCES_AT_ONCE);
 		delivery->references = REFERENCES_AT_ONCE;
 	}
-	if (feed_push(&subscription->feed, delivery->event->payload, &wake) == FEED_PUSHED) {
+	if (feed_push_uncounted(&subscription->feed, delivery->event->payload, &wake) ==
+	    FEED_PUSHED) {
 		delivery->references--;
+		delivery->pushed++;
 		wake = true; /* the fence waits for its worker, also if the feed was in its queue
 				before */
 	}
@@ -251,6 +254,8 @@ static void deliver(struct bus *bus, struct bus_event *event)
 	if (visited == 0)
 		metric_add(&bus->metrics.undelivered, event->payload->messages);
 	metric_add(&bus->metrics.events, event->payload->messages);
+	if (delivery.pushed > 0)
+		feed_budget_add(bus->budget, delivery.pushed * event->payload->len);
 	payload_put_many(event->payload, delivery.references);
 }
 

@@ -144,7 +144,25 @@ static struct payload **slot_for(struct feed *feed, uint32_t head, uint32_t mess
 	return &ring[head & (feed->capacity - 1)];
 }
 
+void feed_budget_add(struct feed_budget *budget, uint64_t bytes)
+{
+	FEED_STEP();
+	/* Relaxed: a sum that only the bus reads, after its own additions. */
+	atomic_fetch_add_explicit(&budget->queued_bytes, bytes, memory_order_relaxed);
+}
+
 enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
+{
+	/* Before the push, which gives the payload away. */
+	uint64_t bytes = payload->len;
+	enum feed_push push = feed_push_uncounted(feed, payload, wake);
+
+	if (push == FEED_PUSHED)
+		feed_budget_add(feed->ready->budget, bytes);
+	return push;
+}
+
+enum feed_push feed_push_uncounted(struct feed *feed, struct payload *payload, bool *wake)
 {
 	/* Relaxed, both: the bus is the only writer. */
 	if (atomic_load_explicit(&feed->end, memory_order_relaxed) != FEED_OPEN)
@@ -169,8 +187,6 @@ enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake)
 	uint64_t pushed = atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed);
 
 	atomic_store_explicit(&feed->pushed_bytes, pushed + payload->len, memory_order_relaxed);
-	atomic_fetch_add_explicit(&feed->ready->budget->queued_bytes, payload->len,
-				  memory_order_relaxed);
 
 	FEED_STEP();
 	/* Release, paired with the acquire in count_ready: shows the slot, the ring and the bytes. */
@@ -218,7 +234,7 @@ static void give_back(struct feed *feed, uint32_t tail, uint64_t bytes, uint32_t
 
 	/* Release, paired with the acquire in feed_queued_bytes: its push is counted there too. */
 	atomic_store_explicit(&feed->popped_bytes, popped + bytes, memory_order_release);
-	/* Relaxed: a sum, in which our push's addition comes before (head's release and acquire). */
+	/* Relaxed: a sum, which the bus reads when it has added all it pushed (feed_budget). */
 	atomic_fetch_sub_explicit(&feed->ready->budget->queued_bytes, bytes, memory_order_relaxed);
 	FEED_STEP();
 	/* Release, paired with the acquire in look_at_tail: the slots were read before they are

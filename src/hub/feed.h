@@ -35,9 +35,16 @@ enum feed_end {
 
 /* Shared by all feeds of the hub: bytes queued, both sides count. */
 struct feed_budget {
+	/*
+	 * The bus adds, workers subtract. Exact for the bus once it has added what it pushed; until
+	 * then a worker may have subtracted before (it wraps), so nobody else reads it.
+	 */
 	_Atomic uint64_t queued_bytes;
 	uint64_t max_bytes; /* the bus's to enforce: feed_push does not look at it */
 };
+
+/* Thread: bus. Bytes pushed by feed_push_uncounted, in one step for any number of pushes. */
+void feed_budget_add(struct feed_budget *budget, uint64_t bytes);
 
 /* Feeds of one worker that have something to drain. Many feeds, one producer, one consumer. */
 struct feed_ready {
@@ -115,6 +122,9 @@ enum feed_push {
  * wants a wake-up.
  */
 enum feed_push feed_push(struct feed *feed, struct payload *payload, bool *wake);
+
+/* As feed_push, but what was pushed is the caller's to tell the budget: feed_budget_add. */
+enum feed_push feed_push_uncounted(struct feed *feed, struct payload *payload, bool *wake);
 
 /*
  * Thread: bus. Sets the cause unless one is set; queues the feed so that a blocked stream hears of

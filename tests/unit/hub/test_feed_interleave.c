@@ -39,6 +39,7 @@ static struct world {
 	int pushed[2], refused, got[2];
 	struct payload *got_events[2][EVENTS_MAX];
 	enum feed_end heard[2];
+	uint64_t uncounted; /* pushed, and not yet told the budget */
 	bool wake;     /* the worker's eventfd, so to say */
 	bool released; /* the bus will not touch the feeds again */
 	bool is_wrong;
@@ -95,6 +96,26 @@ static void post_wake(bool *wake)
 	world.wake = true;
 }
 
+static uint64_t bytes_left(int which)
+{
+	uint64_t bytes = 0;
+
+	for (int i = world.got[which]; i < world.pushed[which]; i++)
+		bytes += world.events[world.two_feeds ? 2 * i + which : i].len;
+	return bytes;
+}
+
+/* The batch's bytes at once. What then is queued was pushed: no more, and never below nothing. */
+static void count_pushed(void)
+{
+	uint64_t most = bytes_left(0) + bytes_left(1);
+
+	feed_budget_add(&world.budget, world.uncounted);
+	world.uncounted = 0;
+	if (atomic_load(&world.budget.queued_bytes) > most)
+		world.is_wrong = true;
+}
+
 /* Events go to the feeds in turn; then the end, if the script has one. */
 static void bus(void *context)
 {
@@ -104,13 +125,18 @@ static void bus(void *context)
 	for (int i = 0; i < world.pushes; i++) {
 		int to = world.two_feeds ? i % 2 : 0;
 
-		if (feed_push(&world.feeds[to], &world.events[i], &wake) == FEED_PUSHED)
+		if (feed_push_uncounted(&world.feeds[to], &world.events[i], &wake) == FEED_PUSHED) {
 			world.pushed[to]++;
-		else
+			world.uncounted += world.events[i].len;
+		} else {
 			world.refused++;
-		if ((i + 1) % world.batch == 0)
+		}
+		if ((i + 1) % world.batch == 0) {
+			count_pushed();
 			post_wake(&wake);
+		}
 	}
+	count_pushed();
 	for (int i = 0; i <= (world.two_feeds ? 1 : 0) && world.end != FEED_OPEN; i++)
 		feed_set_end(&world.feeds[i], world.end, &wake);
 	post_wake(&wake);
@@ -199,15 +225,6 @@ static bool order_is_kept(int which)
 			return false;
 	}
 	return true;
-}
-
-static uint64_t bytes_left(int which)
-{
-	uint64_t bytes = 0;
-
-	for (int i = world.got[which]; i < world.pushed[which]; i++)
-		bytes += world.events[world.two_feeds ? 2 * i + which : i].len;
-	return bytes;
 }
 
 /* What holds at the end of any run. */
