@@ -452,9 +452,21 @@ static int break_session(struct h2_session *session, int result)
 	return code == NGHTTP2_INTERNAL_ERROR ? -ENOMEM : -EPROTO;
 }
 
+/* Without memory nghttp2 may hold on to what it has freed (see h2_block_free): it is not called
+ * again. */
+static bool is_out_of_memory(struct h2_session *session)
+{
+	if (!session->block || !h2_block_was_refused(session->block))
+		return false;
+	session->is_broken = true;
+	return true;
+}
+
 int h2_receive(struct h2_session *session, struct span bytes)
 {
 	CHECK(!session->is_busy);
+	if (is_out_of_memory(session))
+		return -ENOMEM;
 	if (session->is_broken || session->fatal_goaway)
 		return -EPIPE;
 	if (bytes.len == 0)
@@ -495,6 +507,8 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink)
 	CHECK(!session->is_busy);
 	if (result)
 		return result;
+	if (is_out_of_memory(session))
+		return -ENOMEM;
 	session->is_busy = true;
 	session->sink = sink;
 	do {
@@ -509,7 +523,8 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink)
 	return result;
 }
 
-/* Of nghttp2's own session: how it is laid out is its affair, most of it is in use for each frame. */
+/* Of nghttp2's own session: how it is laid out is its affair, most of it is in use for each frame.
+ */
 #define FRAMING_BYTES_FETCHED 1024
 
 void h2_session_fetch(const struct h2_session *session, unsigned step)

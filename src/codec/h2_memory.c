@@ -44,12 +44,25 @@ _Static_assert(SMALL_BYTES_MAX + HEAD_BYTES == (CLASSES - 1) * UNIT_BYTES, "the 
 _Static_assert(UNIT_BYTES + FRAME_BYTES_MAX <= FRAME_HEAD_BYTES + FRAME_TAIL_BYTES,
 	       "the frame buffer fits");
 
+/* In front of the head of an object of malloc: the block's list of them. */
+struct outside {
+	struct outside *next, **link;
+	uint64_t unused; /* so that the object is aligned as malloc's */
+	struct head head;
+};
+
+_Static_assert(sizeof(struct outside) % UNIT_BYTES == 0, "the object behind it is aligned");
+
 /* At the block's first byte. */
 struct h2_block {
 	struct h2_memory *memory;
 	uint32_t next_byte; /* of the block; from here on nothing was handed out */
 	bool has_frame;	    /* the frame buffer is handed out */
 	bool is_born;
+	bool was_refused; /* an allocation: nothing is freed or used again until the block is given
+			   */
+	uint32_t used_bytes;	      /* of the memory's gauge */
+	struct outside *outside;      /* objects of malloc */
 	uint16_t free_first[CLASSES]; /* by units: first free object, as its place in units; 0: none
 				       */
 };
@@ -125,21 +138,30 @@ static void *take_inside(struct h2_block *block, size_t bytes)
 	return object_at(block, offset, head);
 }
 
-static void *take_outside(size_t bytes)
+static void *take_outside(struct h2_block *block, size_t bytes)
 {
-	/* one unit in front, so that the object is aligned as malloc's */
-	uint8_t *memory = bytes < UINT32_MAX - UNIT_BYTES ? malloc(UNIT_BYTES + bytes) : NULL;
+	struct outside *made =
+		bytes < UINT32_MAX - sizeof(*made) ? malloc(sizeof(*made) + bytes) : NULL;
 
-	if (!memory)
+	if (!made)
 		return NULL;
-
-	struct head *head = (struct head *)(void *)(memory + UNIT_BYTES) - 1;
-
-	*head = (struct head){.bytes = (uint32_t)bytes};
-	return head + 1;
+	*made = (struct outside){
+		.next = block->outside, .link = &block->outside, .head.bytes = (uint32_t)bytes};
+	if (made->next)
+		made->next->link = &made->next;
+	block->outside = made;
+	return made + 1;
 }
 
-static void *take(struct h2_block *block, size_t bytes)
+static void free_outside(struct outside *outside)
+{
+	*outside->link = outside->next;
+	if (outside->next)
+		outside->next->link = outside->link;
+	free(outside);
+}
+
+static void *take_anywhere(struct h2_block *block, size_t bytes)
 {
 	void *object = NULL;
 
@@ -150,15 +172,34 @@ static void *take(struct h2_block *block, size_t bytes)
 	if (bytes <= SMALL_BYTES_MAX || !block->is_born)
 		object = take_inside(block, bytes);
 	if (!object)
-		object = take_outside(bytes);
-	if (object)
+		object = take_outside(block, bytes);
+	if (object) {
+		block->used_bytes += (uint32_t)bytes;
 		metric_gauge_add(&block->memory->used_bytes, (int64_t)bytes);
+	}
 	return object;
+}
+
+static void *take(struct h2_block *block, size_t bytes)
+{
+	void *object = take_anywhere(block, bytes);
+
+	block->was_refused |= !object;
+	return object;
+}
+
+bool h2_block_was_refused(const struct h2_block *block)
+{
+	return block->was_refused;
 }
 
 void h2_block_free(struct h2_block *block, void *object)
 {
-	if (!object)
+	/*
+	 * Without memory nghttp2 (1.52) may free an item that a stream of it still points to, and
+	 * then use and free it again. What is not used again stays what it was.
+	 */
+	if (!object || block->was_refused)
 		return;
 
 	struct head *head = head_of(object), was = *head;
@@ -168,9 +209,10 @@ void h2_block_free(struct h2_block *block, void *object)
 		ASAN_POISON_MEMORY_REGION(head, sizeof(was) + was.bytes);
 		return;
 	}
+	block->used_bytes -= was.bytes;
 	metric_gauge_add(&block->memory->used_bytes, -(int64_t)was.bytes);
 	if (was.units == 0) {
-		free((uint8_t *)object - UNIT_BYTES);
+		free_outside((struct outside *)object - 1);
 		return;
 	}
 	/* A large one stays unused until the session ends: its table or ring has grown. */
@@ -312,6 +354,9 @@ void h2_block_give(struct h2_block *block)
 
 	CHECK(memory->used_count > 0);
 	memory->used_count--;
+	while (block->outside)
+		free_outside(block->outside);
+	metric_gauge_add(&memory->used_bytes, -(int64_t)block->used_bytes);
 	ASAN_UNPOISON_MEMORY_REGION(block, memory->block_bytes);
 	memory->free_blocks[memory->free_count++] = block;
 }

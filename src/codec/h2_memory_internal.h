@@ -11,8 +11,11 @@ struct h2_block;
 /* Returns a block for one session, or NULL without memory. */
 struct h2_block *h2_block_take(struct h2_memory *memory);
 
-/* Everything in the block has been freed, or is forgotten with it if it lies inside. */
+/* With everything that is still in it. */
 void h2_block_give(struct h2_block *block);
+
+/* Whether an allocation failed: nghttp2's state is not to be trusted, the session must end. */
+bool h2_block_was_refused(const struct h2_block *block);
 
 /* The session is made: large objects come from malloc from now on, the block's room is for small.
  */
