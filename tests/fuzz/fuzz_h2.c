@@ -5,6 +5,7 @@
  * never.
  */
 #include "codec/h2.h"
+#include "codec/h2_memory.h"
 #include "fuzz/fuzz.h"
 
 #define CALLS_MAX   32
@@ -108,7 +109,7 @@ static void ended(struct h2_stream *stream)
 	answer(call_of(stream));
 }
 
-static void pull(struct h2_stream *stream)
+static bool pull(struct h2_stream *stream)
 {
 	struct call *call = call_of(stream);
 
@@ -117,6 +118,7 @@ static void pull(struct h2_stream *stream)
 			stream, (struct payload_slice){call->connection->payload, 0, DATA_BYTES});
 	else
 		(void)h2_stream_finish(stream, NULL, 0);
+	return false;
 }
 
 static void closed(struct h2_stream *stream, uint32_t code)
@@ -194,8 +196,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data_in, size_t size)
 {
 	struct span input = span_make(data_in, size < INPUT_MAX ? size : INPUT_MAX);
 	struct connection *connection = calloc(1, sizeof(*connection));
+	static struct h2_memory *memory;
+
+	CHECK(memory || h2_memory_create(&memory) == 0);
+
 	const struct h2_options options = {
 		.role = H2_SERVER,
+		.memory = memory,
 		.max_concurrent_streams = CALLS_MAX,
 		.stream_window_bytes = 65536,
 		.connection_window_bytes = 1u << 20,
@@ -208,9 +215,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data_in, size_t size)
 	CHECK(connection);
 	connection->payload = payload_create(DATA_BYTES);
 	CHECK(connection->payload);
-	CHECK(h2_session_create(&session, &options, &handler, connection) == 0);
-	run(connection, session, input, how);
-	h2_session_destroy(session);
+	if (how & 16)
+		h2_memory_fail_after(memory, fuzz_byte(&input));
+	if (h2_session_create(&session, &options, &handler, connection) == 0) {
+		run(connection, session, input, how);
+		h2_session_destroy(session);
+	} else {
+		CHECK(how & 16);
+	}
+	h2_memory_fail_after(memory, UINT64_MAX);
+	CHECK(metric_gauge_value(h2_memory_used_bytes(memory)) == 0);
 	CHECK(connection->opened_count == connection->closed_count);
 	CHECK(connection->payload->count == 1);
 	payload_put(connection->payload);
