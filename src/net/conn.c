@@ -75,10 +75,33 @@ static uint32_t linger_ms(const struct conn *conn)
 
 /* ---- the end ---- */
 
+/*
+ * The kernel holds a closed connection's unacknowledged bytes as long as the peer likes, and with
+ * them our memory. Returns whether there is one more step to wait for.
+ */
+static bool conn_reclaim_memory(struct conn *conn)
+{
+	/* tcp(7): connecting to nothing drops the connection at once, and what it still holds. */
+	static const struct op_address nothing = {.storage.ss_family = AF_UNSPEC,
+						  .len = sizeof(struct sockaddr)};
+
+	if (conn->zerocopy_pending == 0 || conn->zerocopy_reset)
+		return false;
+	if (!conn->zerocopy_waited) {
+		conn->zerocopy_waited = true;
+		deadline_arm(conn->worker, &conn->linger, CONN_ZC_CLOSE_MS);
+		return true;
+	}
+	conn->zerocopy_reset = true;
+	return op_connect(conn->worker, &conn->close_op, conn->file, &nothing) == 0;
+}
+
 static void conn_start_close(struct conn *conn)
 {
 	/* A SHUT_WR may be in flight on the same op: its completion comes back here. */
 	if (conn->close_started || conn->close_op.armed)
+		return;
+	if (conn_reclaim_memory(conn))
 		return;
 
 	/*
@@ -498,6 +521,8 @@ static void conn_zerocopy_done(struct op *op, const struct completion *completio
 	sendq_unpin(send->pin);
 	send_free(send);
 	conn->zerocopy_pending--;
+	if (conn->state == CONN_CLOSING && conn->zerocopy_pending == 0)
+		conn_start_close(conn);
 	conn_settle(conn);
 }
 

@@ -10,8 +10,8 @@
  *
  * Exactly one `closed` follows every conn_open that returned 0; until then the memory is the
  * conn's. One receive (multishot) and one gather send are in flight at most, and notifications of
- * up to CONN_ZC_PENDING_MAX zero-copy sends that have their results: `closed` waits for those too,
- * which come when the peer has acknowledged, the connection is reset, or TCP_USER_TIMEOUT is over.
+ * up to CONN_ZC_PENDING_MAX zero-copy sends that have their results: CLOSING and `closed` wait for
+ * those too, which come when the peer has acknowledged or the connection is reset.
  * Callbacks come from the worker's turn, never from inside conn_open or another conn_ function.
  * While lingering, what the peer still sends is read and dropped: closing over unread bytes would
  * make the kernel reset the connection and destroy our last bytes on their way.
@@ -75,6 +75,11 @@ struct conn_options {
 #define CONN_ZC_IOV_BYTES_MIN ((size_t)1 << 10)
 /* A peer that acknowledges slowly holds so many gathers' memory at most; then sends are plain. */
 #define CONN_ZC_PENDING_MAX 4
+/*
+ * How long a closing connection waits for the peer to acknowledge what zero copy has sent; then it is
+ * reset, which gives the memory back. Within the second that a shutdown's cut leaves.
+ */
+#define CONN_ZC_CLOSE_MS 500
 
 struct conn_counters { /* shared by the connections of one owner kind and worker; may be NULL */
 	struct metric_counter received_bytes, sent_bytes;
@@ -93,8 +98,9 @@ struct conn {
 	bool peer_finished, receive_paused;
 	bool producing, close_started, close_done;
 	bool send_refused; /* an append found no place: its producer waits for room */
-	bool may_zerocopy; /* conn_allow_zerocopy */
-	bool zerocopy_refused; /* the next send is plain */
+	bool may_zerocopy : 1; /* conn_allow_zerocopy */
+	bool zerocopy_refused : 1; /* the next send is plain */
+	bool zerocopy_waited : 1, zerocopy_reset : 1; /* closing: the steps behind it */
 	uint8_t zerocopy_pending; /* sends whose last completion has not come */
 	int error;
 	struct sendq queue;

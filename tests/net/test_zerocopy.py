@@ -108,3 +108,25 @@ def test_own_address_that_is_not_loopback_is_local_too(folder, redis_server, cab
             stream.bootstrap()
             push(gateway, stream, device, 20)
             assert sends(gateway.metrics()) == [0, 0, 0]
+
+
+def test_a_stalled_peer_whose_memory_is_pinned_does_not_hold_the_end(cable, folder, redis_server):
+    """The kernel keeps what the peer does not acknowledge, until the connection is reset: the steps behind the cut still run."""
+    from raw_h2 import RawClient
+    env = {name: f"{ITS}:0" for name in ("GATEWAY_PUBLIC_HTTP_ADDR", "GATEWAY_AUTHENTICATED_GRPC_ADDR", "GATEWAY_ADMIN_HTTP_ADDR")}
+    env |= {"GATEWAY_WORKERS": 1, "GATEWAY_SHUTDOWN_TIMEOUT": "1s"}
+    gateway = harness.Gateway(folder, redis_server, env=env, prefix=lambda _: ["ip", "netns", "exec", cable])
+    try:
+        device = harness.Device(gateway)
+        client = RawClient(gateway.grpc, initial_window=1 << 24)
+        client.call(harness.SUBSCRIBE, device.subscribe_request().SerializeToString())
+        client.open_windows()
+        gateway.wait_metric("gateway_push_streams_open", lambda value: value == 1)
+        for _ in range(40):  # more than both sockets hold; nobody reads
+            harness.publish_event(gateway, device.user, payload=b"x" * 250_000)
+        gateway.wait_metric("gateway_push_events_total", lambda value: value == 40)
+    finally:
+        gateway.process.stop()
+    gateway.log("component stopped", stopped="calls", cut=True)
+    gateway.log("component stopped", stopped="workers", cut=False)
+    client.socket.close()

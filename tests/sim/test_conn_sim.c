@@ -185,7 +185,8 @@ static void look(bool *was_closing)
 		reached.pending_max = conn->zerocopy_pending;
 	CHECK(conn->zerocopy_pending <= CONN_ZC_PENDING_MAX);
 	reached.plain_while_pending += conn->zerocopy_pending > 0 && conn->send_op.armed;
-	if (conn->close_done && conn->zerocopy_pending > 0 && !*was_closing) {
+	if (!conn->close_started && conn->zerocopy_waited && conn->zerocopy_pending > 0 &&
+	    !*was_closing) {
 		*was_closing = true;
 		reached.closed_pending++;
 	}
