@@ -235,18 +235,30 @@ static void starved_retry(struct worker *worker)
 	}
 }
 
-/* Reaps a batch, runs it, and asks the kernel for more until a pass brings less than it may. */
+/*
+ * Reaps some, runs them, and asks the kernel for more until a pass brings less than it may, or the
+ * turn has had its time: the rest is there for the next, which does not wait then.
+ */
 static int completions_run(struct worker *worker)
 {
-	struct ring_completion batch[WORKER_BATCH];
-	uint32_t count = 0;
+	struct ring_completion batch[WORKER_REAP_MAX];
+	uint32_t since_enter = 0;
 
-	for (uint32_t total = 0; total < WORKER_TURN_MAX; total += count) {
-		count = ring_reap(worker->ring, batch, WORKER_BATCH);
+	for (uint32_t total = 0; total < WORKER_TURN_MAX;) {
+		uint32_t count = ring_reap(worker->ring, batch, WORKER_REAP_MAX);
+
 		for (uint32_t i = 0; i < count; i++)
 			op_complete(worker, &batch[i]);
-		if (count < KERNEL_PASS)
+		total += count;
+		since_enter += count;
+		if (count == WORKER_REAP_MAX && clock_us(worker) - worker->now_us >= WORKER_TURN_US)
 			break;
+		if (count == WORKER_REAP_MAX && since_enter < WORKER_BATCH)
+			continue;
+		if (since_enter < KERNEL_PASS)
+			break;
+		since_enter = 0;
+
 		int code = ring_enter(worker->ring, 0);
 
 		if (code < 0)

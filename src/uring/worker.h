@@ -22,7 +22,13 @@
 
 #define WORKER_BATCH	     256  /* completions, or tasks of a step, until the ring is entered */
 #define WORKER_MANY_SUBMISSIONS 16 /* of a turn, which then does not wait */
-#define WORKER_TURN_MAX	     1024 /* completions of one turn, before the flushes */
+#define WORKER_REAP_MAX	     32	  /* completions between two looks at the clock */
+#define WORKER_TURN_MAX	     1024 /* completions of one turn, before the flushes … */
+/*
+ * … and after this much time of theirs no more: a command costs 50 us of cryptography, one buffer of
+ * them a millisecond, and nothing on the loop is to wait for more than two.
+ */
+#define WORKER_TURN_US 500
 #define WORKER_STARVED_MAX   64	  /* starved receives called back in one turn */
 #define WORKER_WAKE_RETRY_US 1000 /* after a wake that the kernel refused */
 
