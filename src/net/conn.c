@@ -105,12 +105,11 @@ static void conn_start_close(struct conn *conn)
 		return;
 
 	/*
-	 * A shutdown ends the operations that would keep the socket alive. The kernel has a thread
-	 * of its own do it, at several microseconds each: not where the peer's end has ended them.
+	 * Always with a shutdown, though the kernel has a thread of its own do it: it ends the
+	 * operations that would keep the socket alive, and before 6.13 a closed direct file lives
+	 * on until every operation begun before has ended, whose ever it is.
 	 */
-	bool is_busy = conn->receive_op.armed || conn->send;
-	int code = is_busy ? op_shutdown_close(conn->worker, &conn->close_op, conn->file)
-			   : op_close(conn->worker, &conn->close_op, conn->file);
+	int code = op_shutdown_close(conn->worker, &conn->close_op, conn->file);
 
 	if (code == 0)
 		conn->close_started = true;
