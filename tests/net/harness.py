@@ -30,7 +30,7 @@ import redis
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODE = os.environ.get("MODE", "release")
-BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")  # an empty one is none
 OUT = (BUILD if BUILD.is_absolute() else ROOT / BUILD) / MODE
 RINGWAY = OUT / "ringway"
 CLIENT = OUT / "ringway-client"
