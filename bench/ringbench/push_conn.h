@@ -44,7 +44,7 @@ struct push_conn { /* zeroed, then push_conn_init */
 	uint8_t state, stream_count;
 	uint8_t pending; /* streams that are not yet open or refused */
 	bool is_to_stall;  /* will be told to: the kernel is to keep little for it */
-	bool stalled;	   /* reads nothing for now */
+	bool stalled;	   /* reads nothing */
 	bool close_wanted; /* once the cancel is through */
 };
 

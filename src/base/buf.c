@@ -80,14 +80,9 @@ int buf_append_growing(struct buf *buf, struct span bytes)
 
 int buf_append_uint(struct buf *buf, uint64_t value)
 {
-	uint8_t digits[20]; /* 2^64 - 1 has 20 */
-	size_t at = sizeof(digits);
+	char digits[SPAN_DECIMAL_BYTES];
 
-	do {
-		digits[--at] = (uint8_t)('0' + value % 10);
-		value /= 10;
-	} while (value != 0);
-	return buf_append(buf, span_make(digits + at, sizeof(digits) - at));
+	return buf_append(buf, span_write_uint64(digits, value));
 }
 
 int buf_printf(struct buf *buf, const char *format, ...)

@@ -28,6 +28,17 @@ struct span span_trim(struct span text)
 	return text;
 }
 
+struct span span_write_uint64(char text[SPAN_DECIMAL_BYTES], uint64_t value)
+{
+	size_t at = SPAN_DECIMAL_BYTES;
+
+	do {
+		text[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value != 0);
+	return span_make(text + at, SPAN_DECIMAL_BYTES - at);
+}
+
 bool span_to_uint64(struct span text, uint64_t *value)
 {
 	uint64_t sum = 0;

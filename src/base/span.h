@@ -75,6 +75,11 @@ static inline ptrdiff_t span_find_byte(struct span text, uint8_t byte)
 /* Without leading and trailing spaces and tabs. */
 struct span span_trim(struct span text);
 
+#define SPAN_DECIMAL_BYTES 20 /* 2^64 - 1 has 20 digits */
+
+/* The number in decimal, at the end of `text`. */
+struct span span_write_uint64(char text[SPAN_DECIMAL_BYTES], uint64_t value);
+
 /* Strict decimal: digits only, no sign, no blank. Returns false on overflow or any other byte. */
 bool span_to_uint64(struct span text, uint64_t *value);
 

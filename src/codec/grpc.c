@@ -164,6 +164,15 @@ uint32_t grpc_read_prefix(const uint8_t prefix[GRPC_PREFIX_BYTES])
 	       prefix[4];
 }
 
+size_t grpc_rest_of_message(struct span messages, size_t offset)
+{
+	size_t at = 0;
+
+	while (at < offset && messages.len - at >= GRPC_PREFIX_BYTES)
+		at += GRPC_PREFIX_BYTES + grpc_read_prefix(messages.data + at);
+	return at >= offset && at <= messages.len ? at - offset : messages.len - offset;
+}
+
 int64_t grpc_parse_timeout(struct span text)
 {
 	uint64_t value;

@@ -50,6 +50,12 @@ void grpc_write_prefix(uint8_t prefix[GRPC_PREFIX_BYTES], uint32_t message_len);
 /* Bytes of the message behind a prefix. */
 uint32_t grpc_read_prefix(const uint8_t prefix[GRPC_PREFIX_BYTES]);
 
+/*
+ * Of messages one behind the other, each behind its prefix, those before `offset` have left.
+ * Returns how much of the one that has begun is still to leave: 0 at a border.
+ */
+size_t grpc_rest_of_message(struct span messages, size_t offset);
+
 /* "1S", "100m" … Returns microseconds, rounded up, or -1 when malformed. */
 int64_t grpc_parse_timeout(struct span text);
 

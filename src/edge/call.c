@@ -24,7 +24,6 @@
 /* Of grpc-message before it is encoded, which may make it three times as long. */
 #define GRPC_MESSAGE_BYTES_MAX 2048
 #define REPLY_HEADERS_MAX      16
-#define NUMBER_BYTES_MAX       24
 
 static const struct face_operations call_operations;
 
@@ -41,17 +40,6 @@ static struct call *call_of_stream(struct h2_stream *stream)
 static struct server *server_of(const struct call *call)
 {
 	return call->http2->connection->server;
-}
-
-static struct span number_write(char text[NUMBER_BYTES_MAX], uint64_t number)
-{
-	size_t at = NUMBER_BYTES_MAX;
-
-	do {
-		text[--at] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number != 0);
-	return span_make(text + at, NUMBER_BYTES_MAX - at);
 }
 
 /* ---- time ---- */
@@ -147,22 +135,22 @@ static void call_reply(struct request *request, const struct reply *reply)
 {
 	struct call *call = call_of(request);
 	struct h2_header headers[REPLY_HEADERS_MAX + 4];
-	char status[NUMBER_BYTES_MAX], length[NUMBER_BYTES_MAX];
+	char status[SPAN_DECIMAL_BYTES], length[SPAN_DECIMAL_BYTES];
 	bool is_bodiless = reply->status == 204 || reply->status == 304;
 	bool with_body =
 		!is_bodiless && reply->body.len > 0 && !span_equal(request->method, SPAN("HEAD"));
 	size_t count = 0;
 
 	CHECK(reply->header_count <= REPLY_HEADERS_MAX && !call->is_responded);
-	headers[count++] =
-		(struct h2_header){SPAN(":status"), number_write(status, (uint64_t)reply->status)};
+	headers[count++] = (struct h2_header){SPAN(":status"),
+					      span_write_uint64(status, (uint64_t)reply->status)};
 	headers[count++] = (struct h2_header){SPAN("date"), server_date(server_of(call))};
 	if (!is_bodiless) {
 		if (reply->content_type)
 			headers[count++] = (struct h2_header){SPAN("content-type"),
 							      span_from_cstr(reply->content_type)};
 		headers[count++] = (struct h2_header){SPAN("content-length"),
-						      number_write(length, reply->body.len)};
+						      span_write_uint64(length, reply->body.len)};
 	}
 	for (size_t i = 0; i < reply->header_count; i++)
 		headers[count++] = (struct h2_header){span_from_cstr(reply->headers[i].name),
@@ -185,7 +173,7 @@ static const struct h2_header grpc_headers[] = {
 };
 
 static const struct h2_header trailer_of_success = {{(const uint8_t *)"grpc-status", 11},
-						   {(const uint8_t *)"0", 1}};
+						    {(const uint8_t *)"0", 1}};
 
 static void call_ask_attention(struct call *call)
 {
@@ -246,7 +234,7 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 {
 	struct call *call = call_of(request);
 	struct h2_header trailers[3];
-	char status[NUMBER_BYTES_MAX], retry[NUMBER_BYTES_MAX];
+	char status[SPAN_DECIMAL_BYTES], retry[SPAN_DECIMAL_BYTES];
 	struct buf encoded;
 	size_t count = 0;
 
@@ -259,13 +247,13 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	if (message.len > GRPC_MESSAGE_BYTES_MAX)
 		message = span_first(message, GRPC_MESSAGE_BYTES_MAX);
 	trailers[count++] = (struct h2_header){SPAN("grpc-status"),
-					       number_write(status, (uint64_t)grpc_status)};
+					       span_write_uint64(status, (uint64_t)grpc_status)};
 	/* Without memory for it the status still goes out. */
 	if (message.len > 0 && grpc_encode_message(&encoded, message) == 0)
 		trailers[count++] = (struct h2_header){SPAN("grpc-message"), buf_span(&encoded)};
 	if (retry_after_ms > 0)
 		trailers[count++] = (struct h2_header){SPAN("retry-after-ms"),
-						       number_write(retry, retry_after_ms)};
+						       span_write_uint64(retry, retry_after_ms)};
 
 	int code = finish_with(call, trailers, count);
 
@@ -273,28 +261,18 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	call_answered(call, grpc_status, code);
 }
 
-/*
- * What is left of the message that has begun to leave. A payload is one message or several, each
- * behind its prefix.
- */
-static size_t begun_bytes(const struct h2_stream *stream)
-{
-	if (h2_stream_partial_bytes(stream) == 0)
-		return 0;
-
-	struct payload_slice front = h2_stream_front(stream);
-	size_t end = (size_t)front.offset + front.len, at = 0;
-
-	while (at < front.offset && end - at >= GRPC_PREFIX_BYTES)
-		at += GRPC_PREFIX_BYTES + grpc_read_prefix(front.payload->data + at);
-	return at >= front.offset && at <= end ? at - front.offset : front.len;
-}
-
 static void call_drop_queue(struct request *request)
 {
 	struct h2_stream *stream = &call_of(request)->stream;
+	size_t begun_bytes = 0;
 
-	(void)h2_stream_drop_queue(stream, begun_bytes(stream));
+	if (h2_stream_partial_bytes(stream) > 0) {
+		struct payload_slice front = h2_stream_front(stream);
+
+		begun_bytes = grpc_rest_of_message(
+			span_make(front.payload->data, front.offset + front.len), front.offset);
+	}
+	(void)h2_stream_drop_queue(stream, begun_bytes);
 }
 
 static void call_resume(struct request *request)

@@ -103,7 +103,7 @@ struct server_gate connection_ask_gate(const struct connection *connection,
 				       const struct request *request);
 
 /* "3": seconds, rounded up. */
-#define RETRY_AFTER_BYTES_MAX 24
+#define RETRY_AFTER_BYTES_MAX SPAN_DECIMAL_BYTES
 struct span retry_after_write(char text[RETRY_AFTER_BYTES_MAX], uint64_t wait_ms);
 
 /* The value of the Date header; lent until the next call. RFC 9110 §6.6.1. */

@@ -64,10 +64,7 @@ struct server_gate connection_ask_gate(const struct connection *connection,
 
 struct span retry_after_write(char text[RETRY_AFTER_BYTES_MAX], uint64_t wait_ms)
 {
-	int len = snprintf(text, RETRY_AFTER_BYTES_MAX, "%llu",
-			   (unsigned long long)(wait_ms / 1000 + (wait_ms % 1000 != 0)));
-
-	return span_make(text, (size_t)len);
+	return span_write_uint64(text, wait_ms / 1000 + (wait_ms % 1000 != 0));
 }
 
 struct span server_date(struct server *server)

@@ -458,6 +458,21 @@ static void status_of_plain_http_is_mapped(void **state)
 		assert_int_equal(grpc_status_from_http(rows[row].http), rows[row].grpc);
 }
 
+static void rest_of_a_message_ends_at_its_border(void **state)
+{
+	/* messages of 3 and of 0 bytes */
+	static const uint8_t two[] = {0, 0, 0, 0, 3, 'a', 'b', 'c', 0, 0, 0, 0, 0};
+	static const size_t rest[] = {0, 7, 6, 5, 4, 3, 2, 1, 0, 4, 3, 2, 1, 0};
+
+	(void)state;
+	for (size_t offset = 0; offset <= sizeof(two); offset++)
+		assert_int_equal(grpc_rest_of_message(span_make(two, sizeof(two)), offset),
+				 rest[offset]);
+	/* no whole messages: all that is there */
+	assert_int_equal(grpc_rest_of_message(span_make(two, 6), 2), 4);
+	assert_int_equal(grpc_rest_of_message(span_make(two, 3), 1), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +490,7 @@ int main(void)
 		cmocka_unit_test(any_message_round_trips),
 		cmocka_unit_test(status_is_parsed_strictly),
 		cmocka_unit_test(status_of_plain_http_is_mapped),
+		cmocka_unit_test(rest_of_a_message_ends_at_its_border),
 	};
 
 	return cmocka_run_group_tests_name("grpc", tests, NULL, NULL);
