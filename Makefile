@@ -61,7 +61,9 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)	$(2)")
 
 PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
-GEN_C := $(PROTOS:proto/%.proto=$(OUT)/gen/%.pb-c.c)
+# the distribution's own descriptor.proto: what codec/schema reads
+PROTO_INCLUDE ?= /usr/include
+GEN_C := $(PROTOS:proto/%.proto=$(OUT)/gen/%.pb-c.c) $(OUT)/gen/google/protobuf/descriptor.pb-c.c
 GEN_O := $(GEN_C:.c=.o)
 
 srcs = $(wildcard src/$(1)/*.c)
@@ -132,6 +134,10 @@ $(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h: proto/%.proto
 	$(call say,PROTO,$<)
 	$(Q)mkdir -p $(OUT)/gen && protoc-c --proto_path=proto --c_out=$(OUT)/gen $<
 
+$(OUT)/gen/google/protobuf/descriptor.pb-c.c $(OUT)/gen/google/protobuf/descriptor.pb-c.h: $(PROTO_INCLUDE)/google/protobuf/descriptor.proto
+	$(call say,PROTO,$<)
+	$(Q)mkdir -p $(OUT)/gen && protoc-c --proto_path=$(PROTO_INCLUDE) --c_out=$(OUT)/gen $<
+
 # every proto in wire form: server reflection answers from it
 $(OUT)/gen/descriptors.pb: $(PROTOS)
 	$(call say,PROTO,$@)
@@ -176,7 +182,16 @@ bench: ## every piece of work beside its references, five rounds (WORKS="W1 W4" 
 bench-quick: ## as bench, shorter rounds and fewer
 	$(Q)./bench/run --quick $(WORKS)
 
+# the protos of tests/conformance in wire form: tests/conformance/descriptors.h
+TEST_PROTOS := $(shell find tests/conformance/proto -name '*.proto' 2>/dev/null)
+$(OUT)/gen/tests.pb: $(TEST_PROTOS)
+	$(call say,PROTO,$@)
+	$(Q)mkdir -p $(OUT)/gen && protoc --proto_path=tests/conformance/proto --proto_path=$(PROTO_INCLUDE) \
+		--include_imports --descriptor_set_out=$@ $(TEST_PROTOS:tests/conformance/proto/%=%)
+
 # tests/unit/<room>/test_x.c links its room and what the room needs, nothing more
+$(patsubst tests/%.c,$(OUT)/tests/%.o,$(shell grep -ls conformance/descriptors.h tests/unit/*/*.c tests/fuzz/*.c)): $(OUT)/gen/tests.pb
+
 $(OUT)/tests/unit/%.o: tests/unit/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
