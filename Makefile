@@ -100,7 +100,7 @@ MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench ## build the two programs and the helpers of bench/
+all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench $(OUT)/ringway-faults ## build the two programs and the helpers of bench/
 
 $(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
@@ -109,6 +109,13 @@ $(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/ge
 $(OUT)/ringway-client: $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a $(OUT)/obj/client/main.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OUT)/obj/client/main.o $(call grouped,$(CLIENT_ROOMS))
+
+# The gateway whose memory runs out when a test says so (tests/faults/allocator.c).
+FAULT_WRAPS := slab_alloc pool_take h2_block_take h2_block_give h2_block_hooks h2_block_alloc
+
+$(OUT)/ringway-faults: $(OUT)/tests/faults/allocator.o $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(FAULT_WRAPS:%=-Wl,--wrap=%) -o $@ $< $(OUT)/obj/main.o $(call grouped,$(SERVER_ROOMS))
 
 $(BENCH_BIN): $(OUT)/%: $(OUT)/obj/bench/%.o $(call archives,$(NEEDS_client) edge hub) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
@@ -202,6 +209,10 @@ $(patsubst tests/%.c,$(OUT)/tests/%,$(filter tests/unit/$(1)/%,$(UNIT_SRC))): %:
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$< $(call grouped,$(1) $(NEEDS_$(1))) -lcmocka
 endef
 $(foreach r,$(ROOMS),$(if $(filter tests/unit/$(r)/%,$(UNIT_SRC)),$(eval $(call unit_rule,$(r)))))
+
+$(OUT)/tests/faults/%.o: tests/faults/%.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -fno-sanitize=all -fno-builtin $(if $(filter asan tsan,$(MODE)),-DSANITIZED) -c -o $@ $<
 
 $(OUT)/tests/sim/%.o: tests/sim/%.c | $(GEN_C)
 	$(call say,CC,$<)

@@ -35,6 +35,11 @@ static const struct metric_family over_budget_family = {
 static const struct metric_family fence_family = {
 	"gateway_push_fence_timeouts_total", "Batches that a worker did not drain within 100 ms.",
 	METRIC_COUNTER};
+static const struct metric_family out_of_memory_family = {
+	"gateway_stream_entries_out_of_memory_total",
+	"Redis Stream entries without memory: client events end the streams they are for, session "
+	"events make workers forget all sessions.",
+	METRIC_COUNTER};
 static const struct metric_family registrations_family = {
 	"gateway_push_registrations_total", "Streams offered to the hub, by its answer.",
 	METRIC_COUNTER};
@@ -78,6 +83,10 @@ static void register_metrics(struct bus *bus, struct metric_registry *registry)
 		{&wrong_user_family, "", &bus->metrics.wrong_user},
 		{&over_budget_family, "", &bus->metrics.over_budget},
 		{&fence_family, "", &bus->metrics.fence_timeouts},
+		{&out_of_memory_family, "stream=\"session_events\"",
+		 &bus->metrics.session_out_of_memory},
+		{&out_of_memory_family, "stream=\"client_events\"",
+		 &bus->metrics.client_out_of_memory},
 		{&registrations_family, "verdict=\"admitted\"",
 		 &bus->metrics.verdicts[BUS_ADMITTED]},
 		{&registrations_family, "verdict=\"revoked\"", &bus->metrics.verdicts[BUS_REVOKED]},
@@ -181,7 +190,8 @@ int bus_create(struct bus **created, const struct bus_options *options)
 	*created = bus;
 	bus->port_woken = calloc(bus->port_count, sizeof(*bus->port_woken));
 	bus->recent = recent_create(options->secret);
-	if (!bus->port_woken || !bus->recent || wire_signing_init(&bus->signing, options->signer))
+	if (!bus->port_woken || !bus->recent || bus_spare_create(bus) ||
+	    wire_signing_init(&bus->signing, options->signer))
 		goto fail;
 	error = dns_create(&bus->dns, bus->worker);
 	if (!error)
@@ -207,6 +217,7 @@ void bus_destroy(struct bus *bus)
 	recent_destroy(bus->recent);
 	index_finish(&bus->index);
 	wire_signing_finish(&bus->signing);
+	bus_spare_destroy(bus);
 	free(bus->port_woken);
 	free(bus);
 }

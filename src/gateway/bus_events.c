@@ -132,6 +132,40 @@ static void client_started(struct redis_tail *tail)
 		bus->started(bus->started_context);
 }
 
+struct dropped {
+	struct bus *bus;
+	struct span user;
+};
+
+static void fail_stream(struct subscription *subscription, void *context)
+{
+	const struct dropped *dropped = context;
+	struct bus_member *member = bus_member_of(subscription);
+	bool wake = false;
+
+	if (!span_equal(session_user(member->session), dropped->user))
+		return;
+	feed_set_end(&subscription->feed, FEED_FAILED, &wake);
+	if (wake)
+		bus_note_wake(dropped->bus, member);
+}
+
+/* No memory for it: a stream that it is for must not go on as if it had not been. */
+static void drop_entry(struct bus *bus, const struct tail_entry *entry,
+		       const struct client_event *client)
+{
+	struct dropped dropped = {bus, client->user_id};
+
+	metric_add(&bus->metrics.client_out_of_memory, 1);
+	LOG(LOG_ERROR, "bus", "out of memory for a client event: its streams end",
+	    LOG_BYTES("entry", entry->id));
+	if (client->device_session_id.len)
+		index_each_of_session(&bus->index, client->device_session_id, fail_stream,
+				      &dropped);
+	else
+		index_each_of_user(&bus->index, client->user_id, fail_stream, &dropped);
+}
+
 static void client_entry(struct redis_tail *tail, const struct tail_entry *entry)
 {
 	struct bus *bus = redis_tail_context(tail);
@@ -150,9 +184,7 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 	client.event.timestamp_ms = bus->worker->wall_ms;
 
 	if (event_keep(bus, &client) != 0) {
-		metric_add(&bus->metrics.undelivered, 1);
-		LOG(LOG_ERROR, "bus", "client event dropped: out of memory",
-		    LOG_BYTES("entry", entry->id));
+		drop_entry(bus, entry, &client);
 		return;
 	}
 	metric_add(&bus->metrics.client.handled, 1);

@@ -65,6 +65,8 @@ struct bus {
 	struct deadline fence_deadline;
 	/* session updates on their way to workers */
 	uint32_t updates_out;
+	struct session_update *spare; /* "forget all sessions", for when there is no memory */
+	bool spare_is_out, spare_is_owed; /* owed: again, when it is back */
 	/* sessions to be read again */
 	struct list rereads;
 	struct deadline reread_tick;
@@ -81,6 +83,7 @@ struct bus {
 	struct {
 		struct bus_stream_metrics session, client;
 		struct metric_counter events, fence_timeouts, undelivered, wrong_user, over_budget;
+		struct metric_counter session_out_of_memory, client_out_of_memory;
 		struct metric_counter verdicts[BUS_VERDICT_COUNT];
 		struct metric_counter reread_ended, reread_kept, reread_unanswered;
 		struct metric_gauge members;
@@ -102,6 +105,8 @@ void bus_fence_expired(struct deadline *deadline);
 
 /* bus_sessions.c */
 extern const struct tail_handler bus_session_handler;
+int bus_spare_create(struct bus *bus);
+void bus_spare_destroy(struct bus *bus);
 
 /* bus_reread.c */
 void bus_reread_all(struct bus *bus);
@@ -115,6 +120,9 @@ void bus_reread_expired(struct deadline *deadline);
 /* bus_sessions.c: ends streams of a session whose record says revoked, or another user than theirs.
  * Returns how many. */
 uint32_t bus_end_streams(struct bus *bus, struct span session, bool revoked, struct span user);
+/* bus_sessions.c: ends a session's streams with FEED_FAILED: what is due to them is out of memory's
+ * reach. */
+void bus_fail_streams(struct bus *bus, struct span session);
 
 static inline struct bus_member *bus_member_of(struct subscription *subscription)
 {

@@ -10,8 +10,9 @@ static bool queue_one(struct span session, struct span user, void *context)
 	struct bus *bus = context;
 	struct bus_reread *reread = calloc(1, sizeof(*reread) + session.len + user.len);
 
-	if (!reread) { /* the stream stays open on what was known, as with no answer */
-		metric_add(&bus->metrics.reread_unanswered, 1);
+	if (!reread) { /* nobody would ask again: its client does, with a stream anew */
+		metric_add(&bus->metrics.reread_ended, 1);
+		bus_fail_streams(bus, session);
 		return true;
 	}
 	list_init(&reread->link);

@@ -3,10 +3,10 @@
 #include "gateway/bus_internal.h"
 #include "gateway/record.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
-/* One session event on its way to all workers; freed by the bus when the last one has taken it in.
- */
+/* What all workers are told, on its way; the bus has it back when the last one has taken it in. */
 struct session_update {
 	struct bus *bus;
 	_Atomic uint32_t left; /* workers that have not taken it in. acq_rel: the last one's return
@@ -21,15 +21,45 @@ struct session_update {
 	} copies[];
 };
 
+static struct session_update *update_alloc(struct bus *bus)
+{
+	struct session_update *update =
+		calloc(1, sizeof(*update) + bus->port_count * sizeof(update->copies[0]));
+
+	if (update)
+		update->bus = bus;
+	return update;
+}
+
+int bus_spare_create(struct bus *bus)
+{
+	bus->spare = update_alloc(bus);
+	return bus->spare ? 0 : -ENOMEM;
+}
+
+void bus_spare_destroy(struct bus *bus)
+{
+	CHECK(!bus->spare_is_out);
+	free(bus->spare);
+}
+
+static void spare_send(struct bus *bus);
+
 static void update_returned(struct worker *to, struct letter *letter)
 {
 	struct session_update *update = CONTAINER_OF(letter, struct session_update, back);
 	struct bus *bus = update->bus;
 
 	(void)to;
-	free(update->text);
-	free(update);
 	bus->updates_out--;
+	if (update != bus->spare) {
+		free(update->text);
+		free(update);
+	} else {
+		bus->spare_is_out = false;
+		if (bus->spare_is_owed)
+			spare_send(bus);
+	}
 	bus_balance_reading(bus);
 }
 
@@ -52,31 +82,36 @@ static void copy_field(char **at, struct span *field)
 	*at += field->len;
 }
 
-/*
- * Tells every worker. Without memory a worker would go on with an old snapshot, so that is an
- * abort: a session event that is not applied would leave a revoked session open.
- */
-static void tell_workers(struct bus *bus, const struct bus_update *told)
+/* With bytes of its own. Returns NULL without memory. */
+static struct session_update *update_create(struct bus *bus, const struct bus_update *told)
 {
-	struct session_fields fields = told->fields;
-	size_t bytes = fields.device_session_id.len + fields.user_id.len +
-		       fields.client_public_key.len + fields.status.len + fields.revoked_at_ms.len;
-	struct session_update *update =
-		calloc(1, sizeof(*update) + bus->port_count * sizeof(update->copies[0]));
+	struct session_fields *fields;
+	size_t bytes = told->fields.device_session_id.len + told->fields.user_id.len +
+		       told->fields.client_public_key.len + told->fields.status.len +
+		       told->fields.revoked_at_ms.len;
+	struct session_update *update = update_alloc(bus);
 
-	CHECK(update);
+	if (!update)
+		return NULL;
 	update->text = malloc(bytes + 1);
-	CHECK(update->text);
+	if (!update->text) {
+		free(update);
+		return NULL;
+	}
 	char *at = update->text;
 
-	copy_field(&at, &fields.device_session_id);
-	copy_field(&at, &fields.user_id);
-	copy_field(&at, &fields.client_public_key);
-	copy_field(&at, &fields.status);
-	copy_field(&at, &fields.revoked_at_ms);
-	update->bus = bus;
 	update->update = *told;
-	update->update.fields = fields;
+	fields = &update->update.fields;
+	copy_field(&at, &fields->device_session_id);
+	copy_field(&at, &fields->user_id);
+	copy_field(&at, &fields->client_public_key);
+	copy_field(&at, &fields->status);
+	copy_field(&at, &fields->revoked_at_ms);
+	return update;
+}
+
+static void update_post(struct bus *bus, struct session_update *update)
+{
 	update->back.deliver = update_returned;
 	atomic_store_explicit(&update->left, bus->port_count, memory_order_relaxed);
 	bus->updates_out++;
@@ -90,9 +125,41 @@ static void tell_workers(struct bus *bus, const struct bus_update *told)
 	}
 }
 
+/* Tells of all events so far. */
+static void spare_send(struct bus *bus)
+{
+	bus->spare_is_owed = bus->spare_is_out;
+	if (bus->spare_is_out)
+		return;
+	bus->spare_is_out = true;
+	bus->spare->update = (struct bus_update){.kind = BUS_ALL_FORGOTTEN,
+						 .sequence = recent_sequence(bus->recent)};
+	update_post(bus, bus->spare);
+}
+
+/*
+ * Tells every worker. A worker that is not told would go on with an old snapshot, so without memory
+ * all are told, by what was allocated at the start, to forget every snapshot: Redis decides. While
+ * that is owed, nothing overtakes it: no worker believes itself further than it is.
+ */
+static void tell_workers(struct bus *bus, const struct bus_update *told)
+{
+	struct session_update *update = bus->spare_is_owed ? NULL : update_create(bus, told);
+
+	if (update) {
+		update_post(bus, update);
+		return;
+	}
+	metric_add(&bus->metrics.session_out_of_memory, 1);
+	LOG(LOG_ERROR, "bus", "out of memory: workers forget all sessions",
+	    LOG_SESSION(told->fields.device_session_id));
+	spare_send(bus);
+}
+
 struct session_end {
 	struct bus *bus;
-	bool revoked;
+	bool revoked; /* whatever the user */
+	enum feed_end cause;
 	struct span user;
 	uint32_t ended;
 };
@@ -105,7 +172,7 @@ static void end_stream(struct subscription *subscription, void *context)
 
 	if (!end->revoked && span_equal(session_user(member->session), end->user))
 		return;
-	if (feed_set_end(&subscription->feed, FEED_REVOKED, &wake))
+	if (feed_set_end(&subscription->feed, end->cause, &wake))
 		end->ended++;
 	if (wake)
 		bus_note_wake(end->bus, member);
@@ -113,10 +180,18 @@ static void end_stream(struct subscription *subscription, void *context)
 
 uint32_t bus_end_streams(struct bus *bus, struct span session, bool revoked, struct span user)
 {
-	struct session_end end = {.bus = bus, .revoked = revoked, .user = user};
+	struct session_end end = {
+		.bus = bus, .revoked = revoked, .cause = FEED_REVOKED, .user = user};
 
 	index_each_of_session(&bus->index, session, end_stream, &end);
 	return end.ended;
+}
+
+void bus_fail_streams(struct bus *bus, struct span session)
+{
+	struct session_end end = {.bus = bus, .revoked = true, .cause = FEED_FAILED};
+
+	index_each_of_session(&bus->index, session, end_stream, &end);
 }
 
 static void session_started(struct redis_tail *tail)
@@ -190,6 +265,7 @@ static void session_lost(struct redis_tail *tail, enum tail_loss loss)
 	    LOG_TEXT("cause", loss == TAIL_RECREATED ? "stream recreated" : "stream trimmed"));
 	tell_workers(bus, &update);
 	bus_reread_all(bus);
+	bus_wake_ports(bus);
 }
 
 const struct tail_handler bus_session_handler = {

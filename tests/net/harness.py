@@ -236,7 +236,7 @@ class Gateway:
     """The real program. Ports are chosen by the kernel and read from its log."""
 
     def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(),
-                 prefix=lambda env: []):
+                 prefix=lambda env: [], program=RINGWAY):
         """`prefix` gives the words before the program's name, from the environment that it is to have."""
         self.folder = pathlib.Path(folder)
         self.redis = redis_server
@@ -272,7 +272,7 @@ class Gateway:
         self.env.update({name: str(value) for name, value in (env or {}).items() if value is not None})
         for name in [name for name, value in (env or {}).items() if value is None]:
             self.env.pop(name, None)
-        self.process = Process([*prefix(self.env), RINGWAY, *arguments], env=self.env, pass_fds=pass_fds,
+        self.process = Process([*prefix(self.env), program, *arguments], env=self.env, pass_fds=pass_fds,
                                name="ringway")
         self.response_key = public_key_of(self.signer)
         if wait:
