@@ -96,7 +96,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net fuzz fuzz-bins bench bench-quick reference lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins bench bench-quick reference lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -247,6 +247,9 @@ sim: $(SIM_BIN) ## simulation tests: two ends, virtual clock, seeded faults
 
 net: all ## black-box tests against the built programs (ARGS= for pytest)
 	$(Q)./scripts/run-pytest $(ARGS)
+
+faults: all ## each allocation of each story refused in turn (./scripts/test takes some of the long ones)
+	$(Q)FAULTS=all ./scripts/run-pytest tests/net/test_memory_faults.py
 
 fuzz-bins: $(FUZZ_BIN)
 

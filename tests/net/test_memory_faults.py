@@ -1,9 +1,10 @@
 """Each allocation of a story is refused in turn, the libraries' included: what is asked ends with a clean error or as it
 should, and what comes after is well. The program is ringway-faults (tests/faults/allocator.c)."""
 
-import contextlib
 import http.client
 import mmap
+import os
+import signal
 import struct
 import subprocess
 import uuid
@@ -66,13 +67,21 @@ def faulty(folder, redis_server, echo, faults):
     process.stop()
 
 
-ATTEMPTS_MAX = 3000
+NEVER = (1 << 64) - 1
+ALL = os.environ.get("FAULTS") == "all"  # make faults: every attempt of every story, not some of the long ones
 
 
-def sweep(faults, story, well):
-    """Refuses the first attempt, then the second, … until the story passes without a refusal. Returns its outcomes."""
+def numbers(total, most):
+    return range(1, total + 1, 1 if ALL or not most else max(1, total // most))
+
+
+def sweep(faults, story, well, most=None):
+    """Refuses the first attempt of the story, then the second, … up to as many as it makes; with `most` about so many of
+    them, evenly spread. Returns its outcomes."""
     outcomes = {}
-    for number in range(1, ATTEMPTS_MAX):
+    faults.arm(NEVER)
+    assert story() == well
+    for number in numbers(faults.attempts, most):
         before = faults.refused
         faults.arm(number)
         outcome = story()
@@ -80,10 +89,10 @@ def sweep(faults, story, well):
         outcomes.setdefault(outcome, []).append(number)
         if faults.refused == before:
             assert outcome == well, outcome
-            return outcomes
+            continue
         # what was lost with it (a connection to Redis, to a service) is made anew
         harness.wait_until(lambda: story() == well, f"well again after refusal {number}, which gave {outcome}")
-    raise harness.Failed("never without a refusal")
+    return outcomes
 
 
 def channel_to(gateway):
@@ -109,7 +118,6 @@ def get(address, path):
 def test_http1_request_is_answered_or_its_connection_closed(faulty, faults, listener):
     address = faulty.public if listener == "public" else faulty.admin
     outcomes = sweep(faults, lambda: get(address, "/healthz"), 200)
-    print(outcomes)
     assert set(outcomes) <= {200, 503, "closed"} and "closed" in outcomes
 
 
@@ -127,7 +135,6 @@ def execute(gateway, device):
 def test_command_through_to_its_service_ends_with_a_status(faulty, faults):
     """A new session each time: its record is read from Redis too."""
     outcomes = sweep(faults, lambda: execute(faulty, harness.Device(faulty)), "OK")
-    print(outcomes)
     assert {outcome[0] for outcome in outcomes if outcome != "OK"} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
 
 
@@ -163,6 +170,123 @@ def follow(gateway):
 
 
 def test_stream_has_every_event_or_ends_and_no_revocation_is_lost(faulty, faults):
-    outcomes = sweep(faults, lambda: follow(faulty), REVOKED)
-    print(outcomes)
+    outcomes = sweep(faults, lambda: follow(faulty), REVOKED, most=130)
     assert {outcome[0] for outcome in outcomes} <= {"FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
+
+
+def reconnect(gateway):
+    """Redis closes every connection: both readers of streams and the commands' own come back."""
+    gateway.redis.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    device = harness.Device(gateway)
+    harness.wait_until(lambda: execute(gateway, device) == "OK", "commands work again")
+    return follow(gateway)
+
+
+def test_lost_redis_connection_comes_back(faulty, faults):
+    outcomes = sweep(faults, lambda: reconnect(faulty), REVOKED, most=20)
+    assert REVOKED in outcomes
+
+
+# ---- reload ----
+
+def reloads(gateway):
+    """By result; None if the question itself met a refusal."""
+    try:
+        metrics = gateway.metrics()
+    except (ConnectionError, http.client.HTTPException, AssertionError):
+        return None
+    return {result: metrics[f'gateway_config_reloads_total{{result="{result}"}}'] for result in ("success", "mistakes", "failed")}
+
+
+def reload(gateway, echo, known):
+    """With an upstream that was not there before, so that it is made, dialled and used; or else with the one before."""
+    name = f"echo-{uuid.uuid4()}"[:20]
+    (gateway.folder / "gateway.yaml").write_text(ECHO_CONFIG.format(address=echo.address).replace("echo:", name + ":").replace(
+        "upstream: echo", "upstream: " + name))
+    gateway.process.signal(signal.SIGHUP)
+    now = harness.wait_until(lambda: (counts := reloads(gateway)) != known and counts, "the reload ends")
+    result = next(result for result in now if now[result] != known[result])
+    known.update(now)
+    device = harness.Device(gateway)
+    harness.wait_until(lambda: execute(gateway, device) == "OK", "commands work on the new routes or the old")
+    return result
+
+
+def test_reload_is_done_or_the_file_before_stays(faulty, faults, echo):
+    known = reloads(faulty)
+    outcomes = sweep(faults, lambda: reload(faulty, echo, known), "success", most=25)
+    assert "mistakes" in outcomes and set(outcomes) <= {"success", "mistakes", "failed"}
+
+
+# ---- without memory for a while ----
+
+def test_what_was_due_while_there_was_no_memory_is_made_up_for(faulty, faults):
+    """Every attempt is refused from some moment on: a stream that was open hears the event or ends, a revoked session has
+    neither stream nor command when memory is back."""
+    for number in range(1, 62, 3):
+        device, stranger = harness.Device(faulty), harness.Device(faulty)
+        with channel_to(faulty) as channel:
+            request = device.subscribe_request()
+            stream = channel.subscribe(request)
+            assert heard(stream) == request.request_id
+            assert execute(faulty, device) == "OK"
+            refused = faults.refused
+            faults.arm(number, run=NEVER)
+            event_id = harness.publish_event(faulty, device.user)
+            device.revoke()
+            while faults.refused < refused + 20:
+                assert execute(faulty, stranger) != ""  # whatever it says
+            faults.disarm()
+            last = heard(stream)
+            assert last == event_id or isinstance(last, tuple)
+            if not isinstance(last, tuple):
+                assert isinstance(heard(stream), tuple)
+        harness.wait_until(lambda: execute(faulty, device) == REVOKED, "the revocation is known")
+        harness.wait_until(lambda: follow(faulty) == REVOKED, "all is well again")
+
+
+# ---- start ----
+
+LEAKS = {"LSAN_OPTIONS": f"suppressions={harness.ROOT / 'tests' / 'faults' / 'leaks.supp'}:print_suppressions=0"}
+
+
+def test_checked_configuration_is_valid_or_the_error_says_why(faulty, faults):
+    def check():
+        return subprocess.run([FAULTY, "--check-config"], env=faulty.env | LEAKS, capture_output=True, timeout=harness.PATIENCE)
+
+    faults.arm(NEVER)
+    assert check().returncode == 0
+    codes = set()
+    for number in numbers(faults.attempts, 20):
+        faults.arm(number)
+        done = check()
+        faults.disarm()
+        codes.add(done.returncode)
+        assert done.returncode in (0, 1, 2), (number, done)
+        assert done.stderr.strip() or done.returncode == 0, (number, done)
+    assert 2 in codes
+
+
+def test_start_succeeds_or_the_error_says_why(faulty, faults):
+    def start():
+        """What it ended with; one that serves is told to end."""
+        process = harness.Process([FAULTY], env=faulty.env | LEAKS)
+        try:
+            process.err.wait(lambda line: '"listening"' in line and '"admin"' in line)
+        except harness.Failed:
+            assert process.wait() in (1, 2), process.err.text()
+            assert process.err.text().strip()
+            return "refused"
+        faults.disarm()
+        assert process.stop() == 0
+        return "serves"
+
+    faults.arm(NEVER)
+    assert start() == "serves"
+    total = faults.attempts
+    outcomes = set()
+    for number in numbers(total, 20):
+        faults.arm(number)
+        outcomes.add(start())
+        faults.disarm()
+    assert outcomes == {"serves", "refused"}
