@@ -629,7 +629,9 @@ static int run(const struct config *config)
 		.level = config->log_level, .format = config->log_format, .fd = STDERR_FILENO};
 
 	log_setup(&log);
-	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more must not end the process */
+	/* a log that nobody reads any more, or that may not grow, must not end the process */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	hold_reloads();
 	program.config = config;
 	program.file = config_file_get(config->file);
@@ -660,6 +662,7 @@ int main(int argc, char **argv)
 		{"--print-public-key", print_public_key},
 	};
 
+	limits_fill_standard();
 	if (argc <= 2 && strcmp(argument, "--help") == 0)
 		return print_help();
 	if (argc <= 2 && strcmp(argument, "--version") == 0)

@@ -21,6 +21,7 @@ static struct {
 	_Atomic int format;
 	_Atomic int fd;
 	_Atomic int sink;
+	_Atomic int torn; /* the last line was written in part: a disk was full */
 	_Atomic uint64_t dropped_count;
 } log_state = {
 	.level = LOG_INFO,
@@ -58,6 +59,7 @@ void log_setup(const struct log_options *options)
 	state_set(&log_state.format, (int)options->format);
 	state_set(&log_state.fd, options->fd);
 	state_set(&log_state.sink, (int)sink_of(options->fd));
+	state_set(&log_state.torn, 0);
 }
 
 bool log_enabled(enum log_level level)
@@ -147,6 +149,26 @@ static ssize_t write_once(int fd, enum sink sink, struct span bytes)
 	return write_asked_first(fd, bytes);
 }
 
+/* Returns whether it was written whole. What was cut off ends there: the next line begins anew. */
+static bool write_line(struct span bytes)
+{
+	int fd = state_get(&log_state.fd);
+	enum sink sink = (enum sink)state_get(&log_state.sink);
+
+	if (state_get(&log_state.torn) &&
+	    atomic_exchange_explicit(&log_state.torn, 0, memory_order_relaxed) &&
+	    write_once(fd, sink, SPAN("\n")) != 1) {
+		state_set(&log_state.torn, 1);
+		return false;
+	}
+
+	ssize_t sent = write_once(fd, sink, bytes);
+
+	if (sent > 0 && (size_t)sent != bytes.len)
+		state_set(&log_state.torn, 1);
+	return sent == (ssize_t)bytes.len;
+}
+
 void log_write(struct log_site *site, enum log_level level, const char *component,
 	       const char *message, const struct log_field *fields)
 {
@@ -165,11 +187,7 @@ void log_write(struct log_site *site, enum log_level level, const char *componen
 		for (const struct log_field *field = fields; field && field->name; field++)
 			line_add(&line, field);
 
-		struct span bytes = line_end(&line);
-		ssize_t sent = write_once(state_get(&log_state.fd),
-					  (enum sink)state_get(&log_state.sink), bytes);
-
-		if (sent < 0 || (size_t)sent != bytes.len) {
+		if (!write_line(line_end(&line))) {
 			atomic_fetch_add_explicit(&log_state.dropped_count, 1,
 						  memory_order_relaxed);
 			if (site) /* what this line would have told, the next one tells */

@@ -13,7 +13,8 @@
  * shared with the parent process). Sockets are written with MSG_DONTWAIT, pipes with RWF_NOWAIT;
  * where the kernel has that for no pipes (before 6.4), and on terminals, poll(2) is asked first, and
  * then a line can wait if another writer took the last room in between. Files are written as usual.
- * The process ignores SIGPIPE: a reader that went away counts as a full one.
+ * The process ignores SIGPIPE and SIGXFSZ: a reader that went away, or a file that may not grow, counts
+ * as a full one. Where a full disk took a part of a line only, the next line that it takes begins anew.
  *
  * Source: edge.md §8.
  */

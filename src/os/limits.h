@@ -23,6 +23,12 @@ uint32_t limits_cgroup_cpus(const char *mount, struct span self);
 /* Raises the soft RLIMIT_NOFILE to the hard one. Returns the soft limit then. */
 uint64_t limits_raise_nofile(void);
 
+/*
+ * Opens /dev/null as each of the descriptors 0, 1 and 2 that is closed, so that no socket or file gets
+ * its number, and log lines with it. Before anything else is opened.
+ */
+void limits_fill_standard(void);
+
 /* Fills `bytes` with random bytes from the kernel; aborts if it cannot. */
 void limits_random(void *bytes, uint64_t len);
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -256,6 +257,43 @@ static void file_gets_every_line(void **state)
 	fclose(file);
 }
 
+/* By RLIMIT_FSIZE, which cuts a write as a full disk does. */
+static void line_that_a_full_disk_cut_does_not_spoil_the_next(void **state)
+{
+	(void)state;
+	FILE *file = tmpfile();
+	struct rlimit before;
+	uint64_t dropped = log_dropped_count();
+
+	assert_non_null(file);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	use(fileno(file), LOG_INFO);
+
+	struct rlimit small = {.rlim_cur = 200, .rlim_max = before.rlim_max};
+
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (int i = 0; i < 5; i++) /* some 82 bytes each */
+		log_write(NULL, LOG_INFO, "test", "early", NULL);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(log_dropped_count(), dropped + 3);
+	log_write(NULL, LOG_INFO, "test", "late", NULL);
+	log_write(NULL, LOG_INFO, "test", "last", NULL);
+	assert_int_equal(log_dropped_count(), dropped + 3);
+	lseek(fileno(file), 0, SEEK_SET);
+
+	char *text = drain(fileno(file));
+
+	assert_int_equal(lines_in(text), 2 + 1 + 2);
+	assert_non_null(strstr(text, "\n{\"ts\":\""));
+	assert_non_null(strstr(strstr(text, "late") + 1, "\n{"));
+	*strstr(text, "\"late\"") = '\0';
+	assert_int_equal(strncmp(strrchr(text, '\n') + 1, "{\"ts\":", 6), 0);
+	free(text);
+	fclose(file);
+	signal(SIGXFSZ, SIG_DFL);
+}
+
 #define WRITERS 4
 #define WRITES  2000
 
@@ -346,6 +384,7 @@ int main(void)
 		cmocka_unit_test(full_socket_drops_too),
 		cmocka_unit_test(reader_that_left_counts_as_full),
 		cmocka_unit_test(file_gets_every_line),
+		cmocka_unit_test(line_that_a_full_disk_cut_does_not_spoil_the_next),
 		cmocka_unit_test(threads_lose_no_line_uncounted),
 	};
 

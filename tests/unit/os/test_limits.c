@@ -1,6 +1,7 @@
 /* limits: CPU quotas as the kernel writes them, in trees made here. */
 #include "os/limits.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -129,6 +130,29 @@ static void nofile_is_raised_to_the_hard_limit(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+static void closed_standard_descriptors_are_filled(void **state)
+{
+	(void)state;
+	int kept[3], next;
+
+	for (int fd = 0; fd < 3; fd++)
+		assert_true((kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 10)) >= 10);
+	close(STDIN_FILENO);
+	close(STDERR_FILENO);
+	limits_fill_standard();
+	next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	close(next);
+
+	bool are_open = fcntl(STDIN_FILENO, F_GETFD) == 0 && fcntl(STDERR_FILENO, F_GETFD) == 0;
+
+	for (int fd = 0; fd < 3; fd++) {
+		dup2(kept[fd], fd);
+		close(kept[fd]);
+	}
+	assert_true(are_open);
+	assert_true(next > STDERR_FILENO);
+}
+
 static void random_fills_all_and_no_more(void **state)
 {
 	(void)state;
@@ -153,6 +177,7 @@ int main(void)
 		cmocka_unit_test(cgroup_takes_the_smallest_quota_on_the_way_up),
 		cmocka_unit_test(cpu_count_respects_the_affinity),
 		cmocka_unit_test(nofile_is_raised_to_the_hard_limit),
+		cmocka_unit_test(closed_standard_descriptors_are_filled),
 		cmocka_unit_test(random_fills_all_and_no_more),
 	};
 
