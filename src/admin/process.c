@@ -55,19 +55,21 @@ static void render_memory(struct buf *out)
 
 static void render_descriptors(struct buf *out)
 {
+	/* Kept open: when no descriptor is left, the number is wanted most. */
+	static DIR *directory;
 	struct rlimit limit;
 	uint64_t open_count = 0;
-	DIR *directory = opendir("/proc/self/fd");
 
+	if (!directory)
+		directory = opendir("/proc/self/fd");
 	if (directory) {
+		rewinddir(directory);
 		while (readdir(directory))
 			open_count++;
-		closedir(directory);
-		/* ".", ".." and the directory's own */
 		render_gauge(
 			out, "process_open_fds",
 			"Open descriptors; direct descriptors of the rings are not among them.",
-			open_count - 3);
+			open_count - 2);
 	}
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
 		render_gauge(out, "process_max_fds", "Soft limit of open descriptors.",
@@ -114,8 +116,10 @@ static void render_log(struct buf *out, enum metric_format format)
 
 int process_render(enum metric_format format, struct buf *out)
 {
-	uint64_t started = start_time();
+	static uint64_t started;
 
+	if (!started)
+		started = start_time();
 	render_cpu(out, format);
 	render_memory(out);
 	render_descriptors(out);

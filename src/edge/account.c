@@ -32,6 +32,11 @@ static const struct metric_family family_h2_memory = {
 	"Memory that HTTP/2 framing (nghttp2) has asked for, its frame buffers left out.",
 	METRIC_GAUGE};
 
+static const struct metric_family family_accept_failures = {
+	"gateway_accept_failures_total",
+	"Accepts that gave no connection: no place in the ring's table, no descriptor, no memory.",
+	METRIC_COUNTER};
+
 static const char *const outcome_names[OUTCOME_COUNT] = {
 	[OUTCOME_CLOSED] = "closed",	 [OUTCOME_PEER] = "peer",
 	[OUTCOME_RESET] = "reset",	 [OUTCOME_TIMEOUT] = "timeout",
@@ -81,6 +86,7 @@ struct account {
 	struct metric_registry *registry; /* may be NULL */
 	struct worker *worker;
 	const struct metric_gauge *h2_memory; /* NULL: not watched */
+	const struct metric_counter *accept_failures; /* as h2_memory */
 	struct metric_gauge open;
 	struct metric_counter outcomes[OUTCOME_COUNT];
 	struct metric_counter glitches[GLITCH_COUNT];
@@ -283,6 +289,15 @@ int account_watch_h2_memory(struct account *account, const struct metric_gauge *
 	return register_cell(account, &family_h2_memory, labels, used_bytes);
 }
 
+int account_watch_accepts(struct account *account, const struct metric_counter *failed_count)
+{
+	char labels[LABELS_BYTES_MAX];
+
+	snprintf(labels, sizeof(labels), "listener=\"%s\"", account->listener);
+	account->accept_failures = failed_count;
+	return register_cell(account, &family_accept_failures, labels, failed_count);
+}
+
 static void free_series(struct account *account, struct route_account *route)
 {
 	while (route->series) {
@@ -308,6 +323,9 @@ void account_destroy(struct account *account)
 		free_series(account, &account->routes[i]);
 	for (size_t i = 0; i < ARRAY_LEN(account->unmatched); i++)
 		free_series(account, &account->unmatched[i]);
+	if (account->registry && account->accept_failures)
+		metric_unregister(account->registry, account->accept_failures,
+				  sizeof(*account->accept_failures));
 	if (account->registry && account->h2_memory)
 		metric_unregister(account->registry, account->h2_memory,
 				  sizeof(*account->h2_memory));

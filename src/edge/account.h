@@ -64,6 +64,9 @@ void account_destroy(struct account *account);
 /* Shows the gauge as the listener's. Lifetime: until account_destroy. Returns 0 or -ENOMEM. */
 int account_watch_h2_memory(struct account *account, const struct metric_gauge *used_bytes);
 
+/* As account_watch_h2_memory, of the listener's accepts. */
+int account_watch_accepts(struct account *account, const struct metric_counter *failed_count);
+
 void account_opened(struct account *account);
 void account_closed(struct account *account, enum connection_outcome outcome);
 void account_glitch(struct account *account, enum glitch glitch);

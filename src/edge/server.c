@@ -460,12 +460,14 @@ int server_create(struct server **server, struct worker *worker,
 	buf_init(&made->answer, ANSWER_BYTES_MAX);
 	if (account_create(&made->account, worker, options) != 0)
 		goto no_account;
+	if (account_watch_accepts(made->account, &made->listener.failed_count) != 0)
+		goto no_metrics;
 	if ((options->protocols & SERVER_HTTP2) != 0 && create_h2_memory(made) != 0)
-		goto no_h2_memory;
+		goto no_metrics;
 	*server = made;
 	return 0;
 
-no_h2_memory:
+no_metrics:
 	account_destroy(made->account);
 	h2_memory_destroy(made->h2_memory);
 no_account:
