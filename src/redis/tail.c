@@ -130,66 +130,23 @@ static int start_call(struct redis_tail *tail, redis_done_fn *done, const struct
 static void ask(struct redis_tail *tail);
 static void read_on(struct redis_tail *tail);
 
-/* Fields as pairs. A malformed entry has none. */
-static size_t take_fields(const struct resp_value *value, struct tail_field fields[TAIL_FIELDS_MAX])
-{
-	if (value->count % 2 != 0 || value->count / 2 > TAIL_FIELDS_MAX)
-		return 0;
-	for (size_t i = 0; i < value->count; i++) {
-		if (value->items[i]->type != RESP_STRING)
-			return 0;
-		if (i % 2 == 0)
-			fields[i / 2].name = value->items[i]->text;
-		else
-			fields[i / 2].value = value->items[i]->text;
-	}
-	return value->count / 2;
-}
-
 /* Returns false when this is no entry that may follow. */
 static bool hand_entry(struct redis_tail *tail, const struct resp_value *value)
 {
 	struct tail_field fields[TAIL_FIELDS_MAX];
-	struct stream_id id;
+	struct tail_entry entry;
+	int result = tail_entry_read(value, &tail->position, fields, &entry);
 
-	if (value->type != RESP_ARRAY || value->count != 2 ||
-	    value->items[0]->type != RESP_STRING || !stream_id_parse(value->items[0]->text, &id) ||
-	    !position_advance(&tail->position, id))
-		return false;
-	/* Deleted between its delivery and now: Redis then knows the id only. */
-	if (value->items[1]->type != RESP_ARRAY)
-		return value->items[1]->type == RESP_NIL;
-
-	const struct tail_entry entry = {
-		.id = value->items[0]->text,
-		.id_ms = id.ms,
-		.fields = fields,
-		.field_count = take_fields(value->items[1], fields),
-	};
-
-	tail->options.handler->entry(tail, &entry);
-	return true;
-}
-
-/* [[key, [entry, …]]]; NULL when it is none. */
-static const struct resp_value *entries_of(const struct resp_value *value)
-{
-	if (value->type != RESP_ARRAY || value->count != 1)
-		return NULL;
-
-	const struct resp_value *stream = value->items[0];
-
-	if (stream->type != RESP_ARRAY || stream->count != 2 ||
-	    stream->items[1]->type != RESP_ARRAY)
-		return NULL;
-	return stream->items[1];
+	if (result > 0)
+		tail->options.handler->entry(tail, &entry);
+	return result >= 0;
 }
 
 /* Returns false when the answer is malformed from some entry on; those before it were handed over.
  */
 static bool hand_batch(struct redis_tail *tail, const struct resp_value *value)
 {
-	const struct resp_value *entries = entries_of(value);
+	const struct resp_value *entries = tail_entries_of(value);
 
 	if (!entries)
 		return false;

@@ -10,23 +10,11 @@
 #define REDIS_TAIL_H
 
 #include "redis/client.h"
+#include "redis/entry.h"
 
 #define TAIL_BATCH 128 /* COUNT of XREAD */
 
 struct redis_tail;
-
-struct tail_field {
-	struct span name, value;
-};
-
-#define TAIL_FIELDS_MAX 64 /* a wider entry is given with count 0: malformed */
-
-struct tail_entry {
-	struct span id; /* "1700000000000-0" */
-	uint64_t id_ms;
-	const struct tail_field *fields;
-	size_t field_count;
-};
 
 enum tail_loss { TAIL_RECREATED, TAIL_TRIMMED };
 
