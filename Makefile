@@ -96,7 +96,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins bench bench-quick reference lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins soak bench bench-quick reference lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -254,7 +254,11 @@ faults: all ## each allocation of each story refused in turn (./scripts/test tak
 fuzz-bins: $(FUZZ_BIN)
 
 fuzz: ## libFuzzer over the parsers, FUZZ_SECONDS each (60; NAMES="http1 h2" for some)
-	$(Q)BUILD=$(BUILD) ./scripts/fuzz $(FUZZ_SECONDS) $(NAMES)
+	$(Q)BUILD=$(BUILD) ./scripts/fuzz $(if $(RECORD),--record) $(FUZZ_SECONDS) $(NAMES)
+
+soak: all ## mixed load with faults for DURATION (30m); RECORD=1 keeps the report in tests/soak/README.md
+	$(Q)BUILD=$(BUILD) MODE=$(MODE) PYTHONDONTWRITEBYTECODE=1 ./tests/soak/soak.py --duration $(or $(DURATION),30m) \
+		--report $(BUILD)/soak.md $(if $(RECORD),--record)
 
 lint: ## layers, forbidden calls, sizes, names
 	$(Q)./scripts/check-layers && ./scripts/tidy

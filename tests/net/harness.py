@@ -459,10 +459,11 @@ class Channel:
             return error.code().name, error.details()
         raise Failed(f"was not refused: {answer}")
 
-    def subscribe(self, request, timeout=None):
+    def subscribe(self, request, timeout=None, reader=None):
+        """`reader` makes what reads the call; a Stream if there is none."""
         call = self.channel.unary_stream(SUBSCRIBE, request_serializer=lambda message: message.SerializeToString(),
                                          response_deserializer=edge.GatewayEvent.FromString)
-        return Stream(call(request, timeout=timeout))
+        return (reader or Stream)(call(request, timeout=timeout))
 
     def close(self):
         self.channel.close()
