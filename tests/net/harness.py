@@ -37,6 +37,8 @@ CLIENT = OUT / "ringway-client"
 ECHO = OUT / "echo_handler"
 # a sanitized build is several times slower; waits are bounds, never pauses
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "20" if MODE in ("release", "debug") else "60"))
+# Four times the default, and more where every wait may take longer: a busy machine is no lost Redis.
+REDIS_TIMEOUT = f"{PATIENCE * 50:.0f}ms"
 
 # a finding ends the process with a code that is none of its own, so that no test can expect it by accident
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99"}
@@ -254,9 +256,8 @@ class Gateway:
             "GATEWAY_ADMIN_HTTP_ADDR": "127.0.0.1:0",
             "GATEWAY_WORKERS": "2",
             "GATEWAY_LOG_LEVEL": "debug",
-            # four times the default: a busy machine is no lost Redis
-            "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": "1s",
-            "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": "1s",
+            "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": REDIS_TIMEOUT,
+            "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": REDIS_TIMEOUT,
             # stories that are not about budgets ask as often as they like
             "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_IP_REQUESTS": "0",
             "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_SESSION_REQUESTS": "0",
