@@ -182,6 +182,27 @@ static void dial_expired(struct deadline *deadline)
 	}
 }
 
+static bool is_same_host(const struct address *a, const struct address *b)
+{
+	uint8_t left[ADDRESS_IP_MAX], right[ADDRESS_IP_MAX];
+	size_t len = address_ip(a, left);
+
+	return len > 0 && len == address_ip(b, right) && memcmp(left, right, len) == 0;
+}
+
+/* Begins behind the address that was blamed. */
+static void dial_rotate(struct dial *dial, const struct address *addresses)
+{
+	size_t count = dial->address_count, first = 0;
+
+	for (size_t i = 0; dial->is_blamed && i < count; i++)
+		if (is_same_host(&addresses[i], &dial->blamed))
+			first = i + 1;
+	for (size_t i = 0; i < count; i++)
+		dial->addresses[i] = addresses[(first + i) % count];
+	dial->is_blamed = false;
+}
+
 static void dial_resolved(struct dns_query *query, int status, const struct address *addresses,
 			  size_t count)
 {
@@ -191,8 +212,8 @@ static void dial_resolved(struct dns_query *query, int status, const struct addr
 		dial_finish(dial, status);
 		return;
 	}
-	memcpy(dial->addresses, addresses, count * sizeof(*addresses));
 	dial->address_count = count;
+	dial_rotate(dial, addresses);
 	dial_next(dial);
 }
 
@@ -232,6 +253,8 @@ void dial_start(struct dial *dial, struct worker *worker, struct dns *dns,
 		.endpoint = *endpoint,
 		.file = FILE_NONE,
 		.due_ms = worker->now_ms + timeout_ms,
+		.is_blamed = dial->is_blamed,
+		.blamed = dial->blamed,
 	};
 	dial->query.done = dial_resolved;
 	dial->connect_op.done = dial_connect_done;
@@ -269,6 +292,15 @@ void dial_cancel(struct dial *dial, void (*idle)(struct dial *dial))
 	case DIAL_STATES:
 		UNREACHABLE("not a state");
 	}
+}
+
+void dial_blame(struct dial *dial)
+{
+	CHECK(dial->state == DIAL_IDLE);
+	if (dial->last_error != 0 || dial->address_next == 0)
+		return;
+	dial->is_blamed = true;
+	dial->blamed = dial->addresses[dial->address_next - 1];
 }
 
 bool dial_is_idle(const struct dial *dial)

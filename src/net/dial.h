@@ -1,6 +1,8 @@
 /*
  * dial: a connection to an endpoint, by a deadline. Names are looked up anew at every dial; the
- * addresses are tried in turn, each with its share of the time. Thread: the worker's.
+ * addresses are tried in turn, each with its share of the time. One that accepted but was of no use
+ * (a listener of somebody else's, a frozen host, a replica) is tried last the next time, so that
+ * every address of a name has its turn. Thread: the worker's.
  *
  *   IDLE ─ dial_start ─► STARTED ─► (RESOLVING ─►) CONNECTING ─► IDLE, done(0)
  *   CONNECTING ─ failed ─► CLOSING ─► CONNECTING to the next address, or IDLE, done(error)
@@ -39,6 +41,8 @@ struct dial { /* zeroed memory is an idle dial */
 	uint64_t due_ms;
 	uint8_t state;
 	bool cancelled;
+	bool is_blamed; /* `blamed` goes last the next time; outlives dial_start */
+	struct address blamed;
 	void (*idle)(struct dial *dial); /* after dial_cancel: nothing in flight any more, memory is
 					    free to go */
 	int last_error;
@@ -55,6 +59,10 @@ void dial_start(struct dial *dial, struct worker *worker, struct dns *dns,
  * `done` will not be called; `idle` (may be NULL) is, when nothing is in flight: at once or later.
  */
 void dial_cancel(struct dial *dial, void (*idle)(struct dial *dial));
+
+/* The connection that the last dial made was of no use: its name's other addresses go first in the
+ * next one. No-op unless the last dial succeeded. */
+void dial_blame(struct dial *dial);
 
 bool dial_is_idle(const struct dial *dial);
 

@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ATTEMPT_MS    1000 /* one server, one try; the dial's deadline is the real bound */
 #define ATTEMPTS      3
@@ -238,6 +240,73 @@ static void channel_close(struct dns *dns)
 	dns_settle(dns);
 }
 
+/*
+ * c-ares before 1.32 asks for A and AAAA of a name over one socket. Where nobody listens, the ICMP
+ * refusal of the first question is told to the send of the second, c-ares takes it for the
+ * second's own, and the first waits for its timeout. An error that was told is gone: the second
+ * send leaves, and its refusal is heard by the read, which ends both.
+ */
+#if ARES_VERSION < 0x012000
+static ares_socket_t open_socket(int family, int type, int protocol, void *context)
+{
+	(void)context;
+	return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+}
+
+static int close_socket(ares_socket_t fd, void *context)
+{
+	(void)context;
+	return close(fd);
+}
+
+static int connect_socket(ares_socket_t fd, const struct sockaddr *address, ares_socklen_t len,
+			  void *context)
+{
+	(void)context;
+	return connect(fd, address, len);
+}
+
+static ares_ssize_t receive(ares_socket_t fd, void *bytes, size_t size, int flags,
+			    struct sockaddr *from, ares_socklen_t *len, void *context)
+{
+	(void)context;
+	return recvfrom(fd, bytes, size, flags, from, len);
+}
+
+static ares_ssize_t send_parts(ares_socket_t fd, const struct iovec *parts, int count,
+			       void *context)
+{
+	struct msghdr message = {
+		.msg_iov = (struct iovec *)(uintptr_t)parts,
+		.msg_iovlen = (size_t)count,
+	};
+	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+
+	(void)context;
+	if (sent < 0 && errno == ECONNREFUSED)
+		sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+	return sent;
+}
+
+static void channel_heed_refusals(struct dns *dns)
+{
+	static const struct ares_socket_functions functions = {
+		.asocket = open_socket,
+		.aclose = close_socket,
+		.aconnect = connect_socket,
+		.arecvfrom = receive,
+		.asendv = send_parts,
+	};
+
+	ares_set_socket_functions(dns->channel, &functions, NULL);
+}
+#else
+static void channel_heed_refusals(struct dns *dns)
+{
+	(void)dns;
+}
+#endif
+
 static int channel_open(struct dns *dns)
 {
 	char lookups[] = "fb"; /* the file, then DNS */
@@ -260,6 +329,7 @@ static int channel_open(struct dns *dns)
 
 	if (status != ARES_SUCCESS)
 		return error_of_status(status);
+	channel_heed_refusals(dns);
 	if (dns->servers)
 		status = ares_set_servers_ports_csv(dns->channel, dns->servers);
 	if (status != ARES_SUCCESS) {

@@ -320,6 +320,48 @@ static void addresses_are_tried_in_turn_each_with_its_share(void **state)
 	close(silent);
 }
 
+static void expect_peer(const struct fixture *fixture, const char *host, uint16_t port)
+{
+	char text[ADDRESS_TEXT_MAX], wanted[ADDRESS_TEXT_MAX];
+
+	address_format(&fixture->caller.peer, text);
+	snprintf(wanted, sizeof(wanted), "%s:%u", host, port);
+	assert_string_equal(text, wanted);
+}
+
+static void every_address_that_is_blamed_gives_way_to_the_next(void **state)
+{
+	/* 127.0.0.3, 127.0.0.2, 127.0.0.1 in the name's order: the second refuses */
+	static const char *const turns[] = {"127.0.0.3", "127.0.0.1", "127.0.0.3", "127.0.0.1"};
+	struct fixture fixture;
+	uint16_t port = 0;
+	int first = listen_at("127.0.0.1", &port, false, NULL);
+	int third = listen_at("127.0.0.3", &port, false, NULL);
+
+	(void)state;
+	fixture_open(&fixture, 16);
+	dial_blame(&fixture.caller.dial); /* nothing was dialled yet */
+	for (size_t i = 0; i < ARRAY_LEN(turns); i++) {
+		start_at(&fixture, "turn.test", port, 1000);
+		assert_int_equal(wait_done(&fixture), 0);
+		expect_peer(&fixture, turns[i], port);
+		socket_discard(&fixture.worker, fixture.caller.file);
+		dial_blame(&fixture.caller.dial);
+	}
+	/* without blame it is the name's order again, and once blamed is not for ever */
+	start_at(&fixture, "turn.test", port, 1000);
+	assert_int_equal(wait_done(&fixture), 0);
+	expect_peer(&fixture, "127.0.0.3", port);
+	socket_discard(&fixture.worker, fixture.caller.file);
+	start_at(&fixture, "turn.test", port, 1000);
+	assert_int_equal(wait_done(&fixture), 0);
+	expect_peer(&fixture, "127.0.0.3", port);
+	socket_discard(&fixture.worker, fixture.caller.file);
+	fixture_close(&fixture);
+	close(third);
+	close(first);
+}
+
 enum { V6_LESS_REFUSED, V6_LESS_OTHERWISE, V6_LESS_SKIPPED };
 
 static int dial_without_v6(void)
@@ -465,6 +507,7 @@ int main(void)
 		cmocka_unit_test(failures_have_their_errno),
 		cmocka_unit_test(silent_peer_ends_at_the_deadline),
 		cmocka_unit_test(addresses_are_tried_in_turn_each_with_its_share),
+		cmocka_unit_test(every_address_that_is_blamed_gives_way_to_the_next),
 		cmocka_unit_test(address_of_a_family_that_is_off_hides_no_refusal),
 		cmocka_unit_test(cancel_at_every_stage_leaves_nothing),
 		cmocka_unit_test(dial_may_start_again_inside_done),
