@@ -19,7 +19,7 @@
  * name finds the right one. But the name may still lead to the same node: so not more often than
  * this, and the answers pass as REFUSED.
  */
-#define FAILOVER_PAUSE_MS 5000
+#define FAILOVER_PAUSE_MS 2000
 
 struct span redis_error_code(const struct resp_value *value)
 {

@@ -133,6 +133,8 @@ static void lose(struct redis_client *client, const char *message)
 {
 	bool was_ready = client->state == CLIENT_READY;
 
+	if (!was_ready)
+		dial_blame(&client->dial);
 	log_trouble(client, message);
 	move(client, CLIENT_DROPPING);
 	deadline_disarm(client->worker, &client->greeting_deadline);
@@ -153,6 +155,7 @@ void client_drop(struct redis_client *client, const char *why)
 	if (!is_alive(client))
 		return;
 	set_error(client, "%s", why);
+	dial_blame(&client->dial); /* another address of the name may do better */
 	lose(client, client->state == CLIENT_READY ? "connection to Redis dropped"
 						   : "cannot connect to Redis");
 }

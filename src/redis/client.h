@@ -11,7 +11,8 @@
  * Lost is: the peer closed; bytes that are no answer, or an answer that nobody asked for; the
  * oldest command (whether still waited for or not) four times its timeout old, and 1 s, without a
  * byte received meanwhile; an error reply READONLY, LOADING, MASTERDOWN or UNBLOCKED (a failover:
- * the name may lead elsewhere now), at most every 5 s. Commands without a timeout are waited for
+ * the name may lead elsewhere now), at most every 2 s. Of a name with several addresses another
+ * is tried after a connection that we gave up. Commands without a timeout are waited for
  * until the transport gives up.
  */
 #ifndef REDIS_CLIENT_H
