@@ -156,12 +156,19 @@ int config_route(const struct config_file *file, struct span message_type)
 	return -1;
 }
 
+static bool breaker_equal(const struct config_breaker *a, const struct config_breaker *b)
+{
+	return a->enabled == b->enabled && a->failures == b->failures && a->ratio == b->ratio &&
+	       a->calls == b->calls && a->window_ms == b->window_ms && a->open_ms == b->open_ms;
+}
+
 bool config_upstream_equal(const struct config_upstream *a, const struct config_upstream *b)
 {
 	if (strcmp(a->name, b->name) != 0 || a->address_count != b->address_count ||
 	    a->deadline_ms != b->deadline_ms || a->connections != b->connections ||
 	    a->max_in_flight != b->max_in_flight || a->health != b->health ||
-	    a->health_interval_ms != b->health_interval_ms)
+	    a->health_interval_ms != b->health_interval_ms ||
+	    !breaker_equal(&a->breaker, &b->breaker))
 		return false;
 	for (size_t i = 0; i < a->address_count; i++)
 		if (!endpoint_equal(&a->addresses[i], &b->addresses[i]))

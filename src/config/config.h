@@ -46,6 +46,16 @@ struct config_cidrs {
 #define UPSTREAMS_MAX 256
 #define COMMANDS_MAX 4096
 
+/* When to leave a failing upstream alone: upstream/breaker.h. */
+struct config_breaker {
+	bool enabled;	    /* true */
+	uint32_t failures;  /* in a row; 10 */
+	uint32_t ratio;	    /* failed ones of those that ended, per cent; 80 */
+	uint32_t calls;	    /* that must have ended for the ratio to count; 20 */
+	uint64_t window_ms; /* over which the ratio is taken; 10s */
+	uint64_t open_ms;   /* until a probe; 2s */
+};
+
 struct config_upstream {
 	char name[UPSTREAM_NAME_MAX + 1];
 	struct endpoint *addresses;
@@ -55,6 +65,7 @@ struct config_upstream {
 	uint32_t max_in_flight;      /* per worker; 1024 */
 	bool health;                 /* true */
 	uint64_t health_interval_ms; /* 5s */
+	struct config_breaker breaker;
 };
 
 /* Sorted by message_type's bytes, a prefix before an exact one of the same text. */

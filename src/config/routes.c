@@ -17,6 +17,10 @@
 #define HEALTH_INTERVAL_MS_MAX 3600000
 #define CONNECTIONS_MAX        64      /* per worker and address: streams share a connection */
 #define IN_FLIGHT_MAX          1000000
+#define BREAKER_CALLS_MAX      1000000
+#define BREAKER_WINDOW_MS_MIN  100
+#define BREAKER_OPEN_MS_MIN    10
+#define BREAKER_MS_MAX         3600000
 
 /* A command as the file has it, in the file's order. */
 struct draft {
@@ -150,6 +154,72 @@ static void take_health_interval(struct tree *tree, const yaml_node_t *node, voi
 		      &upstream->health_interval_ms);
 }
 
+/* --- its breaker --- */
+
+static void take_breaker_enabled(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	tree_bool(tree, node, "enabled", &((struct config_breaker *)target)->enabled);
+}
+
+static void take_small(struct tree *tree, const yaml_node_t *node, struct tree_number number,
+		       uint32_t *target)
+{
+	uint64_t value;
+
+	if (tree_count(tree, node, number, &value))
+		*target = (uint32_t)value;
+}
+
+static void take_breaker_failures(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	take_small(tree, node, (struct tree_number){ "failures", 1, BREAKER_CALLS_MAX },
+		   &((struct config_breaker *)target)->failures);
+}
+
+static void take_breaker_ratio(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	take_small(tree, node, (struct tree_number){ "ratio", 1, 100 },
+		   &((struct config_breaker *)target)->ratio);
+}
+
+static void take_breaker_calls(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	take_small(tree, node, (struct tree_number){ "calls", 1, BREAKER_CALLS_MAX },
+		   &((struct config_breaker *)target)->calls);
+}
+
+static void take_breaker_window(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	tree_duration(tree, node,
+		      (struct tree_number){ "window", BREAKER_WINDOW_MS_MIN, BREAKER_MS_MAX },
+		      &((struct config_breaker *)target)->window_ms);
+}
+
+static void take_breaker_open(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	tree_duration(tree, node,
+		      (struct tree_number){ "open", BREAKER_OPEN_MS_MIN, BREAKER_MS_MAX },
+		      &((struct config_breaker *)target)->open_ms);
+}
+
+static const struct tree_key breaker_keys[] = {
+	{ "enabled", false, take_breaker_enabled },
+	{ "failures", false, take_breaker_failures },
+	{ "ratio", false, take_breaker_ratio },
+	{ "calls", false, take_breaker_calls },
+	{ "window", false, take_breaker_window },
+	{ "open", false, take_breaker_open },
+	{ NULL, false, NULL },
+};
+
+static void take_breaker(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	struct config_upstream *upstream = target;
+
+	if (tree_is_mapping(tree, node, "breaker"))
+		tree_walk(tree, node, breaker_keys, &upstream->breaker);
+}
+
 static const struct tree_key upstream_keys[] = {
 	{ "addresses", true, take_addresses },
 	{ "deadline", false, take_deadline },
@@ -157,6 +227,7 @@ static const struct tree_key upstream_keys[] = {
 	{ "max_in_flight", false, take_max_in_flight },
 	{ "health", false, take_health },
 	{ "health_interval", false, take_health_interval },
+	{ "breaker", false, take_breaker },
 	{ NULL, false, NULL },
 };
 
@@ -216,6 +287,15 @@ static void take_upstream(struct routes *routes, const yaml_node_pair_t *pair)
 		.max_in_flight = 1024,
 		.health = true,
 		.health_interval_ms = 5000,
+		.breaker = {
+			.enabled = true,
+			.failures = 10,
+			/* one of two addresses that always fails must not close the way to the other */
+			.ratio = 80,
+			.calls = 20,
+			.window_ms = 10000,
+			.open_ms = 2000,
+		},
 	};
 	if (tree_is_mapping(&routes->tree, body, "an upstream"))
 		tree_walk(&routes->tree, body, upstream_keys, upstream);

@@ -88,6 +88,18 @@ int config_write_markdown(struct buf *out)
 	return written(out);
 }
 
+static void write_breaker(const struct config_breaker *breaker, struct buf *out)
+{
+	if (!breaker->enabled) {
+		buf_append(out, SPAN(" breaker=off\n"));
+		return;
+	}
+	buf_printf(out, " breaker=failures:%" PRIu32 ",ratio:%" PRIu32 ",calls:%" PRIu32,
+		   breaker->failures, breaker->ratio, breaker->calls);
+	buf_printf(out, ",window:%s", value_format_duration(breaker->window_ms).text);
+	buf_printf(out, ",open:%s\n", value_format_duration(breaker->open_ms).text);
+}
+
 static void write_upstream(const struct config_upstream *upstream, struct buf *out)
 {
 	buf_printf(out, "# upstream %s:", upstream->name);
@@ -101,8 +113,9 @@ static void write_upstream(const struct config_upstream *upstream, struct buf *o
 	buf_printf(out, " deadline=%s", value_format_duration(upstream->deadline_ms).text);
 	buf_printf(out, " connections=%" PRIu32 " max_in_flight=%" PRIu32, upstream->connections,
 		   upstream->max_in_flight);
-	buf_printf(out, " health=%s health_interval=%s\n", upstream->health ? "true" : "false",
+	buf_printf(out, " health=%s health_interval=%s", upstream->health ? "true" : "false",
 		   value_format_duration(upstream->health_interval_ms).text);
+	write_breaker(&upstream->breaker, out);
 }
 
 int config_write_values(const struct config *config, char *const *environment, struct buf *out)

@@ -140,6 +140,8 @@ void dialer_lost(struct dialer *dialer, enum dialer_loss loss)
 {
 	dialer->link = NULL;
 	dialer->was_silent = loss == LOSS_SILENT;
+	if (loss == LOSS_FAILED || loss == LOSS_SILENT)
+		dial_blame(&dialer->dial);
 	if (dialer->backend->upstream->is_stopping) {
 		dialer_move(dialer, DIALER_OFF);
 		return;
@@ -273,9 +275,12 @@ bool backend_is_hopeful(const struct backend *backend, uint64_t avoided_link)
 
 void backend_show(struct backend *backend)
 {
-	metric_gauge_set(&backend->healthy, backend->health == HEALTH_GOOD &&
-						    backend->ready_count > 0 &&
-						    backend->upstream->is_running);
+	bool is_able = backend->health == HEALTH_GOOD && backend->ready_count > 0 &&
+		       backend->upstream->is_running;
+
+	if (is_able && metric_gauge_value(&backend->healthy) == 0)
+		upstream_hope(backend->upstream);
+	metric_gauge_set(&backend->healthy, is_able);
 	upstream_pump_later(backend->upstream);
 }
 

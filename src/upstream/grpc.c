@@ -54,6 +54,14 @@ bool upstream_is_ready(const struct upstream *upstream)
 	return false;
 }
 
+bool upstream_is_connected(const struct upstream *upstream)
+{
+	for (size_t i = 0; i < upstream->backend_count; i++)
+		if (upstream->backends[i].ready_count > 0)
+			return true;
+	return false;
+}
+
 /* ---- calls that wait ---- */
 
 void upstream_pump_later(struct upstream *upstream)
@@ -92,6 +100,48 @@ static void pump(struct task *task)
 	list_splice_back(&upstream->waiting, &tried);
 }
 
+/* ---- the breaker ---- */
+
+static void show_breaker(struct upstream *upstream)
+{
+	for (int i = 0; i < BREAKER_STATES; i++)
+		metric_gauge_set(&upstream->metrics.breaker_states[i],
+				 upstream->breaker.state == i);
+}
+
+/* Returns the call's pass, 0: refused. */
+static uint32_t admit(struct upstream *upstream)
+{
+	uint8_t before = upstream->breaker.state;
+	uint32_t pass = breaker_admit(&upstream->breaker, upstream->worker->now_ms);
+
+	if (upstream->breaker.state != before)
+		show_breaker(upstream);
+	if (!pass)
+		metric_add(&upstream->metrics.breaker_refused, 1);
+	return pass;
+}
+
+void upstream_judge(struct upstream *upstream, uint32_t pass, enum breaker_verdict verdict)
+{
+	if (!breaker_report(&upstream->breaker, pass, verdict, upstream->worker->now_ms))
+		return;
+	show_breaker(upstream);
+	if (upstream->breaker.state == BREAKER_OPEN) {
+		metric_add(&upstream->metrics.breaker_opened, 1);
+		LOG(LOG_WARN, "upstream", "the breaker is open: calls are refused at once",
+		    LOG_TEXT("upstream", upstream->config->name));
+	} else {
+		LOG(LOG_INFO, "upstream", "the breaker is closed again",
+		    LOG_TEXT("upstream", upstream->config->name));
+	}
+}
+
+void upstream_hope(struct upstream *upstream)
+{
+	breaker_hope(&upstream->breaker);
+}
+
 /* ---- calls ---- */
 
 static int refuse(struct upstream *upstream, const char *path, enum upstream_outcome outcome)
@@ -106,6 +156,31 @@ static int refuse(struct upstream *upstream, const char *path, enum upstream_out
 	return -(int)outcome;
 }
 
+/* Sends it, or lets it wait. Without a stream the outcome says why not. */
+static enum upstream_outcome place(struct upstream *upstream,
+				   const struct upstream_request *request,
+				   struct upstream_stream **stream)
+{
+	bool is_first = list_is_empty(&upstream->waiting);
+	struct upstream_link *link = is_first ? pick(upstream, 0) : NULL;
+
+	if (!link && !is_hopeful(upstream, 0))
+		return UPSTREAM_UNAVAILABLE;
+
+	struct upstream_stream *made = stream_create(upstream, request);
+
+	if (!made)
+		return UPSTREAM_BUSY;
+	if (!link) {
+		list_push_back(&upstream->waiting, &made->link);
+	} else if (stream_send(made, link) != 0) {
+		stream_free(made);
+		return UPSTREAM_UNAVAILABLE;
+	}
+	*stream = made;
+	return UPSTREAM_OK;
+}
+
 int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 			upstream_done_fn *done, const struct upstream_request *request)
 {
@@ -115,22 +190,18 @@ int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 	if (upstream->in_flight_count >= upstream->config->max_in_flight)
 		return refuse(upstream, request->path, UPSTREAM_BUSY);
 
-	bool is_first = list_is_empty(&upstream->waiting);
-	struct upstream_link *link = is_first ? pick(upstream, 0) : NULL;
+	uint32_t pass = admit(upstream);
+	struct upstream_stream *stream = NULL;
+	enum upstream_outcome outcome =
+		pass ? place(upstream, request, &stream) : UPSTREAM_UNAVAILABLE;
 
-	if (!link && !is_hopeful(upstream, 0))
-		return refuse(upstream, request->path, UPSTREAM_UNAVAILABLE);
-
-	struct upstream_stream *stream = stream_create(upstream, request);
-
-	if (!stream)
-		return refuse(upstream, request->path, UPSTREAM_BUSY);
-	if (!link) {
-		list_push_back(&upstream->waiting, &stream->link);
-	} else if (stream_send(stream, link) != 0) {
-		stream_free(stream);
-		return refuse(upstream, request->path, UPSTREAM_UNAVAILABLE);
+	if (!stream) {
+		/* our own bounds and memory tell nothing about the service */
+		upstream_judge(upstream, pass,
+			       is_hopeful(upstream, 0) ? BREAKER_UNTOLD : BREAKER_FAILED);
+		return refuse(upstream, request->path, outcome);
 	}
+	stream->pass = pass;
 	stream->call = call;
 	call->stream = stream;
 	upstream->in_flight_count++;
@@ -243,6 +314,7 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 	task_init(&made->pump, pump);
 	task_init(&made->settle, settle);
 	backoff_init(&made->jitter);
+	breaker_init(&made->breaker, &config->breaker);
 	/* and one health check for each address */
 	slab_init(&made->streams, sizeof(struct upstream_stream),
 		  (size_t)config->max_in_flight * STREAMS_PER_CALL +
@@ -253,6 +325,7 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 		return -ENOMEM;
 	}
 	upstream_metrics_register(made);
+	show_breaker(made);
 	if (config->health)
 		upstream_announce(made, HEALTH_CHECK_PATH);
 	*upstream = made;

@@ -10,6 +10,9 @@
  * DEADLINE_EXCEEDED or CANCELLED in the last 20 ms of the deadline that we gave it is
  * UPSTREAM_TIMEOUT. HTTP errors without grpc-status and RST_STREAM are UPSTREAM_STATUS with the
  * status that gRPC gives them, no message.
+ *
+ * A breaker (upstream/breaker.h, config breaker) refuses calls with UPSTREAM_UNAVAILABLE while the
+ * service fails; health checks pass it by.
  */
 #ifndef UPSTREAM_GRPC_H
 #define UPSTREAM_GRPC_H
@@ -75,7 +78,8 @@ void upstream_start(struct upstream *upstream);
 /*
  * Lifetime of the request: the call. Returns 0 (`done` follows once), or the outcome that it would
  * have been as a negative number: -UPSTREAM_UNAVAILABLE, -UPSTREAM_BUSY; nothing was sent then. A
- * call waits for a connection being dialled, within its deadline. A call is sent again to another
+ * call waits for a connection being dialled, within its deadline; if there is none by then, it was
+ * UPSTREAM_UNAVAILABLE. A call is sent again to another
  * connection only when it is certain that the service did not see it (REFUSED_STREAM, or GOAWAY
  * below its stream).
  */

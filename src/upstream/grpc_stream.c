@@ -41,6 +41,11 @@ static void expired(struct deadline *deadline)
 	struct upstream_stream *stream = CONTAINER_OF(deadline, struct upstream_stream, deadline);
 	struct upstream_link *link = stream->on;
 
+	/* one that never had a connection to go out on was not late: nobody is there */
+	if (!link && !stream->is_shortened && !upstream_is_connected(stream->upstream)) {
+		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
+		return;
+	}
 	stream_fail(stream, UPSTREAM_TIMEOUT, GRPC_DEADLINE_EXCEEDED);
 	if (link)
 		link_suspect(link);
@@ -63,8 +68,10 @@ struct upstream_stream *stream_create(struct upstream *upstream,
 
 	if (!stream)
 		return NULL;
-	if (request->deadline_ms > 0 && request->deadline_ms < timeout_ms)
+	if (request->deadline_ms > 0 && request->deadline_ms < timeout_ms) {
 		timeout_ms = request->deadline_ms;
+		stream->is_shortened = true;
+	}
 	list_init(&stream->link);
 	stream->upstream = upstream;
 	stream->rpc = upstream_metrics_rpc(upstream, request->path);
@@ -191,8 +198,31 @@ static void leave(struct upstream_stream *stream)
 	link_flush(stream->on);
 }
 
+static enum breaker_verdict judge(const struct upstream_stream *stream,
+				  const struct upstream_result *result)
+{
+	switch (result->outcome) {
+	case UPSTREAM_OK:
+	case UPSTREAM_MALFORMED:
+		return BREAKER_ANSWERED;
+	case UPSTREAM_STATUS:
+		return stream->was_reset || result->status == GRPC_UNAVAILABLE ? BREAKER_FAILED
+									       : BREAKER_ANSWERED;
+	case UPSTREAM_UNAVAILABLE:
+		return BREAKER_FAILED;
+	case UPSTREAM_TIMEOUT:
+		return stream->is_shortened ? BREAKER_UNTOLD : BREAKER_FAILED;
+	case UPSTREAM_BUSY:
+	case UPSTREAM_OUTCOME_COUNT:
+		break;
+	}
+	return BREAKER_UNTOLD;
+}
+
 void stream_end(struct upstream_stream *stream, const struct upstream_result *result)
 {
+	upstream_judge(stream->upstream, stream->pass, judge(stream, result));
+
 	struct upstream_call *call = detach(stream, result->status);
 
 	call->done(call, result);
@@ -207,6 +237,7 @@ void stream_fail(struct upstream_stream *stream, enum upstream_outcome outcome,
 
 void stream_abandon(struct upstream_stream *stream)
 {
+	upstream_judge(stream->upstream, stream->pass, BREAKER_UNTOLD);
 	detach(stream, GRPC_CANCELLED);
 	leave(stream);
 }
@@ -426,12 +457,12 @@ static enum grpc_status status_from_reset(uint32_t code)
 /* The stream is gone, and so is the call unless it is sent again. */
 static void end_closed(struct upstream_stream *stream, uint32_t code)
 {
-	if (stream->on->state == LINK_CLOSING)
+	if (stream->on->state == LINK_CLOSING || is_unseen(stream, code)) {
 		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
-	else if (is_unseen(stream, code))
-		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
-	else
-		end_with_status(stream, status_from_reset(code), SPAN_EMPTY);
+		return;
+	}
+	stream->was_reset = true;
+	end_with_status(stream, status_from_reset(code), SPAN_EMPTY);
 }
 
 static void on_closed(struct h2_stream *h2, uint32_t code)

@@ -49,6 +49,7 @@ static const char example[] =
 	"    max_in_flight: 77\n"
 	"    health: false\n"
 	"    health_interval: 250ms\n"
+	"    breaker: { enabled: false, failures: 3, ratio: 50, calls: 4, window: 1s, open: 20ms }\n"
 	"  chat: { addresses: [\"[::1]:1\"] }\n"
 	"commands:\n"
 	"  - { message_type: \"fleet.move\", upstream: chat }\n"
@@ -84,6 +85,18 @@ static void example_of_the_contract_is_taken(void **state)
 	assert_int_equal(chat->max_in_flight, 1024);
 	assert_true(chat->health);
 	assert_int_equal(chat->health_interval_ms, 5000);
+	assert_false(fleet->breaker.enabled);
+	assert_int_equal(fleet->breaker.failures, 3);
+	assert_int_equal(fleet->breaker.ratio, 50);
+	assert_int_equal(fleet->breaker.calls, 4);
+	assert_int_equal(fleet->breaker.window_ms, 1000);
+	assert_int_equal(fleet->breaker.open_ms, 20);
+	assert_true(chat->breaker.enabled);
+	assert_int_equal(chat->breaker.failures, 10);
+	assert_int_equal(chat->breaker.ratio, 80);
+	assert_int_equal(chat->breaker.calls, 20);
+	assert_int_equal(chat->breaker.window_ms, 10000);
+	assert_int_equal(chat->breaker.open_ms, 2000);
 	assert_int_equal(config->file->command_count, 2);
 	assert_int_equal(config_route(config->file, SPAN("fleet.move")), 1);
 	assert_int_equal(config_route(config->file, SPAN("fleet.moves")), 0);
@@ -264,6 +277,26 @@ static void every_mistake_has_its_place(void **state)
 		    "F:22:21: message_type \"fleet.*\" is routed already, in line 16\n");
 }
 
+static void every_mistake_of_a_breaker_has_its_place(void **state)
+{
+	(void)state;
+	assert_file("upstreams:\n"
+		    "  a:\n"
+		    "    addresses: [\"a:1\"]\n"
+		    "    breaker: { enabled: y, failures: 0, ratio: 101, calls: x,\n"
+		    "               window: 99ms, open: 2h, opens: 1s }\n"
+		    "  b: { addresses: [\"b:1\"], breaker: false }\n"
+		    "  c: { addresses: [\"c:1\"], breaker: {} }\n",
+		    "F:4:25: enabled must be true or false\n"
+		    "F:4:38: failures must be a whole number from 1 to 1000000\n"
+		    "F:4:48: ratio must be a whole number from 1 to 100\n"
+		    "F:4:60: calls must be a whole number from 1 to 1000000\n"
+		    "F:5:24: window must be a duration (250ms, 5s, 1m30s) from 100ms to 1h\n"
+		    "F:5:36: open must be a duration (250ms, 5s, 1m30s) from 10ms to 1h\n"
+		    "F:5:40: unknown key \"opens\"; the nearest known one is \"open\"\n"
+		    "F:6:37: breaker must be a mapping\n");
+}
+
 static void roots_of_the_wrong_kind_are_refused(void **state)
 {
 	(void)state;
@@ -384,6 +417,7 @@ int main(void)
 		cmocka_unit_test(route_agrees_with_a_slow_search),
 		cmocka_unit_test(empty_files_are_fine),
 		cmocka_unit_test(every_mistake_has_its_place),
+		cmocka_unit_test(every_mistake_of_a_breaker_has_its_place),
 		cmocka_unit_test(roots_of_the_wrong_kind_are_refused),
 		cmocka_unit_test(broken_yaml_has_its_place),
 		cmocka_unit_test(every_beginning_is_taken_or_refused),

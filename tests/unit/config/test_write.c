@@ -82,7 +82,8 @@ static void values_show_origin_and_mask_secrets(void **state)
 		"GATEWAY_HTTP_IDLE_TIMEOUT=1m30s  # environment, default 75s\n",
 		"GATEWAY_GRPC_MAX_MESSAGE_BYTES=4MiB  # default\n",
 		("# upstream fleet: addresses=h:1,unix:/s deadline=2s connections=2 "
-		 "max_in_flight=1024 health=true health_interval=5s\n"),
+		 "max_in_flight=1024 health=true health_interval=5s "
+		 "breaker=failures:10,ratio:80,calls:20,window:10s,open:2s\n"),
 		"# command f.*: upstream=fleet\n",
 	};
 

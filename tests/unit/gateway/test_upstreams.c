@@ -173,6 +173,12 @@ static void every_difference_makes_another(void **state)
 		"addresses: ['unix:/none/a'], max_in_flight: 7",
 		"addresses: ['unix:/none/a'], health: false",
 		"addresses: ['unix:/none/a'], health_interval: 9s",
+		"addresses: ['unix:/none/a'], breaker: { enabled: false }",
+		"addresses: ['unix:/none/a'], breaker: { failures: 9 }",
+		"addresses: ['unix:/none/a'], breaker: { ratio: 9 }",
+		"addresses: ['unix:/none/a'], breaker: { calls: 9 }",
+		"addresses: ['unix:/none/a'], breaker: { window: 9s }",
+		"addresses: ['unix:/none/a'], breaker: { open: 9s }",
 	};
 
 	(void)state;
