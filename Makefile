@@ -251,6 +251,10 @@ net: all ## black-box tests against the built programs (ARGS= for pytest)
 faults: all ## each allocation of each story refused in turn (./scripts/test takes some of the long ones)
 	$(Q)FAULTS=all ./scripts/run-pytest tests/net/test_memory_faults.py
 
+.PHONY: dependencies
+dependencies: all ## break everything the program leans on, one after the other; prints how long each was felt
+	$(Q)DEPENDENCY_TIMES=1 ./scripts/run-pytest tests/net/test_dependencies.py
+
 fuzz-bins: $(FUZZ_BIN)
 
 fuzz: ## libFuzzer over the parsers, FUZZ_SECONDS each (60; NAMES="http1 h2" for some)

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import shutil
 import tempfile
@@ -61,3 +62,15 @@ def channel(gateway):
 @pytest.fixture
 def device(gateway):
     return harness.Device(gateway)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """`make dependencies`: the times that test_dependencies.py has measured."""
+    if not os.environ.get("DEPENDENCY_TIMES"):
+        return
+    rows = [value for report in terminalreporter.stats.get("passed", []) for name, value in report.user_properties
+            if name == "dependency"]
+    terminalreporter.write_line(f"{'fault':<62} {'heard after':>11} {'alone again after':>18}")
+    for fault, *times in rows:
+        heard, recovered = ("-" if seconds is None else f"{seconds * 1000:.0f} ms" for seconds in times)
+        terminalreporter.write_line(f"{fault:<62} {heard:>11} {recovered:>18}")

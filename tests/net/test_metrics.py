@@ -58,7 +58,7 @@ CONTRACT = {
 
 # all that a label may be named; the addresses are those of the configuration file, never a peer's
 LABELS = {"listener", "outcome", "path", "method", "status", "code", "step", "result", "role", "stream", "reason", "upstream",
-          "rpc", "address", "worker", "kind", "version", "commit", "le", "class", "cause", "verdict"}
+          "rpc", "address", "worker", "kind", "version", "commit", "le", "class", "cause", "verdict", "state"}
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
