@@ -111,8 +111,8 @@ void upstream_metrics_register(struct upstream *upstream)
 	add(upstream, &in_flight_family, LABELS(name), &metrics->in_flight);
 	add(upstream, &retries_family, LABELS(name), &metrics->retries);
 	add(upstream, &reconnects_family, LABELS(name), &metrics->reconnects);
-	for (int i = 0; i < BREAKER_STATES; i++)
-		add(upstream, &breaker_family, LABELS(name, {"state", breaker_state_name((enum breaker_state)i)}),
+	for (enum breaker_state i = 0; i < BREAKER_STATES; i++)
+		add(upstream, &breaker_family, LABELS(name, {"state", breaker_state_name(i)}),
 		    &metrics->breaker_states[i]);
 	add(upstream, &opened_family, LABELS(name), &metrics->breaker_opened);
 	add(upstream, &refused_family, LABELS(name), &metrics->breaker_refused);
