@@ -8,8 +8,6 @@
 #define MAX_OUTBOUND_ACK 256 /* PING and SETTINGS answers that a peer may leave unread */
 #define MAX_CONTINUATIONS                                                                          \
 	8 /* frames of one header block; with 16 KiB each beyond any header limit of ours */
-#define RESETS_BURST 1000 /* RST_STREAM from a client: CVE-2023-44487; nghttp2's defaults */
-#define RESETS_PER_S 33
 #define FIELD_OVERHEAD_BYTES                                                                       \
 	32 /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
 #define STREAM_ID_MAX INT32_MAX
@@ -19,6 +17,12 @@ int h2_code_from_framing(int result)
 	if (result == 0)
 		return 0;
 	return result == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
+}
+
+void h2_note_odd(struct h2_session *session, enum h2_oddity oddity)
+{
+	if (session->handler->odd)
+		session->handler->odd(session, oddity);
 }
 
 static struct h2_stream *stream_of(nghttp2_session *framing, int32_t stream_id)
@@ -74,6 +78,7 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 	}
 	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that
 	 * HPACK stays in step */
+	h2_note_odd(session, H2_ODD_REFUSED);
 	if (nghttp2_submit_rst_stream(framing, NGHTTP2_FLAG_NONE, id, H2_REFUSED_STREAM) != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -98,6 +103,7 @@ static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const
 
 	if (bytes > session->options.max_header_list_bytes - stream->header_bytes) {
 		h2_stream_reset(stream, H2_ENHANCE_YOUR_CALM);
+		h2_note_odd(session, H2_ODD_HEADER_LIST);
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	}
 	stream->header_bytes += (uint32_t)bytes;
@@ -217,6 +223,35 @@ static int on_stream_close(nghttp2_session *framing, int32_t stream_id, uint32_t
 	return 0;
 }
 
+/* nghttp2 resets it, of its own accord. Told once. */
+static void stream_failed(struct h2_session *session, int32_t id)
+{
+	struct h2_stream *stream = live_stream_of(session->framing, id);
+
+	if (!stream || stream->is_faulted)
+		return;
+	stream->is_faulted = true;
+	h2_note_odd(session, H2_ODD_STREAM_ERROR);
+}
+
+/*
+ * Told at once where nghttp2 tells us: the reset may never leave, and until it does nothing bounds
+ * how many a client's next bytes bring about. Other errors are the connection's.
+ */
+static int on_invalid_frame(nghttp2_session *framing, const nghttp2_frame *frame, int error,
+			    void *user_data)
+{
+	int32_t id = frame->hd.stream_id;
+
+	(void)framing;
+	if (error == NGHTTP2_ERR_REFUSED_STREAM)
+		h2_note_odd(user_data, H2_ODD_REFUSED);
+	else if (error == NGHTTP2_ERR_HTTP_HEADER || error == NGHTTP2_ERR_HTTP_MESSAGING ||
+		 (error == NGHTTP2_ERR_FLOW_CONTROL && id > 0))
+		stream_failed(user_data, id);
+	return 0;
+}
+
 /* ---- frames out ---- */
 
 static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, void *user_data)
@@ -224,9 +259,11 @@ static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, v
 	struct h2_session *session = user_data;
 	bool has_end = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
 
-	/* ours, or nghttp2's for too many resets, behind which it would go on */
+	/* ours; nghttp2 would go on behind it */
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
 		session->fatal_goaway = session->fatal_goaway_sent = true;
+	if (frame->hd.type == NGHTTP2_RST_STREAM)
+		stream_failed(session, frame->hd.stream_id);
 	session->answer_count += has_end;
 	if (!has_end || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
@@ -245,8 +282,10 @@ static int on_frame_send(nghttp2_session *framing, const nghttp2_frame *frame, v
 static int on_frame_not_send(nghttp2_session *framing, const nghttp2_frame *frame, int error,
 			     void *user_data)
 {
-	(void)error, (void)user_data;
-	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+	(void)user_data;
+	/* closing: nghttp2 has a reset of its own on the way */
+	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat == NGHTTP2_HCAT_REQUEST ||
+	    error == NGHTTP2_ERR_STREAM_CLOSING)
 		return 0;
 
 	struct h2_stream *stream = live_stream_of(framing, frame->hd.stream_id);
@@ -269,6 +308,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
 	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
 	nghttp2_session_callbacks_set_send_data_callback(callbacks, h2_stream_send);
@@ -287,8 +327,9 @@ static nghttp2_option *make_option(enum h2_role role)
 	nghttp2_option_set_max_outbound_ack(option, MAX_OUTBOUND_ACK);
 	nghttp2_option_set_max_continuations(option, MAX_CONTINUATIONS);
 	nghttp2_option_set_max_reserved_remote_streams(option, 0);
+	/* counts the resets of streams long answered, too: see h2_handler.odd */
 	if (role == H2_SERVER)
-		nghttp2_option_set_stream_reset_rate_limit(option, RESETS_BURST, RESETS_PER_S);
+		nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, 0);
 	return option;
 }
 
@@ -387,6 +428,7 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 	made->handler = handler;
 	made->owner = owner;
 	list_init(&made->streams);
+	h2_walk_init(&made->walk, options->role);
 	if (create_framing(made) != 0)
 		goto no_framing;
 	if (made->block)
@@ -445,7 +487,7 @@ static int break_session(struct h2_session *session, int result)
 
 	if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE)
 		code = NGHTTP2_INTERNAL_ERROR;
-	else if (result == NGHTTP2_ERR_FLOODED)
+	else if (result == NGHTTP2_ERR_FLOODED || result == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
 		code = NGHTTP2_ENHANCE_YOUR_CALM;
 	session->is_broken = true;
 	nghttp2_session_terminate_session(session->framing, code);
@@ -472,8 +514,13 @@ int h2_receive(struct h2_session *session, struct span bytes)
 	if (bytes.len == 0)
 		return 0;
 	session->is_busy = true;
+	if (session->handler->odd)
+		h2_walk_take(&session->walk, bytes, session->handler->odd, session);
 
-	ssize_t taken = nghttp2_session_mem_recv(session->framing, bytes.data, bytes.len);
+	/* an owner that has had enough has it before all that is behind it is worked on */
+	ssize_t taken = session->fatal_goaway
+				? (ssize_t)bytes.len
+				: nghttp2_session_mem_recv(session->framing, bytes.data, bytes.len);
 
 	session->is_busy = false;
 	if (taken < 0)
@@ -481,6 +528,11 @@ int h2_receive(struct h2_session *session, struct span bytes)
 	CHECK((size_t)taken == bytes.len); /* no callback of ours pauses */
 	session->is_broken |= session->fatal_goaway || is_terminating(session);
 	return session->is_broken ? -EPROTO : 0;
+}
+
+enum h2_header_progress h2_header_progress(const struct h2_session *session)
+{
+	return session->handler->odd ? h2_walk_progress(&session->walk) : H2_HEADER_WHOLE;
 }
 
 /* Returns 1 when something was handed out, 0 when there is nothing, or a negative code. */

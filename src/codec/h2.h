@@ -44,6 +44,33 @@ enum h2_headers_kind {
 	H2_HEADERS_TRAILERS,
 };
 
+/* What a peer may do, and does to excess or to our cost only. Most are frames, whatever they say.
+ */
+enum h2_oddity {
+	H2_ODD_NOTHING,
+	H2_ODD_PING,	 /* an answer to one, too */
+	H2_ODD_SETTINGS, /* not their acknowledgement */
+	H2_ODD_PRIORITY, /* also PRIORITY_UPDATE; neither has an effect */
+	H2_ODD_UNKNOWN_FRAME,
+	H2_ODD_CONTINUATION, /* MAX_FRAME_SIZE holds a header list of our default limit */
+	H2_ODD_EMPTY_DATA,   /* nothing but padding, and it does not end the stream */
+	H2_ODD_SMALL_FRAME,  /* WINDOW_UPDATE, RST_STREAM, DATA of < H2_SMALL_DATA_BYTES */
+	H2_ODD_SMALL_WINDOW, /* it cut our DATA to < H2_SMALL_DATA_BYTES, and more is queued */
+	H2_ODD_HEADER_LIST,  /* over the limit; the stream is reset */
+	H2_ODD_REFUSED,	     /* a stream that is refused: over the limit, or not `opened` */
+	H2_ODD_STREAM_ERROR, /* nghttp2 resets a stream for its peer's fault: CVE-2025-8671 */
+	H2_ODD_COUNT
+};
+
+#define H2_SMALL_DATA_BYTES 64
+
+/* Whether the bytes received so far end inside a header block. */
+enum h2_header_progress {
+	H2_HEADER_WHOLE,
+	H2_HEADER_BEGUN, /* by the last h2_receive */
+	H2_HEADER_GOES_ON,
+};
+
 #define H2_QUEUE_SLICES	    4 /* inline; more go to a grown array, up to H2_QUEUE_SLICES_MAX */
 #define H2_QUEUE_SLICES_MAX 1024
 
@@ -61,6 +88,7 @@ struct h2_stream {
 	bool local_ended;	 /* our END_STREAM has been handed to the sink */
 	bool remote_ended;	 /* the peer's END_STREAM has come */
 	bool is_reset;		 /* RST_STREAM is on its way: no more events but `closed` */
+	bool is_faulted;	 /* nghttp2 resets it: H2_ODD_STREAM_ERROR has been told */
 	bool reset_when_ended;	 /* h2_stream_reset(NO_ERROR) waits for our END_STREAM */
 	bool has_final_headers;	 /* client: a response other than 1xx has come */
 	bool front_partial;	 /* a part of the first queued slice has been handed out */
@@ -119,6 +147,12 @@ struct h2_handler {
 	void (*pinged)(struct h2_session *session);
 	/* The peer's SETTINGS apply; the first time, the connection stands. May be NULL. */
 	void (*settings)(struct h2_session *session);
+	/*
+	 * The peer's oddities, most of them before the bytes they come with are dealt with. Nothing
+	 * else bounds their number: who has it counts, and sends h2_goaway. NULL: nobody looks for
+	 * any.
+	 */
+	void (*odd)(struct h2_session *session, enum h2_oddity oddity);
 };
 
 struct h2_options {
@@ -150,6 +184,9 @@ void *h2_session_owner(const struct h2_session *session);
  * callbacks.
  */
 int h2_receive(struct h2_session *session, struct span bytes);
+
+/* Needs `odd`: of a session without it H2_HEADER_WHOLE. */
+enum h2_header_progress h2_header_progress(const struct h2_session *session);
 
 struct h2_sink {
 	/*
@@ -236,7 +273,8 @@ void h2_stream_resume(struct h2_stream *stream);
  */
 int h2_stream_finish(struct h2_stream *stream, const struct h2_header *trailers, size_t count);
 
-/* As h2_stream_finish; the headers and their bytes live as long as the process: nothing is copied. */
+/* As h2_stream_finish; the headers and their bytes live as long as the process: nothing is copied.
+ */
 int h2_stream_finish_fixed(struct h2_stream *stream, const struct h2_header *trailers,
 			   size_t count);
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "codec/h2.h"
 #include "codec/h2_memory_internal.h"
+#include "codec/h2_walk.h"
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
@@ -16,6 +17,7 @@ struct h2_session {
 	const struct h2_handler *handler;
 	void *owner;
 	struct list streams;
+	struct h2_walk walk;	   /* with handler->odd */
 	struct h2_stream *reading; /* whose header block is being read; NULL: ask nghttp2 */
 	uint32_t stream_count;
 	uint32_t wanting_count;	    /* streams with `wants` */
@@ -43,6 +45,9 @@ void h2_stream_open(struct h2_stream *stream, struct h2_session *session, int32_
 /* The stream leaves the session: memory given back, `closed` told. The stream may be gone
  * afterwards. */
 void h2_stream_close(struct h2_stream *stream, uint32_t code);
+
+/* Tells the owner, if it wants to know. */
+void h2_note_odd(struct h2_session *session, enum h2_oddity oddity);
 
 /* nghttp2's nghttp2_data_source_read_callback and nghttp2_send_data_callback. */
 ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf, size_t length,

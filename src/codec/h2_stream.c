@@ -530,6 +530,8 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 
 	size_t bytes = stream->queue_bytes < length ? stream->queue_bytes : length;
 
+	if (length < H2_SMALL_DATA_BYTES && bytes < stream->queue_bytes)
+		h2_note_odd(session, H2_ODD_SMALL_WINDOW);
 	*data_flags |= NGHTTP2_DATA_FLAG_NO_COPY;
 	if (bytes < stream->queue_bytes || !stream->finish)
 		return (ssize_t)bytes;

@@ -45,20 +45,6 @@ static const char *const outcome_names[OUTCOME_COUNT] = {
 	[OUTCOME_CUT] = "cut",
 };
 
-static const char *const glitch_names[GLITCH_COUNT] = {
-	[GLITCH_PREFACE] = "preface",
-	[GLITCH_HTTP1] = "http1_malformed",
-	[GLITCH_HTTP2] = "http2_connection_error",
-	[GLITCH_TIMEOUT] = "request_timeout",
-	[GLITCH_BODY_MEMORY] = "request_body_memory",
-	[GLITCH_CALLS] = "too_many_calls",
-	[GLITCH_STALL] = "stream_stalled",
-	[GLITCH_PIPELINE] = "pipeline_overrun",
-	[GLITCH_PINGS] = "too_many_pings",
-	[GLITCH_KEEPALIVE] = "keepalive_timeout",
-	[GLITCH_PROXY] = "proxy_header",
-};
-
 static const char *const methods[] = {
 	"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "other",
 };
@@ -240,7 +226,7 @@ static int register_all(struct account *account)
 			register_cell(account, &family_connections, labels, &account->outcomes[i]);
 	}
 	for (size_t i = 0; i < GLITCH_COUNT; i++) {
-		snprintf(labels, sizeof(labels), "kind=\"%s\"", glitch_names[i]);
+		snprintf(labels, sizeof(labels), "kind=\"%s\"", glitch_row((enum glitch)i)->name);
 		failed |= register_cell(account, &metric_glitches_family, labels,
 					&account->glitches[i]);
 	}

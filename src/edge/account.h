@@ -9,6 +9,7 @@
 #ifndef EDGE_ACCOUNT_H
 #define EDGE_ACCOUNT_H
 
+#include "edge/glitches.h"
 #include "edge/server.h"
 
 /* Method and status, or code, of one route. A service may pass on any status: further ones count as
@@ -19,31 +20,16 @@
 #define HTTP_CLIENT_GONE 499
 
 enum connection_outcome {
-	OUTCOME_CLOSED,	  /* by us, in order: idle, drained, answered with close */
-	OUTCOME_PEER,	  /* by the peer, in order */
-	OUTCOME_RESET,	  /* the peer or the network broke it */
-	OUTCOME_TIMEOUT,  /* a header, body or transport timeout */
-	OUTCOME_PROTOCOL, /* the peer did not keep to the protocol */
-	OUTCOME_RESOURCE, /* no memory, no operation slot */
-	OUTCOME_REFUSED,  /* over GATEWAY_MAX_CONNECTIONS */
+	OUTCOME_CLOSED,	    /* by us, in order: idle, drained, answered with close */
+	OUTCOME_PEER,	    /* by the peer, in order */
+	OUTCOME_RESET,	    /* the peer or the network broke it */
+	OUTCOME_TIMEOUT,    /* a header, body or transport timeout */
+	OUTCOME_PROTOCOL,   /* the peer did not keep to the protocol */
+	OUTCOME_RESOURCE,   /* no memory, no operation slot */
+	OUTCOME_REFUSED,    /* over GATEWAY_MAX_CONNECTIONS */
 	OUTCOME_PEER_LIMIT, /* over GATEWAY_MAX_CONNECTIONS_PER_IP */
-	OUTCOME_CUT,	  /* at the end of the shutdown timeout */
+	OUTCOME_CUT,	    /* at the end of the shutdown timeout */
 	OUTCOME_COUNT
-};
-
-enum glitch {
-	GLITCH_PREFACE,	    /* neither protocol that the listener speaks */
-	GLITCH_HTTP1,	    /* a request that is refused as malformed */
-	GLITCH_HTTP2,	    /* a connection error */
-	GLITCH_TIMEOUT,	    /* a request that took too long to arrive */
-	GLITCH_BODY_MEMORY, /* request bodies of one connection over their bound */
-	GLITCH_CALLS,	    /* calls of one worker over their bound */
-	GLITCH_STALL,	    /* a stream reset because its peer did not read */
-	GLITCH_PIPELINE,    /* bytes sent ahead over their bound */
-	GLITCH_PINGS,	    /* one bad ping too many: edge.md §2 */
-	GLITCH_KEEPALIVE,   /* our ping was not answered in time */
-	GLITCH_PROXY,	    /* no PROXY protocol header, or a wrong one, from a trusted proxy */
-	GLITCH_COUNT
 };
 
 /*

@@ -381,14 +381,14 @@ static void call_expired(struct deadline *deadline)
 
 	if (!request->ended) {
 		if (!is_late)
-			account_glitch(server_of(call)->account, GLITCH_TIMEOUT);
+			http2_take_glitch(call->http2, GLITCH_TIMEOUT);
 		call_end_by_edge(call, is_late ? ERR_DEADLINE : ERR_REQUEST_TIMEOUT);
 	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
 		call_reset(call, H2_NO_ERROR);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
 		call_arm_stall(call);
 	} else {
-		account_glitch(server_of(call)->account, GLITCH_STALL);
+		http2_take_glitch(call->http2, GLITCH_STALL);
 		call_reset(call, H2_CANCEL);
 	}
 }
@@ -705,7 +705,7 @@ void call_take_data(struct h2_stream *stream, struct span bytes)
 	if (!call->is_started)
 		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
 	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX) {
-		account_glitch(server_of(call)->account, GLITCH_BODY_MEMORY);
+		http2_take_glitch(call->http2, GLITCH_BODY_MEMORY);
 		err = ERR_OUT_OF_MEMORY;
 	}
 	h2_consume(stream, bytes.len);
@@ -770,7 +770,7 @@ void call_closed(struct h2_stream *stream, uint32_t code)
 	struct request *request = &call->request;
 	struct server *server = server_of(call);
 
-	(void)code;
+	http2_note_closed(call->http2, call, code);
 	call_let_go(call);
 	if (!request->ended && call->headers_done) {
 		request->ended = true;

@@ -45,6 +45,28 @@ static void http2_finish(struct http2 *http2)
 	conn_finish_sending(&http2->connection->conn);
 }
 
+/* When what is awaited must be there. It is an hour away at most. */
+static uint64_t awaited_ms(const struct http2 *http2, uint64_t now_ms)
+{
+	return now_ms + (uint64_t)(int64_t)(int32_t)(http2->awaited_ms - (uint32_t)now_ms);
+}
+
+/*
+ * What keeps a connection from being idle, and from being served, must come in the time that a
+ * request's header has: the client's SETTINGS, and the end of a header block.
+ */
+static void http2_await(struct http2 *http2)
+{
+	const struct server *server = http2->connection->server;
+	enum h2_header_progress header = h2_header_progress(http2->session);
+	bool is_new = header == H2_HEADER_BEGUN || !http2->is_awaiting;
+
+	http2->is_awaiting = !http2->has_settings || header != H2_HEADER_WHOLE;
+	if (http2->is_awaiting && is_new)
+		http2->awaited_ms = (uint32_t)(server->worker->now_ms +
+					       server->options.config->http_header_timeout_ms);
+}
+
 /* The next thing that is due by the clock. A deadline that is too early is left: it costs one look,
  * and nothing is moved with every frame. */
 static void http2_arm(struct http2 *http2)
@@ -55,6 +77,8 @@ static void http2_arm(struct http2 *http2)
 
 	if (http2->has_noticed && !http2->has_goaway && http2->notice_ms < next_ms)
 		next_ms = http2->notice_ms;
+	if (http2->is_awaiting && awaited_ms(http2, now_ms) < next_ms)
+		next_ms = awaited_ms(http2, now_ms);
 	if (next_ms >= http2->armed_ms)
 		return;
 	http2->armed_ms = next_ms;
@@ -134,6 +158,13 @@ static int hand_out(struct http2 *http2)
 	return code;
 }
 
+/* With the GOAWAY that says why, if there is room for it. */
+static void http2_end(struct http2 *http2)
+{
+	(void)hand_out(http2);
+	http2_finish(http2);
+}
+
 static void http2_produce(struct connection *connection)
 {
 	struct http2 *http2 = connection->http2;
@@ -145,7 +176,10 @@ static void http2_produce(struct connection *connection)
 		conn_close(&connection->conn);
 		return;
 	}
-	http2_settle(http2);
+	if (http2->is_punished)
+		http2_finish(http2);
+	else
+		http2_settle(http2);
 }
 
 /* ---- frames in ---- */
@@ -162,6 +196,7 @@ static void http2_received(struct connection *connection, struct span bytes)
 	int code = h2_receive(http2->session, bytes);
 
 	if (code == 0) {
+		http2_await(http2);
 		if (h2_wants_produce(http2->session))
 			http2_wake(http2);
 		http2_settle(http2);
@@ -170,9 +205,7 @@ static void http2_received(struct connection *connection, struct span bytes)
 	if (code != -ENOMEM && !http2->is_punished)
 		account_glitch(connection->server->account, GLITCH_HTTP2);
 	connection_set_outcome(connection, code == -ENOMEM ? OUTCOME_RESOURCE : OUTCOME_PROTOCOL);
-	/* The GOAWAY that says why. */
-	(void)hand_out(http2);
-	http2_finish(http2);
+	http2_end(http2);
 }
 
 static void http2_peer_finished(struct connection *connection)
@@ -262,6 +295,20 @@ static void http2_ping_acked(struct h2_session *session, const uint8_t opaque[8]
 
 /* ---- manners ---- */
 
+/*
+ * The connection ends, its calls with it: once the callbacks of its session are left, and though
+ * its client reads nothing.
+ */
+static void http2_punish(struct http2 *http2, enum glitch glitch, struct span reason)
+{
+	http2->is_punished = true;
+	account_glitch(http2->connection->server->account, glitch);
+	connection_set_outcome(http2->connection, OUTCOME_PROTOCOL);
+	h2_goaway(http2->session, H2_ENHANCE_YOUR_CALM, reason);
+	http2_wake(http2);
+	deadline_arm(http2->connection->server->worker, &http2->connection->deadline, 0);
+}
+
 static void http2_pinged(struct h2_session *session)
 {
 	struct connection *connection = h2_session_owner(session);
@@ -270,9 +317,65 @@ static void http2_pinged(struct h2_session *session)
 	if (http2->is_punished || !manners_take_ping(&http2->manners, h2_answer_count(session),
 						     connection->server->worker->now_ms))
 		return;
-	http2->is_punished = true;
-	account_glitch(connection->server->account, GLITCH_PINGS);
-	h2_goaway(session, H2_ENHANCE_YOUR_CALM, SPAN("too_many_pings"));
+	http2_punish(http2, GLITCH_PINGS, SPAN("too_many_pings"));
+}
+
+void http2_take_glitch(struct http2 *http2, enum glitch glitch)
+{
+	struct account *account = http2->connection->server->account;
+	uint64_t now_ms = http2->connection->server->worker->now_ms;
+
+	/* what its end brings about is not the client's doing */
+	if (!http2->session || http2->is_punished)
+		return;
+
+	enum glitches_verdict verdict =
+		glitches_take(&http2->glitches, glitch, h2_answer_count(http2->session), now_ms);
+
+	if (verdict != GLITCHES_PAID)
+		account_glitch(account, glitch);
+	if (verdict == GLITCHES_TOO_MANY)
+		http2_punish(http2, GLITCH_SCORE, SPAN("too_many_glitches"));
+}
+
+static void http2_odd(struct h2_session *session, enum h2_oddity oddity)
+{
+	static const enum glitch glitches[H2_ODD_COUNT] = {
+		[H2_ODD_PING] = GLITCH_PING,
+		[H2_ODD_SETTINGS] = GLITCH_SETTINGS,
+		[H2_ODD_PRIORITY] = GLITCH_PRIORITY,
+		[H2_ODD_UNKNOWN_FRAME] = GLITCH_UNKNOWN_FRAME,
+		[H2_ODD_CONTINUATION] = GLITCH_CONTINUATION,
+		[H2_ODD_EMPTY_DATA] = GLITCH_EMPTY_DATA,
+		[H2_ODD_SMALL_FRAME] = GLITCH_SMALL_FRAME,
+		[H2_ODD_SMALL_WINDOW] = GLITCH_SMALL_WINDOW,
+		[H2_ODD_HEADER_LIST] = GLITCH_HEADER_LIST,
+		[H2_ODD_REFUSED] = GLITCH_REFUSED,
+		[H2_ODD_STREAM_ERROR] = GLITCH_STREAM_ERROR,
+	};
+	struct connection *connection = h2_session_owner(session);
+
+	CHECK(oddity != H2_ODD_NOTHING);
+	http2_take_glitch(connection->http2, glitches[oddity]);
+}
+
+/* A client that gives up what it has just begun, before the whole answer was on its way. */
+void http2_note_closed(struct http2 *http2, const struct call *call, uint32_t code)
+{
+	const struct h2_stream *stream = &call->stream;
+	uint64_t age_us = call->request.worker->now_us - call->request.started_us;
+
+	if (code == H2_NO_ERROR || stream->is_reset || stream->is_faulted || stream->local_ended)
+		return;
+	if (age_us < (uint64_t)GLITCHES_YOUNG_MS * 1000)
+		http2_take_glitch(http2, GLITCH_RESET);
+}
+
+static void http2_settings(struct h2_session *session)
+{
+	struct connection *connection = h2_session_owner(session);
+
+	connection->http2->has_settings = true;
 }
 
 /* Returns whether the connection is still there. */
@@ -310,6 +413,14 @@ static void http2_expired(struct connection *connection)
 	if (!http2->session)
 		return;
 	http2->armed_ms = MANNERS_NEVER;
+	if (http2->is_awaiting && now_ms >= awaited_ms(http2, now_ms)) {
+		connection_set_outcome(connection, OUTCOME_TIMEOUT);
+		http2_punish(http2, GLITCH_TIMEOUT, SPAN("header_timeout"));
+	}
+	if (http2->is_punished) {
+		http2_end(http2);
+		return;
+	}
 	if (http2->has_noticed && !http2->has_goaway && now_ms >= http2->notice_ms)
 		http2_goaway(http2);
 	do {
@@ -325,9 +436,11 @@ static void http2_expired(struct connection *connection)
 static void http2_release(struct connection *connection)
 {
 	struct http2 *http2 = connection->http2;
+	struct h2_session *session = http2->session;
 
-	if (http2->session)
-		h2_session_destroy(http2->session);
+	http2->session = NULL;
+	if (session)
+		h2_session_destroy(session);
 	CHECK(list_is_empty(&http2->calls) && http2->body_bytes == 0);
 	free(http2);
 }
@@ -342,6 +455,8 @@ static const struct h2_handler handler = {
 	.closed = call_closed,
 	.ping_acked = http2_ping_acked,
 	.pinged = http2_pinged,
+	.settings = http2_settings,
+	.odd = http2_odd,
 };
 
 const struct face face_h2 = {
@@ -382,6 +497,8 @@ int http2_open(struct connection *connection)
 	http2->armed_ms = MANNERS_NEVER;
 	manners_init(&http2->manners, server->options.config, is_grpc, server->worker->now_ms,
 		     server_random(server));
+	glitches_init(&http2->glitches, server->worker->now_ms);
+	http2_await(http2);
 	http2_arm(http2);
 	http2_wake(http2);
 	return 0;

@@ -23,10 +23,14 @@ struct http2 {
 	struct list calls;	    /* call.link */
 	struct list attention;	    /* call.attention: pull or cut before the next frames */
 	size_t body_bytes;	    /* of all calls */
-	bool is_busy;		    /* inside h2_produce: what is queued now leaves by itself */
 	struct manners manners;
-	uint64_t armed_ms;	      /* connection->deadline: at the latest when it is needed */
-	uint64_t notice_ms;	      /* when the second step of leaving comes at the latest */
+	uint64_t armed_ms;  /* connection->deadline: at the latest when it is needed */
+	uint64_t notice_ms; /* when the second step of leaving comes at the latest */
+	struct glitches glitches;
+	uint32_t awaited_ms;	      /* low bits of by when it must be there, with is_awaiting */
+	bool is_awaiting;	      /* the first SETTINGS, or the rest of a header block */
+	bool has_settings;	      /* the client's first have come */
+	bool is_busy;		      /* inside h2_produce: what is queued now leaves by itself */
 	bool has_noticed, has_goaway; /* the two steps of leaving */
 	bool is_punished;	      /* for its manners, not for a broken frame */
 };
@@ -60,6 +64,15 @@ _Static_assert(sizeof(struct http2) <= 168, "as above; 176 of malloc's for each 
 
 /* Frames wait: they leave in this turn's flush step. */
 void http2_wake(struct http2 *http2);
+
+/*
+ * Counts it, unless it is paid for, and holds it against the client; at the threshold the
+ * connection ends.
+ */
+void http2_take_glitch(struct http2 *http2, enum glitch glitch);
+
+/* A call's stream is over, whoever ended it. */
+void http2_note_closed(struct http2 *http2, const struct call *call, uint32_t code);
 
 /* h2_handler's part that concerns one stream. */
 struct h2_stream *call_open(struct h2_session *session, int32_t stream_id);

@@ -49,8 +49,8 @@ bool manners_take_ping(struct manners *manners, uint64_t answer_count, uint64_t 
 {
 	if (manners->ping_interval_ms == 0)
 		return false;
-	if (answer_count != manners->answer_count) {
-		manners->answer_count = answer_count;
+	if ((uint32_t)answer_count != manners->answer_count) {
+		manners->answer_count = (uint32_t)answer_count;
 		manners->has_pinged = false;
 		manners->strikes = 0;
 	}

@@ -28,7 +28,7 @@ struct manners {
 	uint64_t aged_ms;      /* when it will be; MANNERS_NEVER */
 	uint64_t idling_ms;    /* since when it has no call; MANNERS_NEVER: it has one */
 	uint64_t pinged_ms;    /* the client's last ping, with has_pinged */
-	uint64_t answer_count; /* as manners_take_ping was told last */
+	uint32_t answer_count; /* as manners_take_ping was told last, its low bits */
 	bool has_pinged, ping_waits;
 	uint8_t strikes;
 };

@@ -35,6 +35,8 @@ struct end {
 	int header_code;   /* what header() returns for the name "bad" */
 	int room;	   /* sink calls until has_room says no; -1: always room */
 	int sink_code;	   /* what the sink answers */
+	unsigned odd[H2_ODD_COUNT];
+	unsigned odd_max; /* of all; the next one is answered with GOAWAY. 0: any number */
 	void (*on_ended)(struct call *call);
 	void (*on_pull)(struct call *call);
 	bool pulls_all; /* a pull leaves nothing behind */
@@ -144,6 +146,18 @@ static inline void end_pinged(struct h2_session *session)
 	buf_printf(&end_of(session)->events, "pinged\n");
 }
 
+static inline void end_odd(struct h2_session *session, enum h2_oddity oddity)
+{
+	struct end *end = end_of(session);
+	unsigned sum = 0;
+
+	end->odd[oddity]++;
+	for (size_t i = 0; i < H2_ODD_COUNT; i++)
+		sum += end->odd[i];
+	if (end->odd_max > 0 && sum == end->odd_max + 1)
+		h2_goaway(session, H2_ENHANCE_YOUR_CALM, SPAN("odd"));
+}
+
 static const struct h2_handler end_handler = {
 	.opened = end_opened,
 	.header = end_header,
@@ -155,6 +169,7 @@ static const struct h2_handler end_handler = {
 	.goaway = end_goaway,
 	.ping_acked = end_ping_acked,
 	.pinged = end_pinged,
+	.odd = end_odd,
 };
 
 static inline int sink_bytes(void *context, struct span bytes)
