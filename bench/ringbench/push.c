@@ -19,7 +19,7 @@
 #define LEAD_US		20000 /* from the last preparation to the first event */
 #define TURN_US		1000
 #define PUBLISH_BATCH	64 /* events until received bytes are looked at again */
-#define DRAIN_QUIET_US	10000000 /* nothing comes any more: a shared machine may stand still for a while */
+#define DRAIN_QUIET_US	10000000 /* nothing comes: a shared machine may stand still for a while */
 #define DRAIN_ENDED_US	300000	/* the same, when ended streams explain what is missing */
 #define STALLED_MS	5000
 
