@@ -134,6 +134,17 @@ static int grow(struct hash_table *table)
 	return 0;
 }
 
+void hash_fetch(const struct hash_table *table, uint64_t hash)
+{
+	if (table->count > 0)
+		__builtin_prefetch(head_of(table, hash));
+}
+
+struct hash_node *hash_first(const struct hash_table *table, uint64_t hash)
+{
+	return table->count > 0 ? *head_of(table, hash) : NULL;
+}
+
 struct hash_node *hash_find(const struct hash_table *table, struct span key)
 {
 	if (table->count == 0)

@@ -41,6 +41,13 @@ void hash_finish(struct hash_table *table);
 
 struct hash_node *hash_find(const struct hash_table *table, struct span key);
 
+/*
+ * Tells the processor where a key of this hash would be found; changes nothing. `hash_first` is
+ * where it is found or its chain begins; NULL: it is not there.
+ */
+void hash_fetch(const struct hash_table *table, uint64_t hash);
+struct hash_node *hash_first(const struct hash_table *table, uint64_t hash);
+
 /* The key must not be in the table. Returns 0, or -ENOMEM for the very first insertion only. */
 int hash_insert(struct hash_table *table, struct hash_node *node, struct span key);
 

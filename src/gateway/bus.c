@@ -134,6 +134,7 @@ static int create_readers(struct bus *bus, struct metric_registry *metrics)
 		.redis = redis_options_for(bus, REDIS_CLIENT_EVENTS, metrics),
 		.stream = span_from_cstr(config->client_events_stream),
 		.block_ms = (uint32_t)config->client_events_block_ms,
+		.gather_us = BUS_GATHER_US,
 		.handler = &bus_client_handler,
 		.context = bus,
 	};

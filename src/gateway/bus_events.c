@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define FETCHED_AT_ONCE	   32	/* events whose users are looked up together */
 #define REFERENCES_AT_ONCE 1024 /* references added to a payload in one atomic step */
 
 static struct span event_user(const struct bus_event *event)
@@ -19,12 +20,12 @@ static struct span event_session(const struct bus_event *event)
 }
 
 /* The last one that waits and concerns a stream of this user; NULL if none does. */
-static struct bus_event *find_last_of(struct bus *bus, struct span user)
+static struct bus_event *find_last_of(struct bus *bus, struct span user, uint64_t user_hash)
 {
 	for (struct list *link = bus->pending.prev; link != &bus->pending; link = link->prev) {
 		struct bus_event *event = CONTAINER_OF(link, struct bus_event, link);
 
-		if (span_equal(event_user(event), user))
+		if (event->user_hash == user_hash && span_equal(event_user(event), user))
 			return event;
 	}
 	return NULL;
@@ -92,7 +93,8 @@ static void event_close(struct bus_event *event)
  */
 static int event_keep(struct bus *bus, const struct client_event *client)
 {
-	struct bus_event *last = find_last_of(bus, client->user_id);
+	uint64_t user_hash = index_hash_user(&bus->index, client->user_id);
+	struct bus_event *last = find_last_of(bus, client->user_id, user_hash);
 	uint32_t capacity = 0;
 
 	if (last && span_equal(event_session(last), client->device_session_id)) {
@@ -119,6 +121,7 @@ static int event_keep(struct bus *bus, const struct client_event *client)
 
 	if (!event)
 		return -ENOMEM;
+	event->user_hash = user_hash;
 	list_push_back(&bus->pending, &event->link);
 	bus->pending_count++;
 	return 0;
@@ -190,10 +193,26 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 	metric_add(&bus->metrics.client.handled, 1);
 }
 
+/* Users of events are many, and most of them have left the caches since their last one. */
+static void fetch_pending(const struct bus *bus)
+{
+	for (unsigned step = 0; step < INDEX_FETCH_STEPS; step++) {
+		unsigned count = 0;
+
+		LIST_FOR_EACH (&bus->pending, link) {
+			if (++count > FETCHED_AT_ONCE)
+				break;
+			index_fetch_user(&bus->index,
+					 CONTAINER_OF(link, struct bus_event, link)->user_hash, step);
+		}
+	}
+}
+
 static void client_batch_end(struct redis_tail *tail)
 {
 	struct bus *bus = redis_tail_context(tail);
 
+	fetch_pending(bus);
 	bus_pump(bus);
 	bus_balance_reading(bus);
 }
@@ -229,7 +248,7 @@ static void deliver_to(struct subscription *subscription, void *context)
 	struct bus_member *member = bus_member_of(subscription);
 	bool wake = false;
 
-	if (!span_equal(session_user(member->session), event_user(delivery->event))) {
+	if (!span_equal(subscription_user(subscription), event_user(delivery->event))) {
 		metric_add(&delivery->bus->metrics.wrong_user, delivery->event->payload->messages);
 		return;
 	}

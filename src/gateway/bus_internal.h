@@ -11,6 +11,8 @@
 	1024 /* session updates not yet taken in by all workers; at the bound reading stops */
 /* Of events that share a payload: two frames, half of what a stream takes at once. */
 #define BUS_BATCH_BYTES (32u << 10)
+/* Between two readings of fast client events: they share wake-ups, fences and the like. */
+#define BUS_GATHER_US	     1000
 #define BUS_FENCE_MS	     100 /* longest wait for workers' drain passes (DESIGN §2) */
 #define BUS_REREADS_PER_TICK 10	 /* with the tick: 1,000 records a second (edge.md §3) */
 #define BUS_REREAD_TICK_MS   10
@@ -23,6 +25,7 @@
 struct bus_event {
 	struct list link;
 	struct payload *payload;
+	uint64_t user_hash; /* the index's */
 	uint32_t capacity; /* of a batch's payload; 0: one event */
 	uint16_t user_len, session_len;
 	char text[]; /* user, then session */

@@ -1,5 +1,7 @@
 #include "hub/index.h"
 
+#include "base/fetch.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -207,6 +209,32 @@ struct span index_session_user(const struct index *index, struct span session)
 	struct index_session *found = session_find(index, session);
 
 	return found ? newest_user(found) : SPAN_EMPTY;
+}
+
+uint64_t index_hash_user(const struct index *index, struct span user)
+{
+	return hash_bytes(index->users.secret, user);
+}
+
+void index_fetch_user(const struct index *index, uint64_t user_hash, unsigned step)
+{
+	if (step == 0) {
+		hash_fetch(&index->users, user_hash);
+		return;
+	}
+
+	struct hash_node *node = hash_first(&index->users, user_hash);
+
+	if (!node)
+		return;
+	if (step == 1) {
+		memory_fetch(user_of(node), sizeof(struct index_user));
+		return;
+	}
+	struct list *first = user_of(node)->subscriptions.next;
+
+	memory_fetch(&CONTAINER_OF(first, struct subscription, feed.place.in_user)->feed,
+		     sizeof(struct feed));
 }
 
 /*

@@ -48,6 +48,15 @@ uint32_t index_session_count(const struct index *index, struct span session);
  */
 struct span index_session_user(const struct index *index, struct span session);
 
+/*
+ * Tells the processor what a visit of this user's streams will touch, up to the first of them;
+ * changes nothing. Each step follows the pointer that the one before has fetched: do a step for all
+ * of several users, then the next.
+ */
+#define INDEX_FETCH_STEPS 3
+uint64_t index_hash_user(const struct index *index, struct span user);
+void index_fetch_user(const struct index *index, uint64_t user_hash, unsigned step);
+
 typedef void index_visit_fn(struct subscription *subscription, void *context);
 
 /* The visited subscription may be removed by the visit, no other. Return how many were visited. */

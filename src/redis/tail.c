@@ -21,6 +21,10 @@
  * limits. */
 #define BATCH_CUT 8
 
+/* Entries that must be expected for waiting to be worth it; with so many there is no need to. */
+#define GATHER_ENTRIES_MIN 4
+#define GATHER_ENTRIES_MAX (TAIL_BATCH / 4)
+
 static const struct resp_limits limits_default = {
 	.value_bytes_max =
 		64u
@@ -45,7 +49,7 @@ static const char *const state_names[TAIL_STATE_COUNT] = {
 	[TAIL_CONNECTING] = "CONNECTING", /* the client dials */
 	[TAIL_ASKING] = "ASKING",	  /* XINFO is out */
 	[TAIL_READING] = "READING",	  /* XREAD is out, or its entries are being handed over */
-	[TAIL_HOLDING] = "HOLDING",	  /* paused */
+	[TAIL_HOLDING] = "HOLDING",	  /* paused, or entries are gathering */
 	[TAIL_RETRYING] = "RETRYING",	  /* an error was answered */
 	[TAIL_STOPPED] = "STOPPED",	  /* for good */
 };
@@ -75,6 +79,8 @@ struct redis_tail {
 	struct redis_client *client;
 	struct redis_call call;
 	struct deadline retry;
+	struct fine_deadline gathered; /* armed: the next XREAD waits for it */
+	uint64_t asked_us;	       /* when the last XREAD left */
 	uint8_t state; /* enum tail_state */
 	bool has_started, is_paused;
 	bool is_trusted; /* the position was found, or found good, on this connection */
@@ -165,6 +171,30 @@ static void cut_batch(struct redis_tail *tail)
 	tail->read_count = tail->read_count > BATCH_CUT ? tail->read_count / BATCH_CUT : 1;
 }
 
+/* What came since the last XREAD tells how many come in the time. */
+static void gather(struct redis_tail *tail, uint64_t entries)
+{
+	uint64_t gather_us = tail->options.gather_us;
+	uint64_t since_us = tail->worker->now_us - tail->asked_us;
+
+	if (since_us < gather_us && entries < GATHER_ENTRIES_MAX &&
+	    entries * gather_us >= GATHER_ENTRIES_MIN * since_us)
+		fine_deadline_arm(tail->worker, &tail->gathered, gather_us - since_us);
+}
+
+static bool is_held(const struct redis_tail *tail)
+{
+	return tail->is_paused || fine_deadline_is_armed(&tail->gathered);
+}
+
+static void gather_expired(struct fine_deadline *deadline)
+{
+	struct redis_tail *tail = CONTAINER_OF(deadline, struct redis_tail, gathered);
+
+	if (tail->state == TAIL_HOLDING && !is_held(tail))
+		read_on(tail);
+}
+
 static void read_done(struct redis_call *call, enum redis_outcome outcome,
 		      const struct resp_value *value)
 {
@@ -201,12 +231,13 @@ static void read_done(struct redis_call *call, enum redis_outcome outcome,
 	}
 	tail->failed_tries = 0;
 	tail->read_count = tail->read_count * 2 < TAIL_BATCH ? tail->read_count * 2 : TAIL_BATCH;
+	gather(tail, tail_entries_of(value)->count);
 	read_on(tail);
 }
 
 static void read_on(struct redis_tail *tail)
 {
-	if (tail->is_paused) {
+	if (is_held(tail)) {
 		move(tail, TAIL_HOLDING);
 		return;
 	}
@@ -224,6 +255,7 @@ static void read_on(struct redis_tail *tail)
 	};
 
 	move(tail, TAIL_READING);
+	tail->asked_us = tail->worker->now_us;
 
 	int error = start_call(tail, read_done, args, ARRAY_LEN(args),
 			       (uint64_t)tail->options.block_ms + ANSWER_MARGIN_MS);
@@ -339,6 +371,7 @@ static void client_changed(struct redis_client *client, bool ready, void *contex
 	}
 	tail->is_trusted = false;
 	deadline_disarm(tail->worker, &tail->retry);
+	fine_deadline_disarm(&tail->gathered);
 	move(tail, TAIL_CONNECTING);
 }
 
@@ -359,6 +392,7 @@ int redis_tail_create(struct redis_tail **tail, struct worker *worker,
 	made->read_count = TAIL_BATCH;
 	made->random = jitter_seed();
 	deadline_init(&made->retry, retry_expired);
+	fine_deadline_init(&made->gathered, gather_expired);
 
 	int error = redis_client_create(&made->client, worker, &made->options.redis);
 
@@ -399,7 +433,7 @@ void redis_tail_pause(struct redis_tail *tail)
 void redis_tail_resume(struct redis_tail *tail)
 {
 	tail->is_paused = false;
-	if (tail->state == TAIL_HOLDING)
+	if (tail->state == TAIL_HOLDING && !is_held(tail))
 		read_on(tail);
 }
 
@@ -408,6 +442,7 @@ void redis_tail_stop(struct redis_tail *tail, void (*stopped)(void *context), vo
 	move(tail, TAIL_STOPPED);
 	tail->is_trusted = false;
 	deadline_disarm(tail->worker, &tail->retry);
+	fine_deadline_disarm(&tail->gathered);
 	redis_call_cancel(&tail->call);
 	redis_client_stop(tail->client, stopped, context);
 }

@@ -35,6 +35,12 @@ struct tail_options {
 	struct redis_options redis;
 	struct span stream; /* key. Lifetime: the tail's */
 	uint32_t block_ms;  /* XREAD BLOCK */
+	/*
+	 * When entries come so fast that several come in this time: at the least between two XREADs,
+	 * so that they share what an answer costs. Entries that come more seldom do not wait, nor
+	 * does what follows a large answer. 0: never.
+	 */
+	uint32_t gather_us;
 	const struct tail_handler *handler;
 	void *context;
 };

@@ -22,6 +22,26 @@ void deadline_arm(struct worker *worker, struct deadline *deadline, uint64_t aft
 /* Safe when not armed, and in any `expired` of the same turn: it will not be called. */
 void deadline_disarm(struct worker *worker, struct deadline *deadline);
 
+/*
+ * The same to the microsecond, for the few things that cannot wait for the next millisecond: every
+ * turn looks at each that is armed.
+ */
+struct fine_deadline {
+	struct list link; /* unlinked = not armed */
+	uint64_t at_us;
+	void (*expired)(struct fine_deadline *deadline);
+};
+
+void fine_deadline_init(struct fine_deadline *deadline,
+			void (*expired)(struct fine_deadline *deadline));
+void fine_deadline_arm(struct worker *worker, struct fine_deadline *deadline, uint64_t after_us);
+void fine_deadline_disarm(struct fine_deadline *deadline);
+
+static inline bool fine_deadline_is_armed(const struct fine_deadline *deadline)
+{
+	return !list_is_empty(&deadline->link);
+}
+
 static inline bool deadline_is_armed(const struct deadline *deadline)
 {
 	return wheel_is_armed(&deadline->timer);

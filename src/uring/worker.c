@@ -136,6 +136,7 @@ int worker_init(struct worker *worker, const struct worker_options *options, cha
 	slots_init(&worker->slots);
 	mpsc_init(&worker->mailbox);
 	atomic_init(&worker->asleep_hint, false);
+	list_init(&worker->fine_deadlines);
 	list_init(&worker->flush_tasks);
 	list_init(&worker->sweep_tasks);
 	list_init(&worker->starved);
@@ -291,11 +292,14 @@ static uint64_t wait_limit(struct worker *worker, uint64_t wait_us, uint64_t now
 {
 	uint64_t next_ms = wheel_next_ms(&worker->wheel);
 	uint64_t until_us = next_ms < UINT64_MAX / 1000 ? next_ms * 1000 : UINT64_MAX;
+	uint64_t fine_us = fine_deadlines_next_us(worker);
 
 	if (has_work(worker) || !list_is_empty(&worker->starved) || is_done(worker))
 		return 0;
 	if (worker->stop_requested && worker->wakes_in_air)
 		return 0;
+	if (fine_us < until_us)
+		until_us = fine_us;
 	if (worker->wake_retry_us && worker->wake_retry_us < until_us)
 		until_us = worker->wake_retry_us;
 	if (until_us == UINT64_MAX)

@@ -76,6 +76,7 @@ struct worker {
 	struct ring *ring;
 	struct slots slots;
 	struct wheel wheel;
+	struct list fine_deadlines;
 	struct mpsc mailbox;
 	_Atomic bool asleep_hint; /* a poster skips the wake while false: order in mailbox.c */
 	uint64_t now_us, now_ms;  /* monotonic, of this turn */

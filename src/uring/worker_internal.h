@@ -7,6 +7,9 @@
 /* deadline.c: calls every deadline that is due now. */
 void deadlines_run(struct worker *worker);
 
+/* deadline.c: when the first fine one is due; UINT64_MAX: none. */
+uint64_t fine_deadlines_next_us(const struct worker *worker);
+
 /* op.c: hands one completion to the op it belongs to. */
 void op_complete(struct worker *worker, const struct ring_completion *completion);
 

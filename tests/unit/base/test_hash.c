@@ -347,6 +347,37 @@ static void hash_insert_fails_only_when_the_first_buckets_cannot_be_had(void **s
 	hash_finish(&table);
 }
 
+static bool match_none(const struct hash_node *node, struct span key)
+{
+	(void)node, (void)key;
+	return false;
+}
+
+static void hash_first_is_where_a_key_is_looked_for(void **state)
+{
+	struct hash_node nodes[40];
+	struct hash_table table;
+	char key[8];
+
+	(void)state;
+	hash_init(&table, match_none, counting);
+	hash_fetch(&table, 1);
+	assert_null(hash_first(&table, 1));
+	for (size_t i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "%zu", i);
+		assert_int_equal(hash_insert(&table, &nodes[i], span_from_cstr(key)), 0);
+		for (size_t k = 0; k <= i; k++) { /* whether its bucket has moved or not */
+			struct hash_node *at = hash_first(&table, nodes[k].hash);
+
+			hash_fetch(&table, nodes[k].hash);
+			while (at && at != &nodes[k])
+				at = at->next;
+			assert_ptr_equal(at, &nodes[k]);
+		}
+	}
+	hash_finish(&table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +385,7 @@ int main(void)
 		cmocka_unit_test(hash_bytes_under_a_zero_secret_is_what_cpython_computes),
 		cmocka_unit_test(hash_bytes_does_not_depend_on_alignment),
 		cmocka_unit_test(hash_finds_nothing_in_an_empty_table),
+		cmocka_unit_test(hash_first_is_where_a_key_is_looked_for),
 		cmocka_unit_test(hash_finds_every_node_after_each_insertion_and_removal),
 		cmocka_unit_test(hash_agrees_with_a_plain_array_under_random_use),
 		cmocka_unit_test(hash_moves_a_few_buckets_per_insertion),

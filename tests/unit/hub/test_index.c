@@ -129,6 +129,27 @@ static void index_finds_streams_by_user_and_session(void **state)
 	assert_int_equal(hub.index.subscription_count, 4);
 }
 
+static void index_fetches_what_is_there_and_what_is_not(void **state)
+{
+	static const char *const users[] = {"u1", "u2", "nobody"};
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		for (unsigned step = 0; step < INDEX_FETCH_STEPS; step++)
+			for (size_t i = 0; i < sizeof(users) / sizeof(*users); i++)
+				index_fetch_user(&hub.index,
+						 index_hash_user(&hub.index, span_from_cstr(users[i])),
+						 step);
+		if (round == 0) {
+			add(0, "u1", "s1");
+			add(1, "u2", "s2");
+		}
+	}
+	assert_of_user("u1", "a");
+	assert_of_user("u2", "b");
+	assert_of_user("nobody", "");
+}
+
 static void index_forgets_users_and_sessions_without_streams(void **state)
 {
 	(void)state;
@@ -405,6 +426,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(index_finds_streams_by_user_and_session),
+		TEST(index_fetches_what_is_there_and_what_is_not),
 		TEST(index_forgets_users_and_sessions_without_streams),
 		TEST(index_copies_its_ids),
 		TEST(index_keeps_two_users_of_a_session_apart),

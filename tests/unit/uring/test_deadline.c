@@ -196,6 +196,74 @@ static void the_longest_deadline_does_not_overflow(void **state)
 	deadline_disarm(&watch.worker, &alarm.deadline);
 }
 
+/* ── to the microsecond ── */
+
+struct stop_watch {
+	struct fine_deadline deadline;
+	unsigned rung;
+	struct stop_watch *also; /* disarmed when this one rings */
+};
+
+static void stop_watch_rings(struct fine_deadline *deadline)
+{
+	struct stop_watch *rings = CONTAINER_OF(deadline, struct stop_watch, deadline);
+
+	assert_false(fine_deadline_is_armed(deadline));
+	rings->rung++;
+	if (rings->also)
+		fine_deadline_disarm(&rings->also->deadline);
+}
+
+static void stop_watch_init(struct stop_watch *stop_watch)
+{
+	*stop_watch = (struct stop_watch){0};
+	fine_deadline_init(&stop_watch->deadline, stop_watch_rings);
+}
+
+static void a_fine_deadline_rings_at_its_microsecond_and_not_before(void **state)
+{
+	(void)state;
+	struct stop_watch early, late;
+
+	stop_watch_init(&early);
+	stop_watch_init(&late);
+	turn_at(watch.time_us + 123);
+	fine_deadline_arm(&watch.worker, &late.deadline, 900);
+	fine_deadline_arm(&watch.worker, &early.deadline, 7);
+	turn_at(watch.time_us + 6);
+	assert_int_equal(early.rung, 0);
+	turn_at(watch.time_us + 1);
+	assert_int_equal(early.rung, 1);
+	assert_true(fine_deadline_is_armed(&late.deadline));
+	/* Armed again it is moved. */
+	fine_deadline_arm(&watch.worker, &late.deadline, 2000);
+	turn_at(watch.time_us + 1999);
+	assert_int_equal(late.rung, 0);
+	turn_at(watch.time_us + 1);
+	assert_int_equal(early.rung + late.rung, 2);
+}
+
+static void a_disarmed_fine_deadline_never_rings(void **state)
+{
+	(void)state;
+	struct stop_watch first, second;
+
+	stop_watch_init(&first);
+	stop_watch_init(&second);
+	turn_at(watch.time_us + 1);
+	fine_deadline_arm(&watch.worker, &first.deadline, 5);
+	fine_deadline_arm(&watch.worker, &second.deadline, 5);
+	first.also = &second;
+	turn_at(watch.time_us + 100);
+	assert_int_equal(first.rung, 1);
+	assert_int_equal(second.rung, 0);
+	fine_deadline_arm(&watch.worker, &second.deadline, 5);
+	fine_deadline_disarm(&second.deadline);
+	fine_deadline_disarm(&second.deadline);
+	turn_at(watch.time_us + 100);
+	assert_int_equal(second.rung, 0);
+}
+
 static struct worker stopped_worker;
 
 static void alarm_stops(struct deadline *deadline)
@@ -223,6 +291,30 @@ static void a_waiting_worker_wakes_for_its_deadline(void **state)
 	worker_finish(worker);
 }
 
+static void stop_watch_stops(struct fine_deadline *deadline)
+{
+	CONTAINER_OF(deadline, struct stop_watch, deadline)->rung++;
+	worker_stop(&stopped_worker);
+}
+
+static void a_waiting_worker_wakes_for_its_fine_deadline(void **state)
+{
+	(void)state;
+	struct ring_options ring = {.sq_entries = 8, .cq_entries = 64};
+	struct worker *worker = &stopped_worker;
+	struct stop_watch stops = {0};
+
+	rig_worker_init(worker, 1, &ring);
+	fine_deadline_init(&stops.deadline, stop_watch_stops);
+	uint64_t from_us = worker->now_us;
+
+	fine_deadline_arm(worker, &stops.deadline, 2345);
+	assert_int_equal(worker_run(worker), 0);
+	assert_int_equal(stops.rung, 1);
+	assert_true(worker->now_us >= from_us + 2345);
+	worker_finish(worker);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +326,9 @@ int main(void)
 		cmocka_unit_test(deadlines_ring_in_the_order_of_their_time),
 		cmocka_unit_test(the_longest_deadline_does_not_overflow),
 		cmocka_unit_test(a_waiting_worker_wakes_for_its_deadline),
+		cmocka_unit_test(a_fine_deadline_rings_at_its_microsecond_and_not_before),
+		cmocka_unit_test(a_disarmed_fine_deadline_never_rings),
+		cmocka_unit_test(a_waiting_worker_wakes_for_its_fine_deadline),
 	};
 	return cmocka_run_group_tests_name("deadline", tests, set_up, tear_down);
 }
