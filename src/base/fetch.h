@@ -9,10 +9,13 @@
 
 static inline void memory_fetch(const void *memory, size_t bytes)
 {
-	const uint8_t *at = memory;
+	const uint8_t *end = (const uint8_t *)memory + bytes;
+	/* From its first line's beginning: else the last line would be left out. */
+	const uint8_t *line =
+		(const uint8_t *)memory - ((uintptr_t)memory & (FETCH_LINE_BYTES - 1));
 
-	for (size_t offset = 0; offset < bytes; offset += FETCH_LINE_BYTES)
-		__builtin_prefetch(at + offset);
+	for (; line < end; line += FETCH_LINE_BYTES)
+		__builtin_prefetch(line);
 }
 
 #endif

@@ -431,8 +431,10 @@ int h2_session_create(struct h2_session **session, const struct h2_options *opti
 	h2_walk_init(&made->walk, options->role);
 	if (create_framing(made) != 0)
 		goto no_framing;
-	if (made->block)
+	if (made->block) {
+		made->framing_bytes = h2_block_object_bytes(made->framing);
 		h2_block_end_birth(made->block);
+	}
 	if (submit_first_frames(made) != 0)
 		goto no_frames;
 	*session = made;
@@ -575,16 +577,35 @@ int h2_produce(struct h2_session *session, const struct h2_sink *sink)
 	return result;
 }
 
-/* Of nghttp2's own session: how it is laid out is its affair, most of it is in use for each frame.
+/*
+ * Of nghttp2's own session, what each frame out needs: its beginning and its end (1.52: all but
+ * two lines of them). Between are the HPACK tables.
  */
-#define FRAMING_BYTES_FETCHED 1024
+#define FRAMING_HEAD_FETCHED 768
+#define FRAMING_TAIL_FETCHED 640
+
+static void fetch_framing(const struct h2_session *session)
+{
+	size_t bytes = session->framing_bytes;
+	size_t tail = bytes > FRAMING_HEAD_FETCHED ? bytes - FRAMING_HEAD_FETCHED : 0;
+
+	if (tail > FRAMING_TAIL_FETCHED)
+		tail = FRAMING_TAIL_FETCHED;
+	memory_fetch(session->framing, FRAMING_HEAD_FETCHED);
+	memory_fetch((const uint8_t *)session->framing + bytes - tail, tail);
+}
 
 void h2_session_fetch(const struct h2_session *session, unsigned step)
 {
-	if (step == 0)
+	if (step == 0) {
 		memory_fetch(session, sizeof(*session));
-	else
-		memory_fetch(session->framing, FRAMING_BYTES_FETCHED);
+		/* the block's own state, if it lies in one */
+		__builtin_prefetch((const uint8_t *)session - FETCH_LINE_BYTES);
+		return;
+	}
+	fetch_framing(session);
+	if (session->block)
+		h2_block_fetch(session->block);
 }
 
 bool h2_wants_produce(const struct h2_session *session)

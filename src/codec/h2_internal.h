@@ -12,6 +12,7 @@
 
 struct h2_session {
 	nghttp2_session *framing;
+	size_t framing_bytes;	/* 0: not known */
 	struct h2_block *block; /* this session lies in it; NULL: in malloc's memory */
 	struct h2_options options;
 	const struct h2_handler *handler;

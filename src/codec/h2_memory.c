@@ -1,6 +1,7 @@
 #include "codec/h2_memory_internal.h"
 
 #include "base/check.h"
+#include "base/fetch.h"
 #include "base/poison.h"
 
 #include <errno.h>
@@ -61,6 +62,7 @@ struct h2_block {
 	bool is_born;
 	bool was_refused; /* an allocation: nothing is freed or used again until the block is given
 			   */
+	uint32_t born_byte;	      /* next_byte at the end of the birth */
 	uint32_t used_bytes;	      /* of the memory's gauge */
 	struct outside *outside;      /* objects of malloc */
 	uint16_t free_first[CLASSES]; /* by units: first free object, as its place in units; 0: none
@@ -346,6 +348,30 @@ struct h2_block *h2_block_take(struct h2_memory *memory)
 void h2_block_end_birth(struct h2_block *block)
 {
 	block->is_born = true;
+	block->born_byte = block->next_byte;
+}
+
+/*
+ * What each frame out needs of them: the last object of the birth, which is the list of frame
+ * buffers, then those of the first streams and their frames, and the frame's head.
+ */
+#define BIRTH_BYTES_FETCHED 64
+#define SMALL_BYTES_FETCHED 704
+
+void h2_block_fetch(const struct h2_block *block)
+{
+	const uint8_t *bytes = (const uint8_t *)block;
+	uint32_t small = block->next_byte - block->born_byte;
+
+	if (small > SMALL_BYTES_FETCHED)
+		small = SMALL_BYTES_FETCHED;
+	memory_fetch(bytes + block->born_byte - BIRTH_BYTES_FETCHED, BIRTH_BYTES_FETCHED + small);
+	__builtin_prefetch(bytes + block->memory->dense_bytes - FRAME_HEAD_BYTES + UNIT_BYTES);
+}
+
+size_t h2_block_object_bytes(const void *object)
+{
+	return ((const struct head *)object - 1)->bytes;
 }
 
 void h2_block_give(struct h2_block *block)

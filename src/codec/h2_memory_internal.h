@@ -21,6 +21,12 @@ bool h2_block_was_refused(const struct h2_block *block);
  */
 void h2_block_end_birth(struct h2_block *block);
 
+/* Fetches the small objects that were made after the birth: with one stream open, its own. */
+void h2_block_fetch(const struct h2_block *block);
+
+/* Of an object of this block: as many bytes as were asked for. */
+size_t h2_block_object_bytes(const void *object);
+
 /* nghttp2's hooks, that take from this block. Lifetime: nghttp2 copies them. */
 nghttp2_mem h2_block_hooks(struct h2_block *block);
 

@@ -314,7 +314,7 @@ static void call_fetch(struct request *request, unsigned step)
 			h2_session_fetch(call->stream.session, 0);
 		break;
 	case 3:
-		memory_fetch(call->http2->connection, sizeof(struct conn));
+		memory_fetch(call->http2->connection, sizeof(struct connection));
 		if (call->stream.session)
 			h2_session_fetch(call->stream.session, 1);
 		break;
