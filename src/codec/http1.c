@@ -5,11 +5,32 @@
 #define VERSION_BYTES 8		/* "HTTP/1.1" */
 #define LENGTH_MAX    INT64_MAX /* so that no sum of a length and a few bytes overflows */
 
+/* ---- faults: in here each function that judges returns 0 or -HTTP1_FAULT_… ---- */
+
+static const struct {
+	const char *name;
+	enum err err;
+} faults[HTTP1_FAULT_COUNT] = {
+#define FAULT(NAME, label, row) [HTTP1_FAULT_##NAME] = {label, row},
+	HTTP1_FAULTS(FAULT)
+#undef FAULT
+};
+
+const char *http1_fault_name(enum http1_fault fault)
+{
+	return faults[fault].name;
+}
+
+int http1_fault_code(enum http1_fault fault)
+{
+	return -(int)faults[fault].err;
+}
+
 /* ---- the end of the head ---- */
 
 /*
  * Finds the empty line. Returns the head's bytes with it, 0 when it has not come, or
- * -ERR_BAD_REQUEST for a line that ends without CR: another parser may take that for the end.
+ * -HTTP1_FAULT_LINE_END for a line without CR: another parser may take that for the end.
  */
 static ptrdiff_t find_head_end(struct span bytes)
 {
@@ -21,7 +42,7 @@ static ptrdiff_t find_head_end(struct span bytes)
 		if (lf < 0)
 			return 0;
 		if (lf == 0 || bytes.data[line + (size_t)lf - 1] != '\r')
-			return -ERR_BAD_REQUEST;
+			return -HTTP1_FAULT_LINE_END;
 		line += (size_t)lf + 1;
 		if (lf == 1)
 			return (ptrdiff_t)line;
@@ -34,25 +55,25 @@ static ptrdiff_t judge_part(struct span bytes, const struct http1_limits *limits
 	ptrdiff_t line = span_find_byte(bytes, '\n');
 
 	if (bytes.len > limits->head_bytes_max || (line < 0 && bytes.len > limits->line_bytes_max))
-		return -ERR_HEADERS_TOO_LARGE;
+		return -HTTP1_FAULT_HEAD_SIZE;
 
 	/* who speaks another protocol would wait for an answer, and we for an empty line */
 	size_t i = 0;
 
 	while (i < bytes.len && (is_token_byte(bytes.data[i]) || bytes.data[i] == '/'))
 		i++;
-	return i < bytes.len && (bytes.data[i] != ' ' || i == 0) ? -ERR_BAD_REQUEST : 0;
+	return i < bytes.len && (bytes.data[i] != ' ' || i == 0) ? -HTTP1_FAULT_NOT_HTTP : 0;
 }
 
-/* Cuts the head out of `bytes`, one empty line before it skipped (RFC 9112 §2.2). Returns as
- * http1_parse_request. */
+/* Cuts the head out of `bytes`, one empty line before it skipped (RFC 9112 §2.2). Returns
+ * bytes taken, 0 or a fault. */
 static ptrdiff_t cut_head(struct span bytes, const struct http1_limits *limits, struct span *text)
 {
 	size_t skipped = 0;
 
 	if (bytes.len > 0 && bytes.data[0] == '\r') {
 		if (bytes.len > 1 && bytes.data[1] != '\n')
-			return -ERR_BAD_REQUEST;
+			return -HTTP1_FAULT_LINE_END;
 		skipped = bytes.len > 1 ? 2 : 1;
 	}
 	bytes = span_from(bytes, skipped);
@@ -65,9 +86,9 @@ static ptrdiff_t cut_head(struct span bytes, const struct http1_limits *limits, 
 		return len;
 	/* a second empty line is no head */
 	if (len == 2)
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_LINE_END;
 	if ((size_t)len > limits->head_bytes_max)
-		return -ERR_HEADERS_TOO_LARGE;
+		return -HTTP1_FAULT_HEAD_SIZE;
 	*text = span_first(bytes, (size_t)len);
 	return len + (ptrdiff_t)skipped;
 }
@@ -198,14 +219,14 @@ static bool is_authority(struct span text, bool port_required)
 	return span_to_uint64(span_from(port, 1), &number) && number <= UINT16_MAX;
 }
 
-/* Returns 0 and the minor version, or a negative enum err. */
+/* The minor version. */
 static int parse_version(struct span text, uint8_t *minor)
 {
 	if (text.len != VERSION_BYTES || !span_starts_with(text, SPAN("HTTP/")) ||
 	    !is_digit(text.data[5]) || text.data[6] != '.' || !is_digit(text.data[7]))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_START_LINE;
 	if (text.data[5] != '1')
-		return -ERR_HTTP_VERSION;
+		return -HTTP1_FAULT_VERSION;
 	/* a later minor version is spoken to as 1.1: RFC 9110 §2.5 */
 	*minor = text.data[7] > '0';
 	return 0;
@@ -224,7 +245,7 @@ static int parse_origin(struct span target, struct http1_head *head)
 		head->path = SPAN("/");
 	if (head->path.data[0] != '/' || !all_bytes(head->path, is_path_byte) ||
 	    !has_whole_escapes(head->path) || !all_bytes(head->query, is_query_byte))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_TARGET;
 	return 0;
 }
 
@@ -234,19 +255,19 @@ static int parse_absolute(struct span target, struct http1_head *head, struct sp
 	ptrdiff_t colon = span_find_byte(target, ':');
 
 	if (colon < 0 || !span_starts_with(span_from(target, (size_t)colon), SPAN("://")))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_TARGET;
 
 	struct span scheme = span_first(target, (size_t)colon),
 		    rest = span_from(target, (size_t)colon + 3);
 	size_t end = 0;
 
 	if (!span_equal_nocase(scheme, SPAN("http")) && !span_equal_nocase(scheme, SPAN("https")))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_TARGET;
 	while (end < rest.len && rest.data[end] != '/' && rest.data[end] != '?')
 		end++;
 	*authority = span_first(rest, end);
 	return is_authority(*authority, false) ? parse_origin(span_from(rest, end), head)
-					       : -ERR_BAD_REQUEST;
+					       : -HTTP1_FAULT_TARGET;
 }
 
 static int parse_target(struct http1_head *head, struct span *authority)
@@ -255,14 +276,14 @@ static int parse_target(struct http1_head *head, struct span *authority)
 
 	if (span_equal(head->method, SPAN("CONNECT"))) {
 		*authority = target;
-		return is_authority(target, true) ? 0 : -ERR_BAD_REQUEST;
+		return is_authority(target, true) ? 0 : -HTTP1_FAULT_TARGET;
 	}
 	if (span_equal(target, SPAN("*"))) {
 		head->path = target;
-		return span_equal(head->method, SPAN("OPTIONS")) ? 0 : -ERR_BAD_REQUEST;
+		return span_equal(head->method, SPAN("OPTIONS")) ? 0 : -HTTP1_FAULT_TARGET;
 	}
 	if (target.len == 0)
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_TARGET;
 	return target.data[0] == '/' ? parse_origin(target, head)
 				     : parse_absolute(target, head, authority);
 }
@@ -272,35 +293,35 @@ static int parse_request_line(struct span line, struct http1_head *head, struct 
 	ptrdiff_t first = span_find_byte(line, ' ');
 
 	if (first <= 0)
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_START_LINE;
 	head->method = span_first(line, (size_t)first);
 
 	struct span rest = span_from(line, (size_t)first + 1);
 	ptrdiff_t second = span_find_byte(rest, ' ');
 
 	if (second <= 0 || !is_token(head->method))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_START_LINE;
 	head->target = span_first(rest, (size_t)second);
 
-	int error = parse_version(span_from(rest, (size_t)second + 1), &head->minor_version);
+	int fault = parse_version(span_from(rest, (size_t)second + 1), &head->minor_version);
 
-	return error ? error : parse_target(head, authority);
+	return fault ? fault : parse_target(head, authority);
 }
 
 static int parse_status_line(struct span line, struct http1_head *head)
 {
 	if (line.len < VERSION_BYTES + 4)
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_START_LINE;
 
-	int error = parse_version(span_first(line, VERSION_BYTES), &head->minor_version);
+	int fault = parse_version(span_first(line, VERSION_BYTES), &head->minor_version);
 	const uint8_t *at = line.data + VERSION_BYTES;
 
-	if (error)
-		return error;
+	if (fault)
+		return fault;
 	/* the blank behind the status may be missing with the reason: it hides nothing */
 	if (at[0] != ' ' || at[1] < '1' || at[1] > '5' || !is_digit(at[2]) || !is_digit(at[3]) ||
 	    (line.len > VERSION_BYTES + 4 && at[4] != ' ') || !all_bytes(line, is_value_byte))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_START_LINE;
 	head->status = (at[1] - '0') * 100 + (at[2] - '0') * 10 + (at[3] - '0');
 	return 0;
 }
@@ -316,9 +337,9 @@ static int parse_headers(struct span text, struct http1_head *head)
 		if (line.len == 0)
 			return 0;
 		if (head->header_count == HTTP1_HEADERS_MAX)
-			return -ERR_HEADERS_TOO_LARGE;
+			return -HTTP1_FAULT_FIELD_COUNT;
 		if (colon < 0)
-			return -ERR_BAD_REQUEST;
+			return -HTTP1_FAULT_FIELD;
 
 		/* a folded line begins with a blank, a blank before the colon ends the name:
 		 * neither is a token */
@@ -326,7 +347,7 @@ static int parse_headers(struct span text, struct http1_head *head)
 		struct span value = span_trim(span_from(line, (size_t)colon + 1));
 
 		if (!is_token(name) || !all_bytes(value, is_value_byte))
-			return -ERR_BAD_REQUEST;
+			return -HTTP1_FAULT_FIELD;
 		head->headers[head->header_count++] = (struct http1_header){name, value};
 	}
 }
@@ -360,44 +381,50 @@ static void read_connection(struct framing *framing, struct span list)
 }
 
 /* A field that may come once; a second one, even the same, is where two parsers part. */
-static int read_once(bool *has, struct span *kept, struct span value)
+static bool read_once(bool *has, struct span *kept, struct span value)
 {
 	if (*has)
-		return -ERR_BAD_REQUEST;
+		return false;
 	*has = true;
 	*kept = value;
-	return 0;
+	return true;
 }
 
 static int read_length(struct framing *framing, struct span value)
 {
 	if (framing->has_length || !span_to_uint64(value, &framing->content_length) ||
 	    framing->content_length > LENGTH_MAX)
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_CONTENT_LENGTH;
 	framing->has_length = true;
+	return 0;
+}
+
+/* One field. */
+static int read_field(struct framing *framing, struct span name, struct span value)
+{
+	if (span_equal_nocase(name, SPAN("content-length")))
+		return read_length(framing, value);
+	if (span_equal_nocase(name, SPAN("host")) &&
+	    !read_once(&framing->has_host, &framing->host, value))
+		return -HTTP1_FAULT_HOST;
+	if (span_equal_nocase(name, SPAN("transfer-encoding")) &&
+	    !read_once(&framing->has_transfer_coding, &framing->transfer_coding, value))
+		return -HTTP1_FAULT_TRANSFER_ENCODING;
+	if (span_equal_nocase(name, SPAN("expect")) &&
+	    !read_once(&framing->has_expectation, &framing->expectation, value))
+		return -HTTP1_FAULT_EXPECT_REPEATED;
+	if (span_equal_nocase(name, SPAN("connection")))
+		read_connection(framing, value);
 	return 0;
 }
 
 static int read_framing(const struct http1_head *head, struct framing *framing)
 {
-	int error = 0;
+	int fault = 0;
 
-	for (size_t i = 0; i < head->header_count && !error; i++) {
-		struct span name = head->headers[i].name, value = head->headers[i].value;
-
-		if (span_equal_nocase(name, SPAN("host")))
-			error = read_once(&framing->has_host, &framing->host, value);
-		else if (span_equal_nocase(name, SPAN("content-length")))
-			error = read_length(framing, value);
-		else if (span_equal_nocase(name, SPAN("transfer-encoding")))
-			error = read_once(&framing->has_transfer_coding, &framing->transfer_coding,
-					  value);
-		else if (span_equal_nocase(name, SPAN("connection")))
-			read_connection(framing, value);
-		else if (span_equal_nocase(name, SPAN("expect")))
-			error = read_once(&framing->has_expectation, &framing->expectation, value);
-	}
-	return error;
+	for (size_t i = 0; i < head->header_count && !fault; i++)
+		fault = read_field(framing, head->headers[i].name, head->headers[i].value);
+	return fault;
 }
 
 /*
@@ -415,7 +442,8 @@ static int judge_transfer_coding(struct span list)
 		chunked_last = span_equal_nocase(take_element(&list), SPAN("chunked"));
 		chunked_count += chunked_last;
 	}
-	return chunked_last && chunked_count == 1 ? -ERR_TRANSFER_CODING : -ERR_BAD_REQUEST;
+	return chunked_last && chunked_count == 1 ? -HTTP1_FAULT_CODING
+						  : -HTTP1_FAULT_TRANSFER_ENCODING;
 }
 
 /* The body by its fields alone. */
@@ -429,8 +457,10 @@ static int apply_framing(struct http1_head *head, const struct framing *framing,
 	if (!framing->has_transfer_coding)
 		return 0;
 	/* 1.0 does not know the field: what stands before us may have passed it on unread */
-	if (framing->has_length || head->minor_version == 0)
-		return -ERR_BAD_REQUEST;
+	if (head->minor_version == 0)
+		return -HTTP1_FAULT_TRANSFER_ENCODING;
+	if (framing->has_length)
+		return -HTTP1_FAULT_TWO_LENGTHS;
 	head->body = HTTP1_BODY_CHUNKED;
 	return judge_transfer_coding(framing->transfer_coding);
 }
@@ -440,11 +470,11 @@ static int judge_host(const struct http1_head *head, const struct framing *frami
 		      struct span authority)
 {
 	if (!framing->has_host)
-		return head->minor_version > 0 ? -ERR_BAD_REQUEST : 0;
+		return head->minor_version > 0 ? -HTTP1_FAULT_HOST : 0;
 	if (!is_authority(framing->host, false))
-		return -ERR_BAD_REQUEST;
+		return -HTTP1_FAULT_HOST;
 	return authority.len == 0 || span_equal_nocase(authority, framing->host) ? 0
-										 : -ERR_BAD_REQUEST;
+										 : -HTTP1_FAULT_HOST;
 }
 
 static int judge_expectation(struct http1_head *head, const struct framing *framing)
@@ -452,13 +482,20 @@ static int judge_expectation(struct http1_head *head, const struct framing *fram
 	if (!framing->has_expectation)
 		return 0;
 	if (!span_equal_nocase(framing->expectation, SPAN("100-continue")))
-		return -ERR_EXPECTATION;
+		return -HTTP1_FAULT_EXPECT;
 	/* 1.0 cannot take a 100: RFC 9110 §10.1.1 */
 	head->expect_continue = head->minor_version > 0;
 	return 0;
 }
 
 /* ---- whole heads ---- */
+
+/* A refused head says why and nothing else. */
+static ptrdiff_t head_refuse(struct http1_head *head, ptrdiff_t fault)
+{
+	head->fault = (enum http1_fault)-fault;
+	return http1_fault_code(head->fault);
+}
 
 /* All but the table of fields, whose count says how many there are. */
 static void head_clear(struct http1_head *head)
@@ -473,19 +510,19 @@ static int parse_request(struct span text, const struct http1_limits *limits,
 	struct framing framing = {.has_host = false};
 
 	if (line.len > limits->line_bytes_max)
-		return -ERR_HEADERS_TOO_LARGE;
+		return -HTTP1_FAULT_HEAD_SIZE;
 
-	int error = parse_request_line(line, head, &authority);
+	int fault = parse_request_line(line, head, &authority);
 
-	if (!error)
-		error = parse_headers(text, head);
-	if (!error)
-		error = read_framing(head, &framing);
-	if (!error)
-		error = judge_host(head, &framing, authority);
-	if (!error)
-		error = apply_framing(head, &framing, HTTP1_BODY_NONE);
-	return error ? error : judge_expectation(head, &framing);
+	if (!fault)
+		fault = parse_headers(text, head);
+	if (!fault)
+		fault = read_framing(head, &framing);
+	if (!fault)
+		fault = judge_host(head, &framing, authority);
+	if (!fault)
+		fault = apply_framing(head, &framing, HTTP1_BODY_NONE);
+	return fault ? fault : judge_expectation(head, &framing);
 }
 
 ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limits,
@@ -494,13 +531,15 @@ ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limi
 	struct span text;
 	ptrdiff_t taken = cut_head(bytes, limits, &text);
 
-	if (taken <= 0)
-		return taken;
+	if (taken == 0)
+		return 0;
 	head_clear(head);
+	if (taken < 0)
+		return head_refuse(head, taken);
 
-	int error = parse_request(text, limits, head);
+	int fault = parse_request(text, limits, head);
 
-	return error ? error : taken;
+	return fault ? head_refuse(head, fault) : taken;
 }
 
 /* Whether a response with this status, to this method, has no body whatever its fields say. RFC
@@ -514,16 +553,16 @@ static bool has_no_body(int status, struct span method)
 static int parse_response(struct span text, struct span method, struct http1_head *head)
 {
 	struct framing framing = {.has_host = false};
-	int error = parse_status_line(take_line(&text), head);
+	int fault = parse_status_line(take_line(&text), head);
 
-	if (!error)
-		error = parse_headers(text, head);
-	if (!error)
-		error = read_framing(head, &framing);
-	if (!error)
-		error = apply_framing(head, &framing, HTTP1_BODY_UNTIL_CLOSE);
-	if (error)
-		return error;
+	if (!fault)
+		fault = parse_headers(text, head);
+	if (!fault)
+		fault = read_framing(head, &framing);
+	if (!fault)
+		fault = apply_framing(head, &framing, HTTP1_BODY_UNTIL_CLOSE);
+	if (fault)
+		return fault;
 	if (has_no_body(head->status, method))
 		head->body = HTTP1_BODY_NONE;
 	head->keep_alive &= head->body != HTTP1_BODY_UNTIL_CLOSE;
@@ -536,13 +575,15 @@ ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *lim
 	struct span text;
 	ptrdiff_t taken = cut_head(bytes, limits, &text);
 
-	if (taken <= 0)
-		return taken;
+	if (taken == 0)
+		return 0;
 	head_clear(head);
+	if (taken < 0)
+		return head_refuse(head, taken);
 
-	int error = parse_response(text, request_method, head);
+	int fault = parse_response(text, request_method, head);
 
-	return error ? error : taken;
+	return fault ? head_refuse(head, fault) : taken;
 }
 
 const struct http1_header *http1_find_header(const struct http1_head *head, struct span name)

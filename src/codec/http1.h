@@ -19,10 +19,45 @@ struct http1_limits {
 	size_t line_bytes_max; /* request line: over it 414 is answered as 431's row */
 };
 
+/*
+ * Why a message is refused: FAULT(NAME, label, row it is answered by). The label is one of a counter,
+ * so that it can be told which rule a flood of refusals broke.
+ */
+#define HTTP1_FAULTS(FAULT)                                                                        \
+	FAULT(NONE, "none", ERR_NONE)                                                              \
+	FAULT(NOT_HTTP, "not_http", ERR_BAD_REQUEST)                                               \
+	FAULT(LINE_END, "line_end", ERR_BAD_REQUEST)                                               \
+	FAULT(START_LINE, "start_line", ERR_BAD_REQUEST)                                           \
+	FAULT(VERSION, "version", ERR_HTTP_VERSION)                                                \
+	FAULT(TARGET, "target", ERR_BAD_REQUEST)                                                   \
+	FAULT(HEAD_SIZE, "head_size", ERR_HEADERS_TOO_LARGE)                                       \
+	FAULT(FIELD_COUNT, "field_count", ERR_HEADERS_TOO_LARGE)                                   \
+	FAULT(FIELD, "field", ERR_BAD_REQUEST)                                                     \
+	FAULT(HOST, "host", ERR_BAD_REQUEST)                                                       \
+	FAULT(CONTENT_LENGTH, "content_length", ERR_BAD_REQUEST)                                   \
+	FAULT(TRANSFER_ENCODING, "transfer_encoding", ERR_BAD_REQUEST)                             \
+	FAULT(TWO_LENGTHS, "two_lengths", ERR_BAD_REQUEST)                                         \
+	FAULT(CODING, "transfer_coding", ERR_TRANSFER_CODING)                                      \
+	FAULT(EXPECT, "expect", ERR_EXPECTATION)                                                   \
+	FAULT(EXPECT_REPEATED, "expect_repeated", ERR_BAD_REQUEST)                                 \
+	FAULT(CHUNK, "chunk", ERR_BAD_REQUEST)                                                     \
+	FAULT(TRAILER, "trailer", ERR_BAD_REQUEST)
+
+enum http1_fault {
+#define FAULT(NAME, label, err) HTTP1_FAULT_##NAME,
+	HTTP1_FAULTS(FAULT)
+#undef FAULT
+		HTTP1_FAULT_COUNT
+};
+
+/* Its label. */
+const char *http1_fault_name(enum http1_fault fault);
+
 enum http1_body { HTTP1_BODY_NONE, HTTP1_BODY_LENGTH, HTTP1_BODY_CHUNKED, HTTP1_BODY_UNTIL_CLOSE };
 
 /* A head, lent: spans point into the bytes given to http1_parse_*. */
 struct http1_head {
+	enum http1_fault fault; /* of a head that is refused: nothing else is set then */
 	struct span method, target; /* request */
 	struct span path, query;    /* of the target; query without '?' */
 	int status;		    /* response */
@@ -58,6 +93,7 @@ struct http1_body_reader {
 	uint64_t left; /* bytes of this chunk or body still to come */
 	uint8_t state;
 	uint8_t line_len;
+	uint8_t fault; /* enum http1_fault, of a body that is refused */
 	uint32_t overhead; /* chunk headers and trailers since the last body byte; bounded */
 	bool finished;
 };

@@ -175,6 +175,13 @@ static bool count_overhead(struct http1_body_reader *reader)
 	return ++reader->overhead <= CHUNK_LINE_MAX + TRAILER_BYTES_MAX;
 }
 
+static ptrdiff_t refuse(struct http1_body_reader *reader)
+{
+	reader->fault =
+		reader->state >= CHUNK_TRAILER ? HTTP1_FAULT_TRAILER : HTTP1_FAULT_CHUNK;
+	return http1_fault_code((enum http1_fault)reader->fault);
+}
+
 /* Content from the start of `bytes`, as much as there is of this chunk or body. */
 static size_t take_content(struct http1_body_reader *reader, struct span bytes,
 			   struct span *content)
@@ -204,12 +211,12 @@ static ptrdiff_t take_chunked(struct http1_body_reader *reader, struct span byte
 			break;
 		}
 		if (!count_overhead(reader))
-			return -ERR_BAD_REQUEST;
+			return refuse(reader);
 
 		int state = frame_step(reader, bytes.data[taken]);
 
 		if (state == REFUSED)
-			return -ERR_BAD_REQUEST;
+			return refuse(reader);
 		reader->state = (uint8_t)state;
 		taken++;
 	}

@@ -4,6 +4,9 @@
 
 #include "codec/http1.h"
 
+/* The row that a fault is answered by, negative. */
+int http1_fault_code(enum http1_fault fault);
+
 /* Whether the byte may stand in a token. RFC 9110 §5.6.2 */
 static inline bool is_token_byte(uint8_t byte)
 {

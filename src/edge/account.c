@@ -27,6 +27,11 @@ static const struct metric_family family_grpc_latency = {"gateway_grpc_call_late
 							 "From a call's header to its status.",
 							 METRIC_HISTOGRAM};
 
+static const struct metric_family family_http1_refusals = {
+	"gateway_http1_refusals_total",
+	"HTTP/1.1 requests refused for their framing, by the rule they broke; the connection ends.",
+	METRIC_COUNTER};
+
 static const struct metric_family family_h2_memory = {
 	"gateway_http2_memory_bytes",
 	"Memory that HTTP/2 framing (nghttp2) has asked for, its frame buffers left out.",
@@ -76,6 +81,7 @@ struct account {
 	struct metric_gauge open;
 	struct metric_counter outcomes[OUTCOME_COUNT];
 	struct metric_counter glitches[GLITCH_COUNT];
+	struct metric_counter http1_faults[HTTP1_FAULT_COUNT];
 	struct conn_counters conn_counters;
 	bool is_ending;
 	uint64_t stream_lines_ms; /* since when they are counted */
@@ -209,6 +215,20 @@ static int register_route(struct account *account, struct route_account *route)
 	return series_create(account, route, method * (STATUS_OTHER + 1) + status) ? 0 : -ENOMEM;
 }
 
+static int register_http1_faults(struct account *account)
+{
+	char labels[LABELS_BYTES_MAX];
+	int failed = 0;
+
+	for (size_t i = HTTP1_FAULT_NONE + 1; i < HTTP1_FAULT_COUNT; i++) {
+		snprintf(labels, sizeof(labels), "reason=\"%s\"",
+			 http1_fault_name((enum http1_fault)i));
+		failed |= register_cell(account, &family_http1_refusals, labels,
+					&account->http1_faults[i]);
+	}
+	return failed;
+}
+
 static int register_all(struct account *account)
 {
 	char labels[LABELS_BYTES_MAX];
@@ -230,6 +250,7 @@ static int register_all(struct account *account)
 		failed |= register_cell(account, &metric_glitches_family, labels,
 					&account->glitches[i]);
 	}
+	failed |= register_http1_faults(account);
 	for (size_t i = 0; i < account->route_count; i++)
 		failed |= register_route(account, &account->routes[i]);
 	failed |= register_route(account, &account->unmatched[account->unmatched_kind]);
@@ -340,6 +361,12 @@ void account_glitch(struct account *account, enum glitch glitch)
 	metric_add(&account->glitches[glitch], 1);
 }
 
+void account_http1_fault(struct account *account, enum http1_fault fault)
+{
+	account_glitch(account, GLITCH_HTTP1);
+	metric_add(&account->http1_faults[fault], 1);
+}
+
 void account_note_ending(struct account *account)
 {
 	account->is_ending = true;
@@ -402,15 +429,16 @@ static bool is_stream(const struct request *request)
 }
 
 /*
- * What the operator should look at: HTTP 5xx, and every gRPC code but OK and CANCELLED (the
+ * What the operator should look at: HTTP 5xx of ours, and every gRPC code but OK and CANCELLED (the
  * client's own decision), and but the UNAVAILABLE by which we end streams at the end of the
  * process.
  */
 static bool is_error(const struct account *account, const struct request *request,
 		     enum route_kind kind)
 {
+	/* 501 and 505 say what the client asked for, and it may do so without end. */
 	if (kind != ROUTE_GRPC)
-		return request->status >= 500;
+		return request->status >= 500 && request->status != 501 && request->status != 505;
 	if (account->is_ending && is_stream(request) && request->status == GRPC_UNAVAILABLE)
 		return false;
 	return request->status != GRPC_OK && request->status != GRPC_CANCELLED;

@@ -9,6 +9,7 @@
 #ifndef EDGE_ACCOUNT_H
 #define EDGE_ACCOUNT_H
 
+#include "codec/http1.h"
 #include "edge/glitches.h"
 #include "edge/server.h"
 
@@ -56,6 +57,9 @@ int account_watch_accepts(struct account *account, const struct metric_counter *
 void account_opened(struct account *account);
 void account_closed(struct account *account, enum connection_outcome outcome);
 void account_glitch(struct account *account, enum glitch glitch);
+
+/* A glitch HTTP1, and why. */
+void account_http1_fault(struct account *account, enum http1_fault fault);
 
 /* The call is over: request->status and sent_bytes are final. `kind`: how it was answered, whatever
  * its route. */

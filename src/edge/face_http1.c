@@ -5,8 +5,11 @@
  *   HEAD ─ parsed ─► BODY ─ whole ─► SERVICE ─ request_reply ─► ANSWER ─ all with conn ─► HEAD
  *     └─ refused, in any state before SERVICE ─────────────────────┘  └─ the last ─► OVER
  *
- * What arrives during SERVICE and ANSWER waits in `ahead`; beyond PIPELINE_BYTES_ROOM receiving
- * pauses.
+ * What arrives during SERVICE and ANSWER, or in HEAD while the answers before it have filled the send
+ * queue, waits in `ahead`; beyond PIPELINE_BYTES_ROOM receiving pauses until they have left. So a
+ * client that sends requests without end and reads nothing holds a full send queue, `ahead` and two
+ * kernel buffers, until GATEWAY_HTTP_IDLE_TIMEOUT or TCP_USER_TIMEOUT; one that reads later loses
+ * nothing.
  */
 #include "codec/http1.h"
 
@@ -18,9 +21,9 @@
 /* Bytes ahead of the request in progress at which receiving pauses; below it a peer's reset is
  * still heard at once. */
 #define PIPELINE_BYTES_ROOM (16u << 10)
-/* What was on its way when it paused may still come: the largest receive buffer of the kernel
- * (tcp_rmem), and some. */
-#define PIPELINE_BYTES_MAX (8u << 20)
+/* What the kernel had handed over when it paused may still come: at most all receive buffers of the
+ * worker (NODE_BUFFERS), some hundred KiB where a multishot receive takes turns (kernel ≥ 6.3). */
+#define PIPELINE_BYTES_MAX ((8u << 20) + PIPELINE_BYTES_ROOM)
 /* A body that nobody wants (404, 405) is read up to here to keep the connection; a larger one ends
  * it. */
 #define UNWANTED_BYTES_MAX (64u << 10)
@@ -29,6 +32,9 @@
 #define BODY_SLICE_BYTES      (64u << 10)
 /* Memory an idle connection may keep. */
 #define KEEP_BYTES 1024
+/* How long a body is watched before its rate is judged: no shorter than its whole time by default,
+ * so that the rate bounds only those who are given more. */
+#define RATE_WINDOW_MS 10000
 
 enum http1_state { HTTP1_HEAD, HTTP1_BODY, HTTP1_SERVICE, HTTP1_ANSWER, HTTP1_OVER };
 
@@ -39,6 +45,8 @@ struct http1 {
 	enum http1_state state;
 	enum http1_wait wait;
 	uint64_t due_ms;      /* when `wait` is over; connection->deadline may come earlier */
+	uint64_t body_due_ms; /* WAIT_BODY: when the whole body is due, whatever its rate */
+	uint64_t window_bytes; /* of the body's wire bytes, in this RATE_WINDOW_MS */
 	bool last;	      /* this answer ends the connection */
 	bool peer_finished;
 	bool is_advancing; /* inside http1_advance: it sees itself what an answer changes */
@@ -79,6 +87,19 @@ static void http1_set_due(struct http1 *http1, uint64_t wait_ms)
 		deadline_arm(worker, deadline, wait_ms);
 }
 
+/* The next look at the body: after a window, or at its end. */
+static void http1_begin_window(struct http1 *http1)
+{
+	uint64_t now_ms = http1->connection->server->worker->now_ms;
+	uint64_t left_ms = http1->body_due_ms > now_ms ? http1->body_due_ms - now_ms : 0;
+
+	http1->window_bytes = 0;
+	if (left_ms > RATE_WINDOW_MS && config_of(http1)->http_min_body_rate > 0)
+		http1_set_due(http1, RATE_WINDOW_MS);
+	else
+		http1->due_ms = http1->body_due_ms;
+}
+
 static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
 {
 	const struct config *config = config_of(http1);
@@ -95,6 +116,8 @@ static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
 		break;
 	case WAIT_BODY:
 		http1_set_due(http1, config->http_body_timeout_ms);
+		http1->body_due_ms = http1->due_ms;
+		http1_begin_window(http1);
 		break;
 	case WAIT_IDLE:
 	case WAIT_SEND:
@@ -218,9 +241,13 @@ static void http1_reply(struct request *request, const struct reply *reply)
 		http1_fail(http1, OUTCOME_RESOURCE);
 		return;
 	}
-	/* The loop that called the service goes on by itself; else in this turn's flush step. */
-	if (!http1->is_advancing)
-		conn_wants_flush(&connection->conn);
+	/* The loop that called the service goes on by itself; else in this turn's flush step, or
+	 * when there is room again. */
+	if (http1->is_advancing)
+		return;
+	if (!conn_has_room(&connection->conn))
+		http1_wait_for(http1, WAIT_SEND);
+	conn_wants_flush(&connection->conn);
 }
 
 static bool http1_give(struct request *request, struct payload_slice slice)
@@ -397,7 +424,7 @@ static size_t take_head(struct http1 *http1, struct span bytes)
 	http1->unwanted_bytes = 0;
 	http1_wait_for(http1, WAIT_NOTHING);
 	if (taken < 0) {
-		account_glitch(http1->connection->server->account, GLITCH_HTTP1);
+		account_http1_fault(http1->connection->server->account, head.fault);
 		connection_set_outcome(http1->connection, OUTCOME_PROTOCOL);
 		http1_refuse_last(http1, (enum err) - taken);
 		return bytes.len;
@@ -458,13 +485,15 @@ static size_t take_body(struct http1 *http1, struct span bytes)
 		ptrdiff_t part = http1_body_take(&http1->reader, span_from(bytes, taken), &content);
 
 		if (part < 0) {
-			account_glitch(http1->connection->server->account, GLITCH_HTTP1);
+			account_http1_fault(http1->connection->server->account,
+					    (enum http1_fault)http1->reader.fault);
 			connection_set_outcome(http1->connection, OUTCOME_PROTOCOL);
 			http1_refuse_last(http1, (enum err) - part);
 			return bytes.len;
 		}
 		if (!keep_content(http1, content))
 			return bytes.len;
+		http1->window_bytes += (size_t)part;
 		taken += (size_t)part;
 		if (part == 0)
 			break;
@@ -527,11 +556,27 @@ static size_t http1_advance(struct http1 *http1, struct span bytes)
 	return taken;
 }
 
+/* Whether bytes of the peer could be used now. Else answers have to leave first. */
+static bool wants_bytes(const struct http1 *http1)
+{
+	return http1->state == HTTP1_BODY ||
+	       (http1->state == HTTP1_HEAD && conn_has_room(&http1->connection->conn));
+}
+
+static void http1_pause(struct http1 *http1)
+{
+	struct conn *conn = &http1->connection->conn;
+
+	if (!conn->receive_paused)
+		account_glitch(http1->connection->server->account, GLITCH_AHEAD);
+	conn_pause_receive(conn);
+}
+
 /* After bytes were taken: what to wait for, and whether to receive. */
 static void http1_settle(struct http1 *http1)
 {
 	struct conn *conn = &http1->connection->conn;
-	bool needs_bytes = http1->state == HTTP1_HEAD || http1->state == HTTP1_BODY;
+	bool needs_bytes = wants_bytes(http1);
 
 	if (http1->state == HTTP1_OVER)
 		return;
@@ -539,12 +584,14 @@ static void http1_settle(struct http1 *http1)
 		http1_finish(http1);
 		return;
 	}
-	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0) {
+	if (!conn_has_room(conn) && http1->wait == WAIT_NOTHING && http1->state != HTTP1_SERVICE)
+		http1_wait_for(http1, WAIT_SEND);
+	else if (http1->state == HTTP1_HEAD && http1->ahead.len == 0 && needs_bytes) {
 		buf_clear(&http1->ahead, KEEP_BYTES);
 		http1_wait_for(http1, WAIT_IDLE);
 	}
 	if (http1->ahead.len > PIPELINE_BYTES_ROOM && !needs_bytes)
-		conn_pause_receive(conn);
+		http1_pause(http1);
 	else
 		conn_resume_receive(conn);
 }
@@ -607,10 +654,41 @@ static void http1_produce(struct connection *connection)
 	struct http1 *http1 = connection->http1;
 
 	/* Mostly the flush is for an answer that is whole with the transport. */
-	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0 && !http1->peer_finished)
+	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0 && !http1->peer_finished &&
+	    http1->wait != WAIT_SEND)
 		return;
 	if (http1->state != HTTP1_OVER && http1->state != HTTP1_SERVICE)
 		http1_advance_ahead(http1);
+}
+
+/* The body is not due yet, and comes fast enough to go on with. */
+static bool http1_body_flows(const struct http1 *http1, uint64_t now_ms)
+{
+	return now_ms < http1->body_due_ms &&
+	       http1->window_bytes >=
+		       config_of(http1)->http_min_body_rate * (RATE_WINDOW_MS / 1000);
+}
+
+static void http1_wait_on(struct http1 *http1, uint64_t now_ms)
+{
+	deadline_arm(http1->connection->server->worker, &http1->connection->deadline,
+		     http1->due_ms - now_ms);
+}
+
+/* The peer has not read its answers, or not sent its request. */
+static void http1_give_up(struct http1 *http1, enum http1_wait wait, enum glitch glitch)
+{
+	struct connection *connection = http1->connection;
+
+	account_glitch(connection->server->account, glitch);
+	if (wait == WAIT_SEND || http1->state == HTTP1_ANSWER) {
+		http1_fail(http1, OUTCOME_TIMEOUT);
+		return;
+	}
+	connection_set_outcome(connection, OUTCOME_TIMEOUT);
+	if (http1->state == HTTP1_HEAD)
+		connection_begin_request(connection, &http1->request, &http1_operations);
+	http1_refuse_last(http1, ERR_REQUEST_TIMEOUT);
 }
 
 static void http1_expired(struct connection *connection)
@@ -618,28 +696,27 @@ static void http1_expired(struct connection *connection)
 	struct http1 *http1 = connection->http1;
 	enum http1_wait wait = http1->wait;
 	uint64_t now_ms = connection->server->worker->now_ms;
+	enum glitch glitch = wait == WAIT_SEND ? GLITCH_STALL : GLITCH_TIMEOUT;
 
-	if (wait == WAIT_NOTHING)
+	if (wait == WAIT_NOTHING || http1->state == HTTP1_OVER)
 		return;
 	if (now_ms < http1->due_ms) {
-		deadline_arm(connection->server->worker, &connection->deadline,
-			     http1->due_ms - now_ms);
+		http1_wait_on(http1, now_ms);
 		return;
 	}
+	if (wait == WAIT_BODY && http1_body_flows(http1, now_ms)) {
+		http1_begin_window(http1);
+		if (!deadline_is_armed(&connection->deadline))
+			http1_wait_on(http1, now_ms);
+		return;
+	}
+	if (wait == WAIT_BODY && now_ms < http1->body_due_ms)
+		glitch = GLITCH_SLOW;
 	http1->wait = WAIT_NOTHING;
-	if (http1->state == HTTP1_HEAD && wait == WAIT_IDLE) {
+	if (wait == WAIT_IDLE)
 		http1_finish(http1);
-		return;
-	}
-	connection_set_outcome(connection, OUTCOME_TIMEOUT);
-	if (http1->state != HTTP1_HEAD && http1->state != HTTP1_BODY) {
-		http1_fail(http1, OUTCOME_TIMEOUT);
-		return;
-	}
-	account_glitch(connection->server->account, GLITCH_TIMEOUT);
-	if (http1->state == HTTP1_HEAD)
-		connection_begin_request(connection, &http1->request, &http1_operations);
-	http1_refuse_last(http1, ERR_REQUEST_TIMEOUT);
+	else
+		http1_give_up(http1, wait, glitch);
 }
 
 static void http1_drain(struct connection *connection)

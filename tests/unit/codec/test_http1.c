@@ -245,6 +245,8 @@ static void faulty_request_is_refused(void **state)
 
 		if (taken != -(ptrdiff_t)refused[row].err)
 			fail_msg("row %zu: %td: %.*s", row, taken, SPAN_ARGS(refused[row].text));
+		assert_in_range(head.fault, HTTP1_FAULT_NONE + 1, HTTP1_FAULT_COUNT - 1);
+		assert_true(strlen(http1_fault_name(head.fault)) > 0);
 		/* a part of it may wait or be refused, it is never taken */
 		for (size_t len = 0; len < refused[row].text.len; len++)
 			assert_true(parse_request(span_first(refused[row].text, len), &head) <= 0);
