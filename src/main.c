@@ -1,6 +1,7 @@
 /* main: arguments, configuration, signals; builds the parts, starts the threads, waits. Source:
  * edge.md §6, §7. */
 #include "admin/admin.h"
+#include "auth/secrets.h"
 #include "auth/signer.h"
 #include "base/explain.h"
 #include "config/config.h"
@@ -82,6 +83,7 @@ static struct config *load_config(void)
 		fprintf(stderr, "ringway: the configuration has mistakes; nothing was started "
 				"(ringway --help lists all settings)\n");
 	buf_finish(&report);
+	config_forget_environment(environ);
 	return config;
 }
 
@@ -622,6 +624,16 @@ static void hold_reloads(void)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 }
 
+/* Not locked they still are left out of core dumps, and wiped: no reason not to serve. */
+static void report_secrets(const struct program *program)
+{
+	if (!signer_is_locked(program->signer) || !config_secrets_are_locked(program->config) ||
+	    !secrets_are_locked())
+		LOG(LOG_WARN, "main", "keys may be swapped out",
+		    LOG_TEXT("why", "RLIMIT_MEMLOCK leaves no memory to lock"),
+		    LOG_TEXT("remedy", "LimitMEMLOCK= in the unit, ulimit -l, or no swap"));
+}
+
 static int run(const struct config *config)
 {
 	static struct program program; /* large: a socket per worker and listener */
@@ -637,6 +649,7 @@ static int run(const struct config *config)
 	program.file = config_file_get(config->file);
 	if (load_signer(&program.signer, config) || load_redis_tls(&program.redis_tls, config))
 		return EXIT_FAILED;
+	report_secrets(&program);
 	program.nofile = limits_raise_nofile();
 	program.worker_count = config->workers ? (uint32_t)config->workers : limits_cpu_count();
 	if (program.worker_count > WORKERS_MAX - 2)

@@ -1,7 +1,9 @@
 #include "auth/signer.h"
 
+#include "auth/secrets.h"
 #include "base/check.h"
 #include "base/explain.h"
+#include "base/vault.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -25,10 +27,15 @@ static_assert(SEED_BYTES == crypto_sign_SEEDBYTES, "seed");
 struct signer {
 	uint8_t secret_key[crypto_sign_SECRETKEYBYTES]; /* seed, then public key */
 	uint8_t public_key[ENVELOPE_KEY_BYTES];
+	bool is_locked;
 };
 
 int auth_init(void)
 {
+	int error = secrets_init();
+
+	if (error)
+		return error;
 	return sodium_init() < 0 ? -EIO : 0;
 }
 
@@ -249,6 +256,7 @@ int signer_load(struct signer **signer, const char *pem_path, char *why, size_t 
 				pem_path, errno_text(-error));
 	}
 	sodium_memzero(seed, sizeof(seed));
+	vault_clear_registers();
 	return error;
 }
 
@@ -258,6 +266,8 @@ int signer_from_seed(struct signer **signer, const uint8_t seed[32])
 
 	if (!made)
 		return -ENOMEM;
+	/* sodium_malloc has tried it and does not say how that went. */
+	made->is_locked = sodium_mlock(made, sizeof(*made)) == 0;
 	crypto_sign_seed_keypair(made->public_key, made->secret_key, seed);
 	/* Nothing may write to it from now on; where that is not possible it is only less guarded.
 	 */
@@ -276,6 +286,11 @@ int signer_generate(struct signer **signer)
 
 	sodium_memzero(seed, sizeof(seed));
 	return error;
+}
+
+bool signer_is_locked(const struct signer *signer)
+{
+	return signer->is_locked;
 }
 
 void signer_destroy(struct signer *signer)

@@ -13,7 +13,7 @@
 
 struct signer;
 
-/* Once per process, before any other call into auth. Returns 0 or -EIO. */
+/* Once per process, before any other call into auth or OpenSSL. Returns secrets_init's codes or -EIO. */
 int auth_init(void);
 
 /*
@@ -35,6 +35,9 @@ int signer_save(const struct signer *signer, const char *pem_path, char *why, si
 
 /* NULL is allowed. */
 void signer_destroy(struct signer *signer);
+
+/* Whether it is kept out of swap; false where RLIMIT_MEMLOCK refused that. */
+bool signer_is_locked(const struct signer *signer);
 
 void signer_sign(const struct signer *signer, struct span input,
 		 uint8_t signature[ENVELOPE_SIGNATURE_BYTES]);

@@ -8,7 +8,6 @@
 
 #define DEPTH_MAX	 7  /* hiredis 0.14 refuses arrays nested deeper */
 #define NUMBER_BYTES_MAX 20 /* "-9223372036854775808" */
-#define ARGS_INLINE	 16 /* arguments of a command formatted without memory */
 
 /* createArray's count, which 1.0 widened. */
 #if HIREDIS_MAJOR >= 1
@@ -416,48 +415,34 @@ int resp_reader_next(struct resp_reader *reader, struct resp_value **value)
 
 /* ---- commands ---- */
 
-struct argv {
-	const char **texts;
-	size_t *lens;
-};
-
-static int append_command(struct buf *out, const struct argv *argv, size_t count)
+/* "$5\r\n", "*3\r\n". */
+static int append_count(struct buf *out, uint8_t kind, uint64_t count)
 {
-	char *command = NULL;
-	long long len = redisFormatCommandArgv(&command, (int)count, argv->texts, argv->lens);
+	int error = buf_append_byte(out, kind);
 
-	if (len < 0)
-		return -ENOMEM;
-
-	int error = buf_append(out, span_make(command, (size_t)len));
-
-	redisFreeCommand(command);
-	return error;
+	if (!error)
+		error = buf_append_uint(out, count);
+	return error ? error : buf_append(out, SPAN("\r\n"));
 }
 
+/* By hand: hiredis would format in memory of its own, and leave a password there. */
 int resp_format(struct buf *out, const struct span *args, size_t count)
 {
-	const char *inline_texts[ARGS_INLINE];
-	size_t inline_lens[ARGS_INLINE];
-	struct argv argv = {inline_texts, inline_lens};
-	int error = -ENOMEM;
+	size_t before = out->len;
 
 	CHECK(count > 0 && count <= INT32_MAX);
-	if (count > ARGS_INLINE) {
-		argv.texts = calloc(count, sizeof(*argv.texts));
-		argv.lens = calloc(count, sizeof(*argv.lens));
+
+	int error = append_count(out, '*', count);
+
+	for (size_t i = 0; i < count && !error; i++) {
+		error = append_count(out, '$', args[i].len);
+		if (!error)
+			error = buf_append(out, args[i]);
+		if (!error)
+			error = buf_append(out, SPAN("\r\n"));
 	}
-	if (argv.texts && argv.lens) {
-		for (size_t i = 0; i < count; i++) {
-			argv.texts[i] = args[i].len > 0 ? (const char *)args[i].data : "";
-			argv.lens[i] = args[i].len;
-		}
-		error = append_command(out, &argv, count);
-	}
-	if (count > ARGS_INLINE) {
-		free(argv.texts);
-		free(argv.lens);
-	}
+	if (error)
+		out->len = before;
 	return error;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/explain.h"
+#include "base/vault.h"
 #include "config/environment.h"
 #include "config/routes.h"
 
@@ -109,15 +110,26 @@ void config_destroy(struct config *config)
 		return;
 	for (size_t i = 0; i < option_count(); i++) {
 		const struct option_row *row = option_row(i);
-		const char *value = row->kind == OPTION_KIND_SECRET ? option_string(row, config) : NULL;
 
-		if (value)
-			explicit_bzero((char *)(uintptr_t)value, strlen(value));
+		if (row->kind == OPTION_KIND_SECRET)
+			option_forget(row, config);
 	}
 	config_file_put(config->file);
 	arena_finish(config->memory);
 	free(config->memory);
 	free(config);
+}
+
+bool config_secrets_are_locked(const struct config *config)
+{
+	for (size_t i = 0; i < option_count(); i++) {
+		const struct option_row *row = option_row(i);
+
+		if (row->kind == OPTION_KIND_SECRET && option_is_filled(row, config) &&
+		    !vault_is_locked(option_string(row, config)))
+			return false;
+	}
+	return true;
 }
 
 static int compare(struct span key, const char *text)

@@ -100,11 +100,20 @@ struct config {
  * "<file>:<line>:<column>: <what is wrong>", warnings as "warning: …". No line tells a secret.
  * An empty variable is as if it were not there, but for strings, where empty is a value.
  * Returns the config, or NULL when there was a mistake (or no memory).
- * Owns: the caller, config_destroy (secrets wiped).
+ * Owns: the caller, config_destroy. Secrets are in base/vault's memory.
  * Limits: the file 4 MiB; UPSTREAMS_MAX, UPSTREAM_ADDRESSES_MAX, COMMANDS_MAX.
  */
 struct config *config_load(char *const *environment, struct buf *report);
 void config_destroy(struct config *config);
+
+/* Whether no secret can be swapped out; false where RLIMIT_MEMLOCK refused it. */
+bool config_secrets_are_locked(const struct config *config);
+
+/*
+ * Puts stars over each secret that the environment itself holds, so that neither a core dump nor
+ * /proc/<pid>/environ shows it. After config_load; that there was one can still be told.
+ */
+void config_forget_environment(char **environment);
 
 /*
  * Reads the file at `path` anew; an empty path gives an empty file. `report` and limits as above.

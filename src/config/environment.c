@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/explain.h"
+#include "base/vault.h"
 #include "config/file.h"
 
 #include <errno.h>
@@ -194,6 +195,20 @@ static void check_redis_tls(const struct config *config, struct report *report)
 		report_mistake(report, REDIS_TLS "SERVER_NAME",
 			       "is required, because a unix socket has no host whose certificate "
 			       "could be checked");
+}
+
+void config_forget_environment(char **environment)
+{
+	for (size_t i = 0; i < option_count(); i++) {
+		const struct option_row *row = option_row(i);
+		size_t len = strlen(row->variable);
+
+		/* All of that name: a shell may pass one twice. */
+		for (char **entry = environment; row->kind == OPTION_KIND_SECRET && *entry; entry++)
+			if (strncmp(*entry, row->variable, len) == 0 && (*entry)[len] == '=')
+				memset(*entry + len + 1, '*', strlen(*entry + len + 1));
+	}
+	vault_clear_registers();
 }
 
 struct nearest {

@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/check.h"
+#include "base/vault.h"
 #include "config/value.h"
 
 #include <errno.h>
@@ -76,6 +77,19 @@ static bool has_control(struct span text)
 	return false;
 }
 
+/* A secret has pages of its own; an empty one is none. */
+static int set_secret(const char **field, struct span text)
+{
+	char *copy = text.len > 0 ? vault_alloc(text.len + 1) : NULL;
+
+	if (text.len > 0 && !copy)
+		return -ENOMEM;
+	if (copy)
+		memcpy(copy, text.data, text.len);
+	*field = copy ? copy : "";
+	return 0;
+}
+
 static int set_string(const struct option_row *row, struct config *config, struct span text,
 		      struct report *report)
 {
@@ -90,6 +104,11 @@ static int set_string(const struct option_row *row, struct config *config, struc
 		report_mistake(report, row->variable, "must not contain %s",
 			       secret ? "NUL" : "control characters");
 		return -EINVAL;
+	}
+
+	if (secret) {
+		option_forget(row, config);
+		return set_secret(field_of(row, config), text);
 	}
 
 	struct span copy = arena_copy(config->memory, text);
@@ -313,6 +332,16 @@ const char *option_string(const struct option_row *row, const struct config *con
 {
 	CHECK(row->kind == OPTION_KIND_STRING || row->kind == OPTION_KIND_SECRET);
 	return *(const char *const *)field_in(row, config);
+}
+
+void option_forget(const struct option_row *row, struct config *config)
+{
+	const char **field = field_of(row, config);
+
+	CHECK(row->kind == OPTION_KIND_SECRET);
+	if (*field && **field)
+		vault_free((void *)(uintptr_t)*field);
+	*field = NULL;
 }
 
 bool option_is_filled(const struct option_row *row, const struct config *config)

@@ -52,6 +52,9 @@ void option_write_range(const struct option_row *row, struct buf *out);
 /* Strings and secrets only. NULL before the first option_set. */
 const char *option_string(const struct option_row *row, const struct config *config);
 
+/* Of a secret only: wipes it and gives its memory back. */
+void option_forget(const struct option_row *row, struct config *config);
+
 /* Whether an endpoint, URL, string or secret has a value that is not empty; true for all others. */
 bool option_is_filled(const struct option_row *row, const struct config *config);
 

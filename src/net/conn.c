@@ -546,6 +546,16 @@ int conn_send(struct conn *conn, struct span bytes)
 	return conn_appended(conn, sendq_append(&conn->queue, bytes));
 }
 
+int conn_send_secret(struct conn *conn, struct span bytes)
+{
+	if (conn->state != CONN_OPEN)
+		return -EPIPE;
+	/* What a filter makes of them is for everybody's eyes. */
+	if (conn->filter)
+		return conn_appended(conn, conn->filter->ops->send(conn->filter, bytes));
+	return conn_appended(conn, sendq_append_secret(&conn->queue, bytes));
+}
+
 static struct span slice_bytes(struct payload_slice slice)
 {
 	CHECK(slice.offset <= slice.payload->len && slice.len <= slice.payload->len - slice.offset);

@@ -128,6 +128,9 @@ int conn_open(struct conn *conn, struct worker *worker, struct file_ref file,
  */
 int conn_send(struct conn *conn, struct span bytes);
 
+/* As conn_send; no copy is left once they are sent. Limits: SENDQ_SECRET_MAX. */
+int conn_send_secret(struct conn *conn, struct span bytes);
+
 /* As conn_send; takes a reference of its own. */
 int conn_send_slice(struct conn *conn, struct payload_slice slice);
 

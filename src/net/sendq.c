@@ -24,6 +24,7 @@ struct sendq_chunk {
 	uint16_t segment_held; /* [held, first) have been sent; a pin keeps their payloads */
 	uint8_t pins;
 	bool left; /* not in the queue any more: the last pin frees it */
+	bool secret; /* wiped before it is given back */
 	_Alignas(struct segment) uint8_t room[CHUNK_ROOM];
 };
 
@@ -32,6 +33,8 @@ _Static_assert(CHUNK_ROOM % sizeof(void *) == 0, "segments are aligned from the 
 
 /* A larger copy gets a payload of its own: one iovec instead of many. */
 #define COPY_MAX ((size_t)1024)
+
+_Static_assert(SENDQ_SECRET_MAX + sizeof(struct segment) <= CHUNK_ROOM, "a secret fits into a chunk");
 
 static struct segment *chunk_segment(const struct sendq_chunk *chunk, uint32_t index)
 {
@@ -63,12 +66,20 @@ static int chunk_add(struct sendq *queue)
 	chunk->segment_held = 0;
 	chunk->pins = 0;
 	chunk->left = false;
+	chunk->secret = false;
 	if (queue->last)
 		queue->last->next = chunk;
 	else
 		queue->first = chunk;
 	queue->last = chunk;
 	return 0;
+}
+
+static void chunk_free(struct sendq_chunk *chunk)
+{
+	if (chunk->secret)
+		explicit_bzero(chunk->room, sizeof(chunk->room));
+	pool_give(POOL_CHUNK, chunk);
 }
 
 static void chunk_drop_first(struct sendq *queue)
@@ -81,7 +92,7 @@ static void chunk_drop_first(struct sendq *queue)
 	if (chunk->pins > 0)
 		chunk->left = true; /* and keeps `next`: a pin walks on over it */
 	else
-		pool_give(POOL_CHUNK, chunk);
+		chunk_free(chunk);
 }
 
 static struct segment *chunk_last_segment(const struct sendq_chunk *chunk)
@@ -162,6 +173,21 @@ int sendq_append(struct sendq *queue, struct span bytes)
 		chunk_copy(chunk, span_first(bytes, here));
 	if (here < bytes.len)
 		chunk_copy(queue->last, span_from(bytes, here));
+	queue->bytes += bytes.len;
+	return 0;
+}
+
+int sendq_append_secret(struct sendq *queue, struct span bytes)
+{
+	CHECK(bytes.len <= SENDQ_SECRET_MAX);
+	if (bytes.len > queue->bytes_max || queue->bytes > queue->bytes_max - bytes.len)
+		return -ENOBUFS;
+	if (bytes.len == 0)
+		return 0;
+	if (chunk_add(queue) < 0)
+		return -ENOMEM;
+	queue->last->secret = true;
+	chunk_copy(queue->last, bytes);
 	queue->bytes += bytes.len;
 	return 0;
 }
@@ -331,7 +357,7 @@ void sendq_unpin(struct sendq_pin pin)
 			continue;
 		chunk_release(chunk, &batch);
 		if (chunk->left)
-			pool_give(POOL_CHUNK, chunk);
+			chunk_free(chunk);
 	}
 	payload_put_many(batch.payload, batch.count);
 }

@@ -38,6 +38,14 @@ void sendq_finish(struct sendq *queue);
 /* Copies. Returns 0, -ENOBUFS (over bytes_max) or -ENOMEM. */
 int sendq_append(struct sendq *queue, struct span bytes);
 
+#define SENDQ_SECRET_MAX ((size_t)1024)
+
+/*
+ * As sendq_append, for bytes that must leave no trace: the chunk that they are in is wiped once it is
+ * sent or dropped. Limits: SENDQ_SECRET_MAX.
+ */
+int sendq_append_secret(struct sendq *queue, struct span bytes);
+
 /* Takes a reference of its own on the payload. Returns as sendq_append. */
 int sendq_append_slice(struct sendq *queue, struct payload_slice slice);
 

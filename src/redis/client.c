@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/explain.h"
 #include "base/fsm.h"
+#include "base/vault.h"
 #include "log/log.h"
 #include "redis/client_internal.h"
 
@@ -84,8 +85,9 @@ static void log_trouble(const struct redis_client *client, const char *message)
 static void forget_unsent(struct redis_client *client)
 {
 	if (client->out.data)
-		explicit_bzero(client->out.data, client->out.len);
+		explicit_bzero(client->out.data, client->out.cap);
 	buf_clear(&client->out, CLIENT_OUT_BYTES_KEPT);
+	vault_clear_registers();
 }
 
 /* ── dialing ── */
@@ -215,15 +217,16 @@ static void client_received(struct conn *conn, struct span bytes)
 static void client_produce(struct conn *conn)
 {
 	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
+	bool secret = client->state == CLIENT_GREETING;
+	size_t chunk_max = secret ? SENDQ_SECRET_MAX : SEND_CHUNK_BYTES;
 	size_t taken = 0;
 	int error = 0;
 
 	while (taken < client->out.len && conn_has_room(conn)) {
 		struct span rest = span_from(buf_span(&client->out), taken);
-		struct span chunk =
-			span_first(rest, rest.len < SEND_CHUNK_BYTES ? rest.len : SEND_CHUNK_BYTES);
+		struct span chunk = span_first(rest, rest.len < chunk_max ? rest.len : chunk_max);
 
-		error = conn_send(conn, chunk);
+		error = secret ? conn_send_secret(conn, chunk) : conn_send(conn, chunk);
 		if (error)
 			break;
 		taken += chunk.len;

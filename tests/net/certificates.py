@@ -8,6 +8,7 @@ def _openssl(*arguments):
 
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+KEYS = {"ec": KEY, "ed25519": ("-newkey", "ed25519", "-nodes"), "rsa": ("-newkey", "rsa:2048", "-nodes")}
 
 
 class Certificate:
@@ -24,9 +25,9 @@ class Authority(Certificate):
         self.folder = folder
         _openssl("req", "-x509", *KEY, "-days", 2, "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.cert)
 
-    def issue(self, name, names="DNS:localhost,IP:127.0.0.1"):
+    def issue(self, name, names="DNS:localhost,IP:127.0.0.1", algorithm="ec"):
         made = Certificate(self.folder, name)
-        _openssl("req", "-x509", "-CA", self.cert, "-CAkey", self.key, *KEY, "-days", 1, "-subj", f"/CN={name}",
+        _openssl("req", "-x509", "-CA", self.cert, "-CAkey", self.key, *KEYS[algorithm], "-days", 1, "-subj", f"/CN={name}",
                  "-addext", "basicConstraints=critical,CA:FALSE", "-addext", f"subjectAltName={names}",
                  "-keyout", made.key, "-out", made.cert)
         return made

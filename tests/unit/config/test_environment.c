@@ -1,6 +1,8 @@
 /* environment: variables, defaults, required rows, secrets, unknown names. */
 #include "unit/config/loaded.h"
 
+#include "base/vault.h"
+
 static void defaults_are_the_contract_s(void **state)
 {
 	(void)state;
@@ -327,6 +329,35 @@ static void report_without_room_still_refuses(void **state)
 	buf_finish(&report);
 }
 
+/* Stars where the secret was, of every variable of that name, and of no other. */
+static void environment_forgets_secrets_and_knows_that_they_were_there(void **state)
+{
+	char password[] = "GATEWAY_SESSION_CACHE_REDIS_PASSWORD=p=w";
+	char again[] = "GATEWAY_SESSION_CACHE_REDIS_PASSWORD=other";
+	char path[] = "GATEWAY_SESSION_CACHE_REDIS_PASSWORD_FILE=";
+	char user[] = "GATEWAY_SESSION_CACHE_REDIS_USERNAME=p=w";
+	char *environment[] = { REQUIRED, password, again, path, user, NULL };
+	struct loaded loaded = load(environment);
+	struct buf out;
+
+	(void)state;
+	assert_non_null(loaded.config);
+	config_forget_environment(environment);
+	assert_string_equal(password, "GATEWAY_SESSION_CACHE_REDIS_PASSWORD=***");
+	assert_string_equal(again, "GATEWAY_SESSION_CACHE_REDIS_PASSWORD=*****");
+	assert_string_equal(path, "GATEWAY_SESSION_CACHE_REDIS_PASSWORD_FILE=");
+	assert_string_equal(user, "GATEWAY_SESSION_CACHE_REDIS_USERNAME=p=w");
+	assert_string_equal(loaded.config->redis_password, "p=w");
+	assert_int_equal(config_secrets_are_locked(loaded.config),
+			 vault_is_locked(loaded.config->redis_password));
+	buf_init(&out, 1 << 20);
+	assert_int_equal(config_write_values(loaded.config, environment, &out), 0);
+	buf_append_byte(&out, 0);
+	assert_non_null(strstr((char *)out.data, "REDIS_PASSWORD=********  # environment"));
+	buf_finish(&out);
+	unload(&loaded);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +373,7 @@ int main(void)
 		cmocka_unit_test(secret_never_shows_in_a_report),
 		cmocka_unit_test(example_of_the_unit_is_valid),
 		cmocka_unit_test(report_without_room_still_refuses),
+		cmocka_unit_test(environment_forgets_secrets_and_knows_that_they_were_there),
 	};
 
 	return cmocka_run_group_tests_name("environment", tests, NULL, NULL);

@@ -402,6 +402,58 @@ static void pool_ends_with_its_thread(void **state)
 	}
 }
 
+static bool is_blank(const uint8_t *bytes, size_t len)
+{
+	while (len > 0 && bytes[len - 1] == 0)
+		len--;
+	return len == 0;
+}
+
+/* The chunk that held it stays in the pool, where it can be looked at. */
+static void secret_leaves_no_trace_sent_or_dropped(void **state)
+{
+	static const uint8_t secret[] = "a password between its neighbours";
+	struct span bytes = span_make(secret, sizeof(secret));
+
+	(void)state;
+	for (int drop = 0; drop < 2; drop++) {
+		struct sendq queue;
+		struct iovec iov[4];
+		size_t sum;
+
+		sendq_init(&queue, 1 << 16);
+		assert_int_equal(sendq_append(&queue, SPAN("before")), 0);
+		assert_int_equal(sendq_append_secret(&queue, bytes), 0);
+		assert_int_equal(sendq_append(&queue, SPAN("after")), 0);
+		assert_int_equal(sendq_gather(&queue, iov, 4, &sum), 2);
+		assert_int_equal(sum, 6 + sizeof(secret) + 5);
+		assert_memory_equal(iov[1].iov_base, secret, sizeof(secret));
+		if (!drop) {
+			sendq_advance(&queue, sum - 1);
+			assert_memory_equal(iov[1].iov_base, secret, sizeof(secret));
+			sendq_advance(&queue, 1);
+		}
+		sendq_finish(&queue);
+		assert_true(pool_kept(POOL_CHUNK) > 0);
+		assert_true(is_blank(iov[1].iov_base, sizeof(secret)));
+	}
+}
+
+static void secret_is_bounded_as_all_bytes_are(void **state)
+{
+	static const uint8_t secret[SENDQ_SECRET_MAX] = {1};
+	struct sendq queue;
+
+	(void)state;
+	sendq_init(&queue, sizeof(secret));
+	assert_int_equal(sendq_append_secret(&queue, SPAN_EMPTY), 0);
+	assert_null(queue.first);
+	assert_int_equal(sendq_append_secret(&queue, span_make(secret, sizeof(secret))), 0);
+	assert_int_equal(sendq_append_secret(&queue, span_make(secret, 1)), -ENOBUFS);
+	assert_int_equal(queue.bytes, sizeof(secret));
+	sendq_finish(&queue);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -415,6 +467,8 @@ int main(void)
 		cmocka_unit_test(pins_may_end_in_any_order),
 		cmocka_unit_test(pin_over_many_chunks_outlives_its_queue),
 		cmocka_unit_test(pool_ends_with_its_thread),
+		cmocka_unit_test(secret_leaves_no_trace_sent_or_dropped),
+		cmocka_unit_test(secret_is_bounded_as_all_bytes_are),
 	};
 
 	return cmocka_run_group_tests_name("sendq", tests, NULL, NULL);
