@@ -680,6 +680,7 @@ int main(int argc, char **argv)
 		return print_help();
 	if (argc <= 2 && strcmp(argument, "--version") == 0)
 		return print_version();
+	sandbox_refuse_privileges();
 	if (auth_init())
 		return EXIT_FAILED;
 	for (size_t i = 0; argc <= 2 && i < ARRAY_LEN(commands); i++) {

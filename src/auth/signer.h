@@ -13,7 +13,7 @@
 
 struct signer;
 
-/* Once per process, before any other call into auth or OpenSSL. Returns secrets_init's codes or -EIO. */
+/* Before any other call into auth or OpenSSL. Returns secrets_init's codes or -EIO. */
 int auth_init(void);
 
 /*

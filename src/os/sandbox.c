@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -27,70 +29,54 @@ static const int allowed[] = {
 	/* the rings at work; registering serves adopted descriptors */
 	SCMP_SYS(io_uring_enter),
 	SCMP_SYS(io_uring_register),
-	/* memory: malloc, and the locked pages of keys */
+	/* memory: malloc, and giving back the locked pages of keys */
 	SCMP_SYS(brk),
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
-	SCMP_SYS(mlock),
 	SCMP_SYS(munlock),
 	/* threads that are there: locks, their end */
 	SCMP_SYS(futex),
 	SCMP_SYS(sched_yield),
-	SCMP_SYS(set_robust_list),
+	SCMP_SYS(set_robust_list), /* a thread that has only just begun */
 	SCMP_SYS(rseq),
 	SCMP_SYS(exit),
 	SCMP_SYS(exit_group),
 	SCMP_SYS(restart_syscall),
 	SCMP_SYS(sched_getaffinity),
-	/* signals; abort raises its own */
+	/* signals */
 	SCMP_SYS(rt_sigaction),
 	SCMP_SYS(rt_sigprocmask),
 	SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(sigaltstack),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),
 	/* time and chance, where the kernel's page for them does not serve */
 	SCMP_SYS(clock_gettime),
 	SCMP_SYS(clock_getres),
-	SCMP_SYS(clock_nanosleep),
 	SCMP_SYS(gettimeofday),
-	SCMP_SYS(nanosleep),
 	SCMP_SYS(time),
 	SCMP_SYS(getrandom),
 	/* files that are open, and looking at others: the configuration file, /proc, resolv.conf,
 	   certificates */
 	SCMP_SYS(read),
-	SCMP_SYS(pread64),
-	SCMP_SYS(readv),
 	SCMP_SYS(write),
 	SCMP_SYS(writev),
+	SCMP_SYS(pwritev2), /* the log, where it must not wait */
 	SCMP_SYS(lseek),
 	SCMP_SYS(close),
 	SCMP_SYS(fcntl),
-	SCMP_SYS(ioctl),
 	SCMP_SYS(fstat),
-	SCMP_SYS(stat),
-	SCMP_SYS(lstat),
 	SCMP_SYS(newfstatat),
 	SCMP_SYS(statx),
 	SCMP_SYS(access),
-	SCMP_SYS(faccessat),
 	SCMP_SYS(faccessat2),
-	SCMP_SYS(readlink),
-	SCMP_SYS(readlinkat),
 	SCMP_SYS(getdents64),
-	SCMP_SYS(fadvise64),
 	/* a unix listener's file, at the end */
 	SCMP_SYS(unlink),
 	SCMP_SYS(unlinkat),
 	/* sockets outside the ring: dialling, look-ups of names, sd_notify */
 	SCMP_SYS(connect),
-	SCMP_SYS(bind),
-	SCMP_SYS(shutdown),
 	SCMP_SYS(getsockname),
-	SCMP_SYS(getpeername),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(setsockopt),
 	SCMP_SYS(sendto),
@@ -103,7 +89,6 @@ static const int allowed[] = {
 	/* what the process says of itself in its metrics, and libraries ask */
 	SCMP_SYS(getrusage),
 	SCMP_SYS(prlimit64),
-	SCMP_SYS(getrlimit),
 	SCMP_SYS(sysinfo),
 	SCMP_SYS(uname),
 	SCMP_SYS(getuid),
@@ -129,6 +114,13 @@ static const struct condition conditions[] = {
 	{SCMP_SYS(socket), 0, UINT32_MAX, AF_INET6},
 };
 
+/* Signals to our own threads only: abort raises one. */
+static int add_own_signals(scmp_filter_ctx filter)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				SCMP_CMP(0, SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+}
+
 static int add_rules(scmp_filter_ctx filter)
 {
 	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
@@ -142,7 +134,13 @@ static int add_rules(scmp_filter_ctx filter)
 			filter, SCMP_ACT_ALLOW, row->call, 1,
 			SCMP_CMP(row->argument, SCMP_CMP_MASKED_EQ, row->mask, row->value));
 	}
-	return error;
+	return error ? error : add_own_signals(filter);
+}
+
+void sandbox_refuse_privileges(void)
+{
+	/* Cannot fail with these arguments since Linux 3.5. */
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 }
 
 int sandbox_enter(char *why, size_t why_size)
