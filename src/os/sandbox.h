@@ -13,16 +13,17 @@
 #include <stddef.h>
 
 /*
- * From here on no program that this one might run gains a privilege: set-user-ID and file capabilities
- * count for nothing (PR_SET_NO_NEW_PRIVS). First of all, before anything from outside is read.
+ * From here on no program that this one might run gains a privilege: set-user-ID and file
+ * capabilities count for nothing (PR_SET_NO_NEW_PRIVS). First of all, before anything from outside
+ * is read.
  */
 void sandbox_refuse_privileges(void);
 
 /*
- * Closes the sandbox around every thread of the process, for good. What is not allowed gets EPERM; a
- * call by another architecture's table ends the process. Returns 0, or a negative errno with a sentence
- * in `why`: then nothing has changed. -EOPNOTSUPP: built with a sanitizer, whose own calls are not those
- * of the program.
+ * Closes the sandbox around every thread of the process, for good. What is not allowed gets EPERM;
+ * a call by another architecture's table ends the process. Returns 0, or a negative errno with a
+ * sentence in `why`: then nothing has changed. -EOPNOTSUPP: built with a sanitizer, whose own calls
+ * are not those of the program.
  */
 int sandbox_enter(char *why, size_t why_size);
 
