@@ -74,6 +74,7 @@ struct h2_memory {
 	uint32_t region_count;
 	void **free_blocks; /* a stack with room for all; below cold_count they have no pages */
 	uint32_t free_count, cold_count, used_count;
+	uint32_t idle_count; /* free and with pages at every moment since h2_memory_watch */
 	uint32_t dense_bytes; /* of a block: whole pages, the frame buffer's head at their end */
 	uint32_t block_bytes;
 	struct metric_gauge used_bytes;
@@ -330,6 +331,11 @@ static bool add_region(struct h2_memory *memory)
 	return true;
 }
 
+static uint32_t warm_count(const struct h2_memory *memory)
+{
+	return memory->free_count - memory->cold_count;
+}
+
 struct h2_block *h2_block_take(struct h2_memory *memory)
 {
 	if (!may_alloc(memory) || (memory->free_count == 0 && !add_region(memory)))
@@ -339,6 +345,8 @@ struct h2_block *h2_block_take(struct h2_memory *memory)
 
 	if (memory->cold_count > memory->free_count)
 		memory->cold_count = memory->free_count;
+	if (memory->idle_count > warm_count(memory))
+		memory->idle_count = warm_count(memory);
 	memory->used_count++;
 	*block = (struct h2_block){.memory = memory, .next_byte = FIRST_BYTE};
 	ASAN_POISON_MEMORY_REGION((uint8_t *)block + FIRST_BYTE, memory->block_bytes - FIRST_BYTE);
@@ -389,21 +397,33 @@ void h2_block_give(struct h2_block *block)
 
 static uint32_t excess(const struct h2_memory *memory)
 {
-	uint32_t kept = memory->used_count / FREE_SHARE,
-		 warm = memory->free_count - memory->cold_count;
+	uint32_t kept = memory->used_count / FREE_SHARE, warm = warm_count(memory);
 
 	if (kept < FREE_KEPT)
 		kept = FREE_KEPT;
 	return warm > kept ? warm - kept : 0;
 }
 
+bool h2_memory_watch(struct h2_memory *memory)
+{
+	memory->idle_count = warm_count(memory);
+	return excess(memory) > 0;
+}
+
 bool h2_memory_trim(struct h2_memory *memory, uint32_t blocks_max)
 {
 	uint32_t count = excess(memory);
+
+	if (count > memory->idle_count)
+		count = memory->idle_count;
+
 	bool is_more = count > blocks_max;
 
+	if (is_more)
+		count = blocks_max;
+	memory->idle_count -= count;
 	/* those that have been free for longest */
-	for (uint32_t i = is_more ? blocks_max : count; i > 0; i--)
+	for (; count > 0; count--)
 		(void)madvise(memory->free_blocks[memory->cold_count++], memory->block_bytes,
 			      MADV_DONTNEED);
 	return is_more;

@@ -34,8 +34,15 @@ const struct metric_gauge *h2_memory_used_bytes(const struct h2_memory *memory);
 size_t h2_memory_block_bytes(const struct h2_memory *memory);
 
 /*
- * Gives pages of up to `blocks_max` free blocks back to the system, some microseconds each; one in
- * eight of those in use is kept, and a few. Returns whether there are more.
+ * From now on it is noted which blocks are free all the time. Returns whether more are free than
+ * one in eight of those in use, and a few, which keep their pages.
+ */
+bool h2_memory_watch(struct h2_memory *memory);
+
+/*
+ * Gives pages of up to `blocks_max` free blocks back to the system, some microseconds each: of what
+ * is too many, those that were free ever since h2_memory_watch. Clients that come back after a
+ * moment find the others. Returns whether there are more.
  */
 bool h2_memory_trim(struct h2_memory *memory, uint32_t blocks_max);
 

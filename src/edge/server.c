@@ -23,8 +23,8 @@
 #define HURRIED_LINGER_MS 100
 
 /*
- * Clients that reconnect at once find the memory of their last sessions warm; after this time it
- * goes back to the system, a quarter of a millisecond's worth at a time.
+ * Clients that reconnect at once find the memory of their last sessions warm; what nobody has used
+ * for this time goes back to the system, a quarter of a millisecond's worth at a time.
  */
 #define TRIM_AFTER_MS 2000
 #define TRIM_AGAIN_MS 10
@@ -272,11 +272,14 @@ static void server_trim(struct deadline *deadline)
 
 	if (h2_memory_trim(server->h2_memory, TRIM_BLOCKS))
 		deadline_arm(server->worker, deadline, TRIM_AGAIN_MS);
+	else if (h2_memory_watch(server->h2_memory))
+		deadline_arm(server->worker, deadline, TRIM_AFTER_MS);
 }
 
 static void server_trim_later(struct server *server)
 {
-	if (server->h2_memory && !server->draining && !deadline_is_armed(&server->trim))
+	if (server->h2_memory && !server->draining && !deadline_is_armed(&server->trim) &&
+	    h2_memory_watch(server->h2_memory))
 		deadline_arm(server->worker, &server->trim, TRIM_AFTER_MS);
 }
 

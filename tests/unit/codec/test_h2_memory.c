@@ -204,6 +204,7 @@ static void trim_gives_back_pages_of_what_is_free_for_longest(void **state)
 	for (size_t i = IN_USE; i < BLOCKS; i++)
 		h2_block_give(blocks[i]);
 	/* of 200 free ones an eighth of 800 is kept */
+	assert_true(h2_memory_watch(memory));
 	assert_true(h2_memory_trim(memory, 60));
 	assert_false(h2_memory_trim(memory, 60));
 	assert_false(h2_memory_trim(memory, 60));
@@ -216,8 +217,10 @@ static void trim_gives_back_pages_of_what_is_free_for_longest(void **state)
 	h2_block_give(blocks[BLOCKS - 1]);
 	for (size_t i = 0; i < IN_USE; i++)
 		h2_block_give(blocks[i]);
+	assert_true(h2_memory_watch(memory));
 	while (h2_memory_trim(memory, 1))
 		;
+	assert_false(h2_memory_watch(memory));
 	there = 0;
 	for (size_t i = 0; i < BLOCKS; i++)
 		there += is_page_there((const uint8_t *)blocks[i]);
@@ -226,6 +229,38 @@ static void trim_gives_back_pages_of_what_is_free_for_longest(void **state)
 		blocks[i] = h2_block_take(memory);
 	for (size_t i = 0; i < BLOCKS; i++)
 		h2_block_give(blocks[i]);
+	h2_memory_destroy(memory);
+}
+
+static void trim_spares_what_was_in_use_meanwhile(void **state)
+{
+	enum { BLOCKS = 400, BACK = 250 };
+	struct h2_memory *memory = memory_create();
+	static struct h2_block *blocks[BLOCKS], *all[BLOCKS];
+	size_t there = 0;
+
+	(void)state;
+	for (size_t i = 0; i < BLOCKS; i++)
+		blocks[i] = all[i] = h2_block_take(memory);
+	for (size_t i = 0; i < BLOCKS; i++)
+		h2_block_give(blocks[i]);
+	assert_true(h2_memory_watch(memory));
+	/* most clients come back, and leave again */
+	for (size_t i = 0; i < BACK; i++)
+		blocks[i] = h2_block_take(memory);
+	for (size_t i = 0; i < BACK; i++)
+		h2_block_give(blocks[i]);
+	assert_false(h2_memory_trim(memory, BLOCKS));
+	for (size_t i = 0; i < BLOCKS; i++)
+		there += is_page_there((const uint8_t *)all[i]);
+	assert_int_equal(there, BACK);
+	/* those stay for a while, and go when nobody comes */
+	assert_true(h2_memory_watch(memory));
+	assert_false(h2_memory_trim(memory, BLOCKS));
+	there = 0;
+	for (size_t i = 0; i < BLOCKS; i++)
+		there += is_page_there((const uint8_t *)all[i]);
+	assert_int_equal(there, 64);
 	h2_memory_destroy(memory);
 }
 
@@ -335,6 +370,7 @@ int main(void)
 		cmocka_unit_test(a_second_frame_buffer_comes_from_malloc),
 		cmocka_unit_test(a_session_touches_only_its_dense_pages),
 		cmocka_unit_test(trim_gives_back_pages_of_what_is_free_for_longest),
+		cmocka_unit_test(trim_spares_what_was_in_use_meanwhile),
 		cmocka_unit_test(sessions_share_nothing_and_blocks_serve_again),
 		cmocka_unit_test(every_allocation_may_be_refused),
 	};
