@@ -361,3 +361,41 @@ def test_row_is_read_as_it_says(gateway, nginx, row):
             assert why is None, f"{name} reads it as we do: {theirs}"
         else:
             assert why, f"{name} reads it otherwise, and nothing says why: {theirs}"
+
+
+def read_slowly(gateway, sent):
+    """As `read`, but every byte is a send of its own."""
+    host, port = gateway.public.split(":")
+    with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for byte in sent:
+                connection.send(bytes([byte]))
+        except OSError:
+            pass  # refused before its end
+        return readings.exchange(connection, b"")
+
+
+def test_rows_are_read_the_same_byte_by_byte(gateway):
+    for row in ROWS:
+        if len(row.sent) < 400:
+            assert tuple(map(name_of, read_slowly(gateway, row.sent + PROBE))) == row.ours, row.name
+
+
+def test_request_sent_after_a_refusal_is_not_answered(gateway):
+    refused = [row for row in ROWS if row.ours == REFUSED and len(row.sent) < 400]
+    before = routed(gateway.metrics())
+    for row in refused:
+        host, port = gateway.public.split(":")
+        with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+            connection.sendall(row.sent)
+            text = connection.recv(4096)  # the refusal, or its beginning
+            try:
+                connection.sendall(PROBE)
+                while data := connection.recv(4096):
+                    text += data
+            except OSError:
+                pass  # it is over already
+        assert text.startswith(b"HTTP/1.1 %d " % row.status) and text.count(b"HTTP/1.1 ") == 1, row.name
+    assert routed(gateway.metrics()) == before
+    assert len(refused) > 100
