@@ -102,11 +102,12 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins soak bench bench-quick reference lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick reference lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench $(OUT)/ringway-faults ## build the two programs and the helpers of bench/
+all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench $(OUT)/ringway-faults \
+	$(OUT)/testee ## build the two programs and the helpers of bench/ and tests/
 
 $(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
@@ -201,6 +202,19 @@ $(OUT)/gen/tests.pb: $(TEST_PROTOS)
 	$(call say,PROTO,$@)
 	$(Q)mkdir -p $(OUT)/gen && protoc --proto_path=tests/conformance/proto --proto_path=$(PROTO_INCLUDE) \
 		--include_imports --descriptor_set_out=$@ $(TEST_PROTOS:tests/conformance/proto/%=%)
+
+# speaks the protobuf conformance protocol: the official runner can be pointed at it (RUNNER=, `make conformance`)
+$(OUT)/obj/tests/testee.o: tests/conformance/testee.c $(OUT)/gen/tests.pb | $(GEN_C)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
+
+$(OUT)/testee: $(OUT)/obj/tests/testee.o $(call archives,codec base) $(OUT)/lib/gen.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(call grouped,codec base)
+
+conformance: $(OUT)/testee ## the protobuf project's conformance suite (RUNNER= its conformance_test_runner)
+	$(Q)$(if $(RUNNER),,@echo 'make conformance RUNNER=path/to/conformance_test_runner' >&2; exit 2;) \
+		$(RUNNER) --enforce_recommended $(OUT)/testee
 
 # tests/unit/<room>/test_x.c links its room and what the room needs, nothing more
 $(patsubst tests/%.c,$(OUT)/tests/%.o,$(shell grep -ls conformance/descriptors.h tests/unit/*/*.c tests/fuzz/*.c)): $(OUT)/gen/tests.pb

@@ -97,6 +97,11 @@ static bool skip_group(struct span *rest, uint32_t number)
 	return true;
 }
 
+int pb_skip_group(struct pb_reader *reader, uint32_t number)
+{
+	return skip_group(&reader->rest, number) ? 0 : -EPROTO;
+}
+
 int pb_next(struct pb_reader *reader, struct pb_field *field)
 {
 	while (reader->rest.len > 0) {

@@ -32,6 +32,10 @@ struct pb_reader {
  * malformed. */
 int pb_next(struct pb_reader *reader, struct pb_field *field);
 
+/* For readers of their own: the rest begins behind the first tag of a group of this number, and is
+ * behind its last one afterwards. Returns 0 or -EPROTO. */
+int pb_skip_group(struct pb_reader *reader, uint32_t number);
+
 size_t pb_varint_bytes(uint64_t value);
 
 /* Append a field unless it has the default value (proto3). Return buf's code. */
