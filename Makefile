@@ -106,8 +106,9 @@ MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench $(OUT)/ringway-faults \
-	$(OUT)/testee ## build the two programs and the helpers of bench/ and tests/
+TEST_HELPERS := $(OUT)/ringway-faults $(OUT)/testee
+
+all: $(OUT)/ringway $(OUT)/ringway-client $(BENCH_BIN) $(OUT)/ringbench $(TEST_HELPERS) ## build the two programs and the helpers of bench/ and tests/
 
 $(OUT)/ringway: $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
