@@ -168,6 +168,16 @@ int config_route(const struct config_file *file, struct span message_type)
 	return -1;
 }
 
+const struct config_breaker config_breaker_default = {
+	.enabled = true,
+	.failures = 10,
+	/* one of two addresses that always fails must not close the way to the other */
+	.ratio = 80,
+	.calls = 20,
+	.window_ms = 10000,
+	.open_ms = 2000,
+};
+
 static bool breaker_equal(const struct config_breaker *a, const struct config_breaker *b)
 {
 	return a->enabled == b->enabled && a->failures == b->failures && a->ratio == b->ratio &&

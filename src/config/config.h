@@ -56,6 +56,8 @@ struct config_breaker {
 	uint64_t open_ms;   /* until a probe; 2s */
 };
 
+extern const struct config_breaker config_breaker_default;
+
 struct config_upstream {
 	char name[UPSTREAM_NAME_MAX + 1];
 	struct endpoint *addresses;

@@ -287,15 +287,7 @@ static void take_upstream(struct routes *routes, const yaml_node_pair_t *pair)
 		.max_in_flight = 1024,
 		.health = true,
 		.health_interval_ms = 5000,
-		.breaker = {
-			.enabled = true,
-			.failures = 10,
-			/* one of two addresses that always fails must not close the way to the other */
-			.ratio = 80,
-			.calls = 20,
-			.window_ms = 10000,
-			.open_ms = 2000,
-		},
+		.breaker = config_breaker_default,
 	};
 	if (tree_is_mapping(&routes->tree, body, "an upstream"))
 		tree_walk(&routes->tree, body, upstream_keys, upstream);

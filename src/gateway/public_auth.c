@@ -44,6 +44,7 @@ int public_auth_open(struct node *node, struct http_pool **pool)
 		.connections_max = CONNECTIONS_MAX,
 		.waiting_max = WAITING_MAX,
 		.body_bytes_max = ANSWER_BYTES_MAX,
+		.breaker = &config_breaker_default,
 		.dns = node->dns,
 		.metrics = node->shared->metrics,
 	};

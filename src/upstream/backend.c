@@ -279,7 +279,7 @@ void backend_show(struct backend *backend)
 		       backend->upstream->is_running;
 
 	if (is_able && metric_gauge_value(&backend->healthy) == 0)
-		upstream_hope(backend->upstream);
+		guard_hope(&backend->upstream->guard);
 	metric_gauge_set(&backend->healthy, is_able);
 	upstream_pump_later(backend->upstream);
 }

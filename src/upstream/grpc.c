@@ -100,48 +100,6 @@ static void pump(struct task *task)
 	list_splice_back(&upstream->waiting, &tried);
 }
 
-/* ---- the breaker ---- */
-
-static void show_breaker(struct upstream *upstream)
-{
-	for (int i = 0; i < BREAKER_STATES; i++)
-		metric_gauge_set(&upstream->metrics.breaker_states[i],
-				 upstream->breaker.state == i);
-}
-
-/* Returns the call's pass, 0: refused. */
-static uint32_t admit(struct upstream *upstream)
-{
-	uint8_t before = upstream->breaker.state;
-	uint32_t pass = breaker_admit(&upstream->breaker, upstream->worker->now_ms);
-
-	if (upstream->breaker.state != before)
-		show_breaker(upstream);
-	if (!pass)
-		metric_add(&upstream->metrics.breaker_refused, 1);
-	return pass;
-}
-
-void upstream_judge(struct upstream *upstream, uint32_t pass, enum breaker_verdict verdict)
-{
-	if (!breaker_report(&upstream->breaker, pass, verdict, upstream->worker->now_ms))
-		return;
-	show_breaker(upstream);
-	if (upstream->breaker.state == BREAKER_OPEN) {
-		metric_add(&upstream->metrics.breaker_opened, 1);
-		LOG(LOG_WARN, "upstream", "the breaker is open: calls are refused at once",
-		    LOG_TEXT("upstream", upstream->config->name));
-	} else {
-		LOG(LOG_INFO, "upstream", "the breaker is closed again",
-		    LOG_TEXT("upstream", upstream->config->name));
-	}
-}
-
-void upstream_hope(struct upstream *upstream)
-{
-	breaker_hope(&upstream->breaker);
-}
-
 /* ---- calls ---- */
 
 static int refuse(struct upstream *upstream, const char *path, enum upstream_outcome outcome)
@@ -190,15 +148,15 @@ int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 	if (upstream->in_flight_count >= upstream->config->max_in_flight)
 		return refuse(upstream, request->path, UPSTREAM_BUSY);
 
-	uint32_t pass = admit(upstream);
+	uint32_t pass = guard_admit(&upstream->guard);
 	struct upstream_stream *stream = NULL;
 	enum upstream_outcome outcome =
 		pass ? place(upstream, request, &stream) : UPSTREAM_UNAVAILABLE;
 
 	if (!stream) {
 		/* our own bounds and memory tell nothing about the service */
-		upstream_judge(upstream, pass,
-			       is_hopeful(upstream, 0) ? BREAKER_UNTOLD : BREAKER_FAILED);
+		guard_report(&upstream->guard, pass,
+			     is_hopeful(upstream, 0) ? BREAKER_UNTOLD : BREAKER_FAILED);
 		return refuse(upstream, request->path, outcome);
 	}
 	stream->pass = pass;
@@ -314,7 +272,7 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 	task_init(&made->pump, pump);
 	task_init(&made->settle, settle);
 	backoff_init(&made->jitter);
-	breaker_init(&made->breaker, &config->breaker);
+	guard_init(&made->guard, worker, &config->breaker, config->name);
 	/* and one health check for each address */
 	slab_init(&made->streams, sizeof(struct upstream_stream),
 		  (size_t)config->max_in_flight * STREAMS_PER_CALL +
@@ -325,7 +283,6 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 		return -ENOMEM;
 	}
 	upstream_metrics_register(made);
-	show_breaker(made);
 	if (config->health)
 		upstream_announce(made, HEALTH_CHECK_PATH);
 	*upstream = made;

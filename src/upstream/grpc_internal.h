@@ -18,8 +18,8 @@
 #include "codec/h2.h"
 #include "net/conn.h"
 #include "upstream/backoff.h"
-#include "upstream/breaker.h"
 #include "upstream/grpc.h"
+#include "upstream/guard.h"
 
 #define REQUEST_ID_BYTES_MAX 128 /* longer ones are not sent on */
 #define HEALTH_CHECK_PATH    "/grpc.health.v1.Health/Check"
@@ -37,8 +37,6 @@ struct upstream_metrics {
 	struct metric_counter calls[GRPC_STATUS_COUNT];
 	struct metric_counter retries, reconnects, protocol_errors, silent;
 	struct metric_gauge in_flight;
-	struct metric_counter breaker_opened, breaker_refused;
-	struct metric_gauge breaker_states[BREAKER_STATES];
 	struct rpc_metrics *rpcs[RPCS_MAX];
 	size_t rpc_count;
 };
@@ -275,7 +273,7 @@ struct upstream {
 	uint32_t in_flight_count; /* waiting ones too; health checks not */
 	uint64_t link_serial;
 	struct payload *check_message;
-	struct breaker breaker;
+	struct guard guard;
 	struct task pump, settle;
 	struct backoff jitter;
 	bool is_running, is_retiring, is_stopping;
@@ -284,14 +282,8 @@ struct upstream {
 	struct upstream_metrics metrics;
 };
 
-/* A call with this pass has ended so: the breaker's matter. */
-void upstream_judge(struct upstream *upstream, uint32_t pass, enum breaker_verdict verdict);
-
 /* Whether any address has a connection that is up, whatever it can take. */
 bool upstream_is_connected(const struct upstream *upstream);
-
-/* An address has become able to take calls. */
-void upstream_hope(struct upstream *upstream);
 
 /* Something changed that waiting calls may profit from, or must hear of: looked at in this turn. */
 void upstream_pump_later(struct upstream *upstream);

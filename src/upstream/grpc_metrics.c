@@ -44,23 +44,6 @@ static const struct metric_family reconnects_family = {
 	.type = METRIC_COUNTER,
 };
 
-static const struct metric_family breaker_family = {
-	.name = "upstream_breaker_state",
-	.help = "Number of workers whose breaker for this upstream is in this state.",
-	.type = METRIC_GAUGE,
-};
-static const struct metric_family opened_family = {
-	.name = "upstream_breaker_opened_total",
-	.help = "Times that a worker's breaker opened after too many failures, or after a probe that "
-		"failed.",
-	.type = METRIC_COUNTER,
-};
-static const struct metric_family refused_family = {
-	.name = "upstream_breaker_refused_total",
-	.help = "Calls refused at once because the breaker was open.",
-	.type = METRIC_COUNTER,
-};
-
 /* Returns whether all of it went in. Source: the text format's label values. */
 static bool escape(struct buf *out, const char *text)
 {
@@ -108,14 +91,10 @@ void upstream_metrics_register(struct upstream *upstream)
 	for (int i = 0; i < GRPC_STATUS_COUNT; i++)
 		add(upstream, &calls_family, LABELS(name, {"code", grpc_status_name(i)}),
 		    &metrics->calls[i]);
+	guard_register(&upstream->guard, upstream->options.metrics);
 	add(upstream, &in_flight_family, LABELS(name), &metrics->in_flight);
 	add(upstream, &retries_family, LABELS(name), &metrics->retries);
 	add(upstream, &reconnects_family, LABELS(name), &metrics->reconnects);
-	for (enum breaker_state i = 0; i < BREAKER_STATES; i++)
-		add(upstream, &breaker_family, LABELS(name, {"state", breaker_state_name(i)}),
-		    &metrics->breaker_states[i]);
-	add(upstream, &opened_family, LABELS(name), &metrics->breaker_opened);
-	add(upstream, &refused_family, LABELS(name), &metrics->breaker_refused);
 	add(upstream, &metric_glitches_family, LABELS({"kind", "upstream_protocol"}),
 	    &metrics->protocol_errors);
 	add(upstream, &metric_glitches_family, LABELS({"kind", "upstream_silent"}), &metrics->silent);
@@ -137,6 +116,7 @@ void upstream_metrics_finish(struct upstream *upstream)
 	}
 	if (!registry)
 		return;
+	guard_finish(&upstream->guard, registry);
 	metric_unregister(registry, metrics, sizeof(*metrics));
 	metric_unregister(registry, upstream->backends,
 			  upstream->backend_count * sizeof(*upstream->backends));

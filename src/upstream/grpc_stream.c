@@ -221,7 +221,7 @@ static enum breaker_verdict judge(const struct upstream_stream *stream,
 
 void stream_end(struct upstream_stream *stream, const struct upstream_result *result)
 {
-	upstream_judge(stream->upstream, stream->pass, judge(stream, result));
+	guard_report(&stream->upstream->guard, stream->pass, judge(stream, result));
 
 	struct upstream_call *call = detach(stream, result->status);
 
@@ -237,7 +237,7 @@ void stream_fail(struct upstream_stream *stream, enum upstream_outcome outcome,
 
 void stream_abandon(struct upstream_stream *stream)
 {
-	upstream_judge(stream->upstream, stream->pass, BREAKER_UNTOLD);
+	guard_report(&stream->upstream->guard, stream->pass, BREAKER_UNTOLD);
 	detach(stream, GRPC_CANCELLED);
 	leave(stream);
 }

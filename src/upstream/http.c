@@ -44,9 +44,32 @@ static void count(struct http_pool *pool, const struct http_response *response)
 		metric_add(&metrics->ended[response->outcome], 1);
 }
 
+static enum breaker_verdict judge(const struct http_exchange *exchange,
+				  const struct http_response *response)
+{
+	switch (response->outcome) {
+	case HTTP_ANSWERED:
+		return response->head->status >= 502 && response->head->status <= 504
+			       ? BREAKER_FAILED
+			       : BREAKER_ANSWERED;
+	case HTTP_MALFORMED:
+		return BREAKER_ANSWERED;
+	case HTTP_UNAVAILABLE:
+		return BREAKER_FAILED;
+	case HTTP_TIMEOUT:
+		return exchange->is_shortened ? BREAKER_UNTOLD : BREAKER_FAILED;
+	case HTTP_BUSY:
+	case HTTP_CANCELLED:
+	case HTTP_OUTCOME_COUNT:
+		break;
+	}
+	return BREAKER_UNTOLD;
+}
+
 void exchange_end(struct http_exchange *exchange, const struct http_response *response)
 {
 	count(exchange->pool, response);
+	guard_report(&exchange->pool->guard, exchange->pass, judge(exchange, response));
 
 	struct buf body = exchange_clear(exchange);
 
@@ -253,13 +276,19 @@ int http_exchange_start(struct http_pool *pool, struct http_exchange *exchange, 
 		exchange->pool = NULL;
 		return refuse(pool, HTTP_BUSY);
 	}
-	if (write_request(pool, request, &exchange->request) != 0 || place(pool, exchange) != 0) {
+	exchange->pass = guard_admit(&pool->guard);
+	if (!exchange->pass || write_request(pool, request, &exchange->request) != 0 ||
+	    place(pool, exchange) != 0) {
+		/* our own memory tells nothing about the service */
+		guard_report(&pool->guard, exchange->pass, BREAKER_UNTOLD);
 		buf_finish(&exchange->request);
 		exchange->pool = NULL;
 		return refuse(pool, HTTP_UNAVAILABLE);
 	}
-	if (request->deadline_ms > 0 && request->deadline_ms < timeout_ms)
+	if (request->deadline_ms > 0 && request->deadline_ms < timeout_ms) {
 		timeout_ms = request->deadline_ms;
+		exchange->is_shortened = true;
+	}
 	deadline_arm(pool->worker, &exchange->deadline, timeout_ms);
 	pool->in_flight_count++;
 	metric_gauge_set(&pool->metrics.in_flight, pool->in_flight_count);
@@ -275,6 +304,7 @@ void http_exchange_cancel(struct http_exchange *exchange)
 	if (exchange->on)
 		link_leave(exchange->on);
 	metric_add(&pool->metrics.ended[HTTP_CANCELLED], 1);
+	guard_report(&pool->guard, exchange->pass, BREAKER_UNTOLD);
 
 	struct buf body = exchange_clear(exchange);
 
@@ -337,6 +367,7 @@ int http_pool_create(struct http_pool **pool, struct worker *worker,
 	task_init(&made->pump, pump);
 	task_init(&made->settle, settle);
 	set_names(made);
+	guard_init(&made->guard, worker, options->breaker, options->name);
 	http_metrics_register(made);
 	*pool = made;
 	return 0;

@@ -10,6 +10,9 @@
  * connection ended. Whatever left may have been acted upon, and what goes through here is POST:
  * RFC 9110 §9.2.2 forbids a proxy to repeat that. So a request that meets the service's FIN on the
  * wire ends as HTTP_UNAVAILABLE; HTTP_IDLE_MS is short to make that rare.
+ *
+ * While the breaker (upstream/breaker.h) is open, requests are HTTP_UNAVAILABLE at once. Failures
+ * are HTTP_UNAVAILABLE, HTTP_TIMEOUT of the pool's own timeout, and the statuses 502, 503 and 504.
  */
 #ifndef UPSTREAM_HTTP_H
 #define UPSTREAM_HTTP_H
@@ -58,8 +61,10 @@ struct http_exchange {
 	struct deadline deadline;
 	uint64_t started_us;
 	struct buf request, body;
-	bool is_head;	 /* the response has no body */
-	bool was_unsent; /* its connection ended before it left: once more, on a new one */
+	uint32_t pass;	   /* the breaker's */
+	bool is_shortened; /* its own deadline is below the pool's */
+	bool is_head;	   /* the response has no body */
+	bool was_unsent;   /* its connection ended before it left: once more, on a new one */
 };
 
 struct http_request {
@@ -79,6 +84,7 @@ struct http_pool_options {
 	uint32_t connections_max; /* dialled, busy, idle and closing ones */
 	uint32_t waiting_max;	  /* exchanges that have no connection yet */
 	uint32_t body_bytes_max;  /* of a response */
+	const struct config_breaker *breaker; /* immutable; the pool's lifetime */
 	struct dns *dns;
 	struct metric_registry *metrics; /* may be NULL */
 };

@@ -10,6 +10,7 @@
 
 #include "log/log.h"
 #include "net/conn.h"
+#include "upstream/guard.h"
 #include "upstream/http.h"
 
 /* ---- metrics (http_metrics.c) ---- */
@@ -45,6 +46,7 @@ struct http_pool {
 	void (*stopped)(void *context);
 	void *stopped_context;
 	struct http_metrics metrics;
+	struct guard guard;
 };
 
 /* Ends the exchange: counts it, tells `done`. It is off its link. */

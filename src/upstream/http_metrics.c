@@ -84,6 +84,7 @@ void http_metrics_register(struct http_pool *pool)
 	if (!pool->options.metrics)
 		return;
 	add_requests(pool);
+	guard_register(&pool->guard, pool->options.metrics);
 	add(pool, &latency_family, "", &metrics->latency);
 	add(pool, &in_flight_family, "", &metrics->in_flight);
 	add(pool, &connections_family, "", &metrics->connections);
@@ -97,6 +98,7 @@ void http_metrics_register(struct http_pool *pool)
 
 void http_metrics_finish(struct http_pool *pool)
 {
+	guard_finish(&pool->guard, pool->options.metrics);
 	if (pool->options.metrics)
 		metric_unregister(pool->options.metrics, &pool->metrics, sizeof(pool->metrics));
 }

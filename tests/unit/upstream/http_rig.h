@@ -22,6 +22,8 @@
 		assert_true(harness_now_ms() <= late_ms_);                                         \
 	} while (0)
 
+static const struct config_breaker breaker_off; /* zeroed: off */
+
 struct told { /* an exchange and what it was told */
 	struct http_exchange exchange;
 	struct rig *rig;
@@ -155,6 +157,7 @@ __attribute__((unused)) static int setup(void **state)
 		.connections_max = 2,
 		.waiting_max = 3,
 		.body_bytes_max = BODY_BYTES_MAX,
+		.breaker = &breaker_off,
 		.metrics = rig->metrics,
 	};
 	pool_open(rig);

@@ -270,10 +270,12 @@ static bool is_refused_at_once(struct rig *rig, size_t index)
 static void errors_of_the_application_never_open_it(void **state)
 {
 	static const enum grpc_status statuses[] = {
-		GRPC_CANCELLED,	       GRPC_UNKNOWN,		 GRPC_INVALID_ARGUMENT,
-		GRPC_DEADLINE_EXCEEDED, GRPC_NOT_FOUND,		 GRPC_PERMISSION_DENIED,
-		GRPC_RESOURCE_EXHAUSTED, GRPC_FAILED_PRECONDITION, GRPC_UNIMPLEMENTED,
-		GRPC_INTERNAL,	       GRPC_DATA_LOSS,
+		GRPC_CANCELLED,		 GRPC_UNKNOWN,
+		GRPC_INVALID_ARGUMENT,	 GRPC_DEADLINE_EXCEEDED,
+		GRPC_NOT_FOUND,		 GRPC_PERMISSION_DENIED,
+		GRPC_RESOURCE_EXHAUSTED, GRPC_FAILED_PRECONDITION,
+		GRPC_UNIMPLEMENTED,	 GRPC_INTERNAL,
+		GRPC_DATA_LOSS,
 	};
 	struct rig *rig = *state;
 	size_t index = 0;
@@ -285,8 +287,8 @@ static void errors_of_the_application_never_open_it(void **state)
 			assert_int_equal(call_once(rig, index++).outcome, UPSTREAM_STATUS);
 	}
 	assert_false(is_refused_at_once(rig, index));
-	assert_true(has_metric(
-		rig, "upstream_breaker_state{upstream=\"fleet\",state=\"closed\"} 1\n"));
+	assert_true(
+		has_metric(rig, "upstream_breaker_state{upstream=\"fleet\",state=\"closed\"} 1\n"));
 	assert_true(has_metric(rig, "upstream_breaker_opened_total{upstream=\"fleet\"} 0\n"));
 }
 
@@ -327,8 +329,8 @@ static void what_fails_on_the_way_opens_it(void **state)
 	}
 	assert_true(has_metric(rig, "upstream_breaker_opened_total{upstream=\"fleet\"} 4\n"));
 	assert_true(has_metric(rig, "upstream_breaker_refused_total{upstream=\"fleet\"} 8\n"));
-	assert_true(has_metric(
-		rig, "upstream_breaker_state{upstream=\"fleet\",state=\"closed\"} 1\n"));
+	assert_true(
+		has_metric(rig, "upstream_breaker_state{upstream=\"fleet\",state=\"closed\"} 1\n"));
 }
 
 static void silence_for_the_whole_deadline_opens_it_and_impatience_does_not(void **state)
@@ -348,8 +350,8 @@ static void silence_for_the_whole_deadline_opens_it_and_impatience_does_not(void
 	for (size_t i = 6; i < 9; i++)
 		assert_int_equal(rig->calls[i].result.outcome, UPSTREAM_TIMEOUT);
 	assert_true(is_refused_at_once(rig, 9));
-	assert_true(has_metric(
-		rig, "upstream_breaker_state{upstream=\"fleet\",state=\"open\"} 1\n"));
+	assert_true(
+		has_metric(rig, "upstream_breaker_state{upstream=\"fleet\",state=\"open\"} 1\n"));
 }
 
 static void callers_that_leave_tell_nothing(void **state)
