@@ -3,6 +3,8 @@
 `make dependencies` runs this file and prints the README's table with the times measured here: until the first client heard of
 the fault, and from the fault's end to the first command that was executed."""
 
+import http.server
+import json
 import pathlib
 import signal
 import socket
@@ -14,7 +16,7 @@ import grpc
 import pytest
 
 import harness
-from cable import Cable
+from cable import Cable, End
 from harness import publish_event
 
 SESSION_DOWN = ("UNAVAILABLE", "session cache is unavailable")
@@ -135,6 +137,8 @@ FAULTS = [
     "a service refuses connections",
     "a service answers UNAVAILABLE",
     "a service never answers",
+    "the sign-in service is killed, and started again",
+    "the sign-in service never answers",
     "no name server",
     "a name server that is silent",
 ]
@@ -540,6 +544,111 @@ def test_errors_of_the_application_do_not_open_the_breaker(tell, redis_server, e
     assert story.gateway.metric(OPENED) == 0
 
 
+# ---- the sign-in service ----
+
+CODE = b'{"email":"somebody@example.org"}'
+
+
+class SignIn:
+    """Answers every POST with a challenge, or with nothing at all until it is let go."""
+
+    def __init__(self, port=0):
+        gate = self.gate = threading.Event()
+        gate.set()
+        connections = self._connections = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                connections.append(self.connection)
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                gate.wait(harness.PATIENCE)
+                body = b'{"challenge_id":"challenge-1"}'
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.handle_error = lambda *_: None  # the gateway has left
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self.gate.set()
+        self._server.shutdown()
+        for connection in self._connections:
+            End(connection).shut()
+        self._server.server_close()
+        self._thread.join(harness.PATIENCE)
+
+
+def sign_in_story(tell, redis_server, service):
+    """Its outcome is what a browser sees: status and code."""
+    story = tell(redis_server, "unix:/nobody", env={
+        "GATEWAY_AUTH_SERVICE_BASE_URL": f"http://127.0.0.1:{service.port}", "GATEWAY_AUTH_SERVICE_TIMEOUT": "300ms",
+        "GATEWAY_PUBLIC_HTTP_ANTI_ABUSE_PUBLIC_AUTH_IDENTITY_REQUESTS": "0"})
+
+    def outcome():
+        status, _, body = harness.http(story.gateway.public, "POST", "/api/v1/public/auth/send-email-code", CODE,
+                                       {"content-type": "application/json"})
+        return "ok" if status == 200 else (status, json.loads(body)["error"]["code"])
+    story.outcome = outcome
+    return story
+
+
+AWAY = (503, "service_unavailable")
+LATE = (504, "upstream_timeout")
+
+
+def test_sign_in_service_killed_and_started_again(tell, redis_server):
+    first = SignIn()
+    story = sign_in_story(tell, redis_server, first)
+    assert story.outcome() == "ok"
+    story.begins()
+    first.close()
+    story.is_heard_as(AWAY)
+    story.counts('upstream_http_requests_total{upstream="auth",outcome="unavailable",status=""}')
+    second = SignIn(first.port)
+    story.ends()
+    story.recovers(AWAY)
+    story.is_told("the sign-in service is killed, and started again")
+    second.close()
+
+
+def test_sign_in_service_that_never_answers(tell, redis_server):
+    """Ten in a row, each late, open its breaker: from then on nobody waits."""
+    service = SignIn()
+    story = sign_in_story(tell, redis_server, service)
+    assert story.outcome() == "ok"
+    service.gate.clear()
+    story.begins()
+    seen = []
+    callers = [threading.Thread(target=lambda: seen.append(story.outcome())) for _ in range(10)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert seen == [LATE] * 10
+    story.heard = time.monotonic() - story._began
+    story.gateway.wait_metric('upstream_breaker_state{upstream="auth",state="open"}', lambda value: value == 1)
+    assert story.outcome() == AWAY
+    assert story.gateway.metric('upstream_breaker_refused_total{upstream="auth"}') >= 1
+    service.gate.set()
+    story.ends()
+    story.recovers(AWAY)
+    story.is_told("the sign-in service never answers")
+    service.close()
+
+
 # ---- names ----
 
 def own_names(folder):
@@ -602,6 +711,7 @@ def test_name_that_leads_to_a_replica_first(tell, folder, echo, names):
     (names / "hosts").write_text("127.0.0.2 redis.test\n127.0.0.3 redis.test\n")
     story = tell(master, echo.address, prefix=lambda _: own_names(names),
                  env={"GATEWAY_SESSION_CACHE_REDIS_ADDR": f"redis.test:{port}"})
+    assert master.client.execute_command("WAIT", 1, int(harness.PATIENCE * 1000)) == 1
     story.begins()
     story.ends()
     story.recovers(REPLAY_DOWN, SESSION_DOWN)
