@@ -272,6 +272,10 @@ net: all ## black-box tests against the built programs (ARGS= for pytest)
 faults: all ## each allocation of each story refused in turn (./scripts/test takes some of the long ones)
 	$(Q)FAULTS=all ./scripts/run-pytest tests/net/test_memory_faults.py
 
+.PHONY: attacks
+attacks: all ## what a client notices of each HTTP/2 attack beside it (NAMES="hpack_bomb" for some)
+	$(Q)BUILD=$(BUILD) MODE=$(MODE) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/net/measure_attacks.py $(NAMES)
+
 .PHONY: dependencies
 dependencies: all ## break everything the program leans on, one after the other; prints how long each was felt
 	$(Q)DEPENDENCY_TIMES=1 ./scripts/run-pytest tests/net/test_dependencies.py
