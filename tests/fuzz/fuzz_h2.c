@@ -14,6 +14,7 @@
 #define OUT_MAX	    (1u << 20) /* of one input: a session must not answer without end */
 #define INPUT_MAX   16384
 #define HEADER_LIST 4096
+#define ODD_MAX	    1000 /* of one input: then the owner has had enough */
 
 struct call {
 	struct h2_stream stream;
@@ -26,7 +27,7 @@ struct connection {
 	struct call calls[CALLS_MAX];
 	struct payload *payload;
 	size_t out_bytes, room_bytes;
-	uint32_t opened_count, closed_count;
+	uint32_t opened_count, closed_count, odd_count;
 };
 
 static struct call *call_of(struct h2_stream *stream)
@@ -131,6 +132,15 @@ static void closed(struct h2_stream *stream, uint32_t code)
 	call->connection->closed_count++;
 }
 
+static void odd(struct h2_session *session, enum h2_oddity oddity)
+{
+	struct connection *connection = h2_session_owner(session);
+
+	CHECK(oddity > H2_ODD_NOTHING && oddity < H2_ODD_COUNT);
+	if (++connection->odd_count == ODD_MAX)
+		h2_goaway(session, H2_ENHANCE_YOUR_CALM, SPAN("odd"));
+}
+
 static const struct h2_handler handler = {
 	.opened = opened,
 	.header = header,
@@ -139,6 +149,7 @@ static const struct h2_handler handler = {
 	.ended = ended,
 	.pull = pull,
 	.closed = closed,
+	.odd = odd,
 };
 
 static int sink_take(struct connection *connection, size_t bytes)
@@ -183,6 +194,7 @@ static void run(struct connection *connection, struct h2_session *session, struc
 		result = h2_receive(session, span_make(part, len));
 		free(part);
 		bytes = span_from(bytes, len);
+		(void)h2_header_progress(session);
 		connection->room_bytes = is_reading ? 65536 : 0;
 		if (h2_produce(session, &sink) < 0)
 			break;
