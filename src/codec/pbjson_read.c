@@ -594,9 +594,13 @@ static int put_text(struct reader *reader, const struct schema_field *field, str
 			return pbjson_read_fail(reader, at, "expected true or false");
 		return pbjson_put_bool(reader, text.len == 4);
 	case SCHEMA_ENUM:
-		if (text.len > 0 && (text.data[0] == '-' || text.data[0] <= '9')) {
-			reader->end = at + text.len;
-			return pbjson_read_enum(reader, field);
+		if (text.len > 0 &&
+		    (text.data[0] == '-' || (text.data[0] >= '0' && text.data[0] <= '9'))) {
+			int error = pbjson_read_enum(reader, field);
+
+			return error || reader->at == reader->end
+				       ? error
+				       : pbjson_read_fail(reader, at, "no number of an enum");
 		}
 		return pbjson_put_enum_text(reader, field, at, text);
 	case SCHEMA_MESSAGE:

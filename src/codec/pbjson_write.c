@@ -587,20 +587,25 @@ int pbjson_write_message(struct writer *writer, const struct schema_message *mes
 
 /* ---- one field of a message ---- */
 
+static int write_only_list(struct writer *writer, const struct schema_field *field, unsigned wire,
+			   const uint8_t **at, const uint8_t *end)
+{
+	struct list list = {.field = field, .frame = &writer->frames.at[writer->frames.depth - 1]};
+	int error = write_list(writer, &list, wire, at, end);
+
+	return error || !list.is_empty ? error : pbjson_append(writer, SPAN("[]"));
+}
+
 static int write_only_value(struct writer *writer, const struct schema_field *field, unsigned wire,
 			    const uint8_t **at, const uint8_t *end)
 {
-	struct list list = {.field = field, .frame = &writer->frames.at[writer->frames.depth - 1]};
 	struct span bytes;
 	uint64_t value;
 
 	if (field->is_map)
 		return pbjson_write_map(writer, field, at, end);
-	if (field->is_repeated) {
-		int error = write_list(writer, &list, wire, at, end);
-
-		return error || !list.is_empty ? error : pbjson_append(writer, SPAN("[]"));
-	}
+	if (field->is_repeated)
+		return write_only_list(writer, field, wire, at, end);
 	if (field->wire == PB_BYTES) {
 		*at = pbjson_take_bytes(*at, end, &bytes);
 		return *at ? write_delimited(writer, field, bytes) : malformed(writer);
