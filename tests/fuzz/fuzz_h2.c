@@ -1,8 +1,8 @@
 /*
  * fuzz_h2: a server's HTTP/2 connection over the real session code. The first byte says how the
- * rest is cut, how much the sink takes and whether the client's preface is put ahead; each stream
- * answers as its id says: at once, at the end, with trailers, with data in parts, with a reset, or
- * never.
+ * rest is cut, how much the sink takes, whether the client's preface is put ahead, and whether the
+ * server drains meanwhile; each stream answers as its id says: at once, at the end, with trailers,
+ * with data in parts, with more than its queue's first places hold, with a reset, or never.
  */
 #include "codec/h2.h"
 #include "codec/h2_memory.h"
@@ -15,6 +15,9 @@
 #define INPUT_MAX   16384
 #define HEADER_LIST 4096
 #define ODD_MAX	    1000 /* of one input: then the owner has had enough */
+
+/* The first byte; its lowest two bits say how the rest is cut. */
+enum { CUT = 3, PREFACED = 4, NEVER_READS = 8, NO_MEMORY = 16, DRAINS = 32, LEAVES = 64 };
 
 struct call {
 	struct h2_stream stream;
@@ -60,13 +63,14 @@ static int header(struct h2_stream *stream, struct span name, struct span value)
 
 static void answer(struct call *call)
 {
-	const struct h2_header headers[] = {{SPAN(":status"), SPAN("200")}, {SPAN("x"), SPAN("y")}};
-	const struct h2_header trailers[] = {{SPAN("grpc-status"), SPAN("0")}};
+	static const struct h2_header headers[] = {{SPAN(":status"), SPAN("200")},
+						   {SPAN("x"), SPAN("y")}};
+	static const struct h2_header trailers[] = {{SPAN("grpc-status"), SPAN("0")}};
 
 	if (call->is_done || !call->stream.session)
 		return;
 	call->is_done = true;
-	switch (call->stream.id / 2 % 6) {
+	switch (call->stream.id / 2 % 8) {
 	case 0:
 		(void)h2_respond(&call->stream, headers, 2, true);
 		break;
@@ -88,6 +92,19 @@ static void answer(struct call *call)
 		(void)h2_stream_finish(&call->stream, NULL, 0);
 		h2_stream_reset(&call->stream, H2_NO_ERROR);
 		break;
+	case 5:
+		(void)h2_respond_continue(&call->stream);
+		(void)h2_respond_fixed(&call->stream, headers, 2);
+		(void)h2_stream_finish_fixed(&call->stream, trailers, 1);
+		break;
+	case 6:
+		(void)h2_respond_fixed(&call->stream, headers, 2);
+		for (int i = 0; i < 2 * H2_QUEUE_SLICES; i++)
+			(void)h2_stream_push(&call->stream,
+					     (struct payload_slice){call->connection->payload, 0,
+								    DATA_BYTES});
+		(void)h2_stream_drop_queue(&call->stream, 3 * DATA_BYTES / 2);
+		break; /* the rest by pull */
 	default:
 		call->is_done = false;
 	}
@@ -181,11 +198,12 @@ static void run(struct connection *connection, struct h2_session *session, struc
 		uint8_t how)
 {
 	const struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, connection, NULL};
-	size_t step = how & 3 ? (size_t)1 << ((how & 3) * 3) : SIZE_MAX;
-	bool is_reading = !(how & 8); /* else the client never reads */
+	static const uint8_t opaque[8] = {1};
+	size_t step = how & CUT ? (size_t)1 << ((how & CUT) * 3) : SIZE_MAX;
+	bool is_reading = !(how & NEVER_READS);
 	int result = 0;
 
-	if (how & 4)
+	if (how & PREFACED)
 		result = h2_receive(session, SPAN(H2_PREFACE));
 	while (result == 0 && bytes.len > 0) {
 		size_t len = bytes.len < step ? bytes.len : step;
@@ -195,10 +213,17 @@ static void run(struct connection *connection, struct h2_session *session, struc
 		free(part);
 		bytes = span_from(bytes, len);
 		(void)h2_header_progress(session);
+		if (how & DRAINS) {
+			h2_shutdown_notice(session);
+			(void)h2_ping(session, opaque);
+			how &= (uint8_t)~DRAINS;
+		}
 		connection->room_bytes = is_reading ? 65536 : 0;
 		if (h2_produce(session, &sink) < 0)
 			break;
 	}
+	if (how & LEAVES)
+		h2_goaway(session, H2_NO_ERROR, SPAN_EMPTY);
 	connection->room_bytes = 65536;
 	(void)h2_produce(session, &sink);
 	(void)h2_is_finished(session);
@@ -227,13 +252,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data_in, size_t size)
 	CHECK(connection);
 	connection->payload = payload_create(DATA_BYTES);
 	CHECK(connection->payload);
-	if (how & 16)
+	if (how & NO_MEMORY)
 		h2_memory_fail_after(memory, fuzz_byte(&input));
 	if (h2_session_create(&session, &options, &handler, connection) == 0) {
 		run(connection, session, input, how);
 		h2_session_destroy(session);
 	} else {
-		CHECK(how & 16);
+		CHECK(how & NO_MEMORY);
 	}
 	h2_memory_fail_after(memory, UINT64_MAX);
 	CHECK(metric_gauge_value(h2_memory_used_bytes(memory)) == 0);
