@@ -25,6 +25,7 @@ from report import Report, Sample  # noqa: E402
 REST_S = 3  # a session's memory goes back two seconds after its end
 KEPT_EVENTS = 2000  # of the stream, when all were heard: Redis is not to grow
 CYCLE_LOAD_S = 8  # of ringbench's commands beside the faults
+COMMAND_CONNECTIONS = 8
 ENV = {
     "GATEWAY_LOG_LEVEL": "info",
     "GATEWAY_ACCESS_LOG": "off",
@@ -63,7 +64,7 @@ class Soak:
             self.ledger.fault(f"ringbench push: {report} {said}")
 
     def _commands(self, *arguments):
-        return ringbench(self.gateway, "command", "--connections", 8, "--streams", 8, "--warmup", 0, *arguments)
+        return ringbench(self.gateway, "command", "--connections", COMMAND_CONNECTIONS, "--streams", 8, "--warmup", 0, *arguments)
 
     def _check_commands(self, process):
         """Faults may fail commands; no answer may be wrong."""
@@ -73,7 +74,10 @@ class Soak:
 
     def cycle(self):
         self.publisher.resume()
+        connections = 'gateway_connections_open{listener="grpc"}'
+        before = self.gateway.metric(connections)
         load = self._commands("--rate", 100, "--duration", CYCLE_LOAD_S)
+        self.gateway.wait_metric(connections, lambda count: count >= before + COMMAND_CONNECTIONS)  # it needs Redis no more
         self.faults.play()
         self._check_commands(load)
         self.publisher.pause()
