@@ -93,7 +93,7 @@ class Publisher:
     def __init__(self, ledger, subscribers):
         self.ledger, self.subscribers = ledger, subscribers
         self.going, self.idle, self.stopping = threading.Event(), threading.Event(), False
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
@@ -148,7 +148,7 @@ class Callers:
         self.allowed = {}  # what the fault that is on may cause: name and statuses
         self.last_good = [0.0] * CALLERS  # when the last call that succeeded began
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(index,)) for index in range(CALLERS)]
+        self.threads = [threading.Thread(target=self._run, args=(index,), daemon=True) for index in range(CALLERS)]
         for thread in self.threads:
             thread.start()
 
@@ -194,5 +194,10 @@ def ringbench(gateway, work, *arguments):
 
 def ringbench_report(process):
     """Its report, and what it said."""
-    out, err = process.communicate(timeout=6 * harness.PATIENCE)
+    try:
+        out, err = process.communicate(timeout=3 * harness.PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return {}, f"{process.args[1]} did not end"
     return json.loads(out.splitlines()[-1]) if out else {}, err.decode().strip()

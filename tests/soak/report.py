@@ -54,6 +54,8 @@ def mib(size):
 
 def settled(samples):
     """Those of the last two thirds of the time."""
+    if not samples:
+        return []
     limit = samples[-1].at_s / 3
     return [sample for sample in samples[:-1] if sample.at_s >= limit] + samples[-1:]
 
@@ -67,6 +69,8 @@ class Report:
 
     def _judge(self):
         late = settled(self.soak.samples)
+        if not late:
+            return [("cycles", 0, "> 0", False)]
         first = late[0]
         growth = max(sample.resident for sample in late) / first.resident - 1
         checks = [("events that were lost, doubled, wrong or late without a status; calls that failed without a fault",
@@ -81,7 +85,8 @@ class Report:
 
     def _head(self, duration):
         when = time.strftime("%Y-%m-%d", time.gmtime())
-        return (f"{self.soak.samples[-1].at_s / 60:.1f} minutes (asked for: {duration / 60:g}), {len(self.soak.samples)} cycles, "
+        minutes = (time.monotonic() - self.soak.began) / 60
+        return (f"{minutes:.1f} minutes (asked for: {duration / 60:g}), {len(self.soak.samples)} cycles, "
                 f"{when}, Linux {platform.release()}, {os.cpu_count()} CPUs, {harness.MODE} build: "
                 f"**{'everything held' if self.good else 'FAILED'}**\n")
 
@@ -92,6 +97,8 @@ class Report:
 
     def _over_time(self):
         samples = self.soak.samples
+        if not samples:
+            return ""
         step = -(-len(samples) // ROWS_MAX)
         shown = [*samples[:-1:step], samples[-1]]
         return table(("minute", "resident MiB", "descriptors", "connections", "streams", "operations", "events published",

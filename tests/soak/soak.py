@@ -87,6 +87,19 @@ class Soak:
         self.samples.append(Sample.take(time.monotonic() - self.began, self.gateway, self.ledger))
 
     def run(self):
+        """What breaks the run off is a fault like the others."""
+        try:
+            self._run()
+            self._finish()
+        except Exception as error:
+            self.ledger.fault(f"the run was broken off: {error!r}"[:2000])
+        finally:
+            for process in (self.gateway.process, self.echo.process, self.redis.process):
+                if process.process.poll() is None:
+                    process.process.kill()
+                    process.process.wait()
+
+    def _run(self):
         while True:
             began = time.monotonic()
             self.cycle()
@@ -94,7 +107,7 @@ class Soak:
             if now - self.began + (now - began) / 2 > self.duration and len(self.samples) > 1:
                 return
 
-    def finish(self):
+    def _finish(self):
         """The gateway ends with its streams open: each is told why."""
         self.publisher.stop()
         self.callers.stop()
@@ -117,7 +130,6 @@ def main():
     try:
         soak = Soak(folder, options.duration)
         soak.run()
-        soak.finish()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report = Report(soak, options.duration)
