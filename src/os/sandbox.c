@@ -118,7 +118,7 @@ static const struct condition conditions[] = {
 static int add_own_signals(scmp_filter_ctx filter)
 {
 	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-				SCMP_CMP(0, SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+				SCMP_CMP(0, SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 }
 
 static int add_rules(scmp_filter_ctx filter)
