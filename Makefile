@@ -71,6 +71,7 @@ PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
 PROTO_INCLUDE ?= /usr/include
 GEN_C := $(PROTOS:proto/%.proto=$(OUT)/gen/%.pb-c.c) $(OUT)/gen/google/protobuf/descriptor.pb-c.c
 GEN_O := $(GEN_C:.c=.o)
+TEST_PROTOS := $(shell find tests/conformance/proto -name '*.proto' 2>/dev/null)
 
 srcs = $(wildcard src/$(1)/*.c)
 objs = $(patsubst src/%.c,$(OUT)/obj/%.o,$(call srcs,$(1)))
@@ -102,7 +103,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick reference lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick bench-pbjson reference lint tidy format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -189,6 +190,20 @@ $(REFERENCE): bench/reference/grpc_server.cc $(REFERENCE_PROTOS)
 	$(CXX) -std=c++17 -O2 -g -Wall -Wextra -pthread -I$(OUT)/reference -o $@ $< \
 		$$(find $(OUT)/reference -name '*.cc') $$(pkg-config --libs grpc++ protobuf) -lhiredis -ljansson -lsodium -lcrypto
 
+# The same transcoding by libprotobuf's C++.
+PBJSON_REFERENCE := $(OUT)/pbjson_reference
+PBJSON_PROTOS := ringway/wide.proto google/api/annotations.proto google/api/http.proto
+
+$(PBJSON_REFERENCE): bench/reference/pbjson.cc bench/order_text.h $(TEST_PROTOS)
+	$(call say,CXX,$@)
+	$(Q)rm -rf $(OUT)/reference-pbjson && mkdir -p $(OUT)/reference-pbjson && \
+	protoc --proto_path=tests/conformance/proto --proto_path=$(PROTO_INCLUDE) --cpp_out=$(OUT)/reference-pbjson $(PBJSON_PROTOS) && \
+	$(CXX) -std=c++17 -O2 -g -Wall -Wextra -pthread -iquote bench -I$(OUT)/reference-pbjson -o $@ $< \
+		$$(find $(OUT)/reference-pbjson -name '*.cc') $$(pkg-config --libs protobuf)
+
+bench-pbjson: $(OUT)/micro_pbjson $(OUT)/gen/tests.pb $(PBJSON_REFERENCE) ## transcoding beside libprotobuf's C++
+	$(Q)$(OUT)/micro_pbjson $(OUT)/gen/tests.pb && $(PBJSON_REFERENCE)
+
 reference: $(if $(shell command -v grpc_cpp_plugin),$(REFERENCE)) ## the gRPC C++ server of the benchmarks, if it can be built
 
 bench: ## every piece of work beside its references, five rounds (WORKS="W1 W4" for some)
@@ -198,7 +213,6 @@ bench-quick: ## as bench, shorter rounds and fewer
 	$(Q)./bench/run --quick $(WORKS)
 
 # the protos of tests/conformance in wire form: tests/conformance/descriptors.h
-TEST_PROTOS := $(shell find tests/conformance/proto -name '*.proto' 2>/dev/null)
 $(OUT)/gen/tests.pb: $(TEST_PROTOS)
 	$(call say,PROTO,$@)
 	$(Q)mkdir -p $(OUT)/gen && protoc --proto_path=tests/conformance/proto --proto_path=$(PROTO_INCLUDE) \
