@@ -129,6 +129,7 @@ FAULTS = [
     "Redis comes back empty",
     "Redis fails over: the master dies, its replica takes over",
     "Redis fails over: the master is demoted",
+    "Redis fails over: the replica lacks the last entries",
     "Redis's name leads to a replica first",
     "a service is killed, and started again",
     "one of two addresses goes away (GOAWAY)",
@@ -385,6 +386,36 @@ def test_master_is_demoted(tell, pair, echo):
     story.recovers(REPLAY_DOWN)
     expect_nothing_was_forgotten(story, stream, used)
     story.is_told("Redis fails over: the master is demoted")
+
+
+def test_replica_that_takes_over_lacks_the_last_entries(tell, pair, echo):
+    """Positions lie beyond the ends of both streams: counted, read from the beginning, sessions of open streams asked for."""
+    story = tell(pair.master, echo.address, env=over(pair.name))
+    stream, other = story.stream(), harness.Device(story.gateway)
+    kept = publish_event(story.gateway, story.device.user)
+    assert stream.next().event_id == kept
+    other.publish_session_event()
+    story.counts('gateway_stream_entries_total{stream="session_events",result="ok"}')
+    pair.replicate()
+    pair.replica.client.execute_command("REPLICAOF", "NO", "ONE")  # it hears no more
+    lacking = publish_event(story.gateway, story.device.user)
+    assert stream.next().event_id == lacking
+    other.publish_session_event()
+    story.counts('gateway_stream_entries_total{stream="session_events",result="ok"}', 2)
+    story.begins()
+    pair.master.kill()
+    expect_fail_closed(story)
+    pair.name.target = pair.replica.socket
+    story.gateway.redis = pair.replica
+    story.ends()
+    story.recovers(REPLAY_DOWN, SESSION_DOWN)  # what the gap made it forget is asked for again
+    for name in ("client_events", "session_events"):
+        story.counts(f'gateway_stream_gap_causes_total{{stream="{name}",cause="recreated"}}')
+    story.counts('gateway_session_rereads_total{result="kept"}')
+    assert stream.next().event_id == kept  # what is still there comes again
+    event = publish_event(story.gateway, story.device.user)
+    assert stream.next().event_id == event
+    story.is_told("Redis fails over: the replica lacks the last entries")
 
 
 # ---- services ----

@@ -13,7 +13,7 @@ CONFIG = """
 upstreams:
   echo:
     addresses: ["{address}"]
-    deadline: 1s
+    deadline: 5s
 commands:
   - {{ message_type: "test.*", upstream: echo }}
 """
