@@ -243,10 +243,19 @@ static void one_that_is_off_admits_everything(void **state)
 
 /* ---- in the pool ---- */
 
+static const struct config_breaker pool_config = {
+	.enabled = true,
+	.failures = 3,
+	.ratio = 100,
+	.calls = 1000,
+	.window_ms = 600000,
+	.open_ms = 50000, /* passes only by jump_ms */
+};
+
 static void rig_open_with_breaker(struct rig *rig, enum script script)
 {
 	rig_services(rig, 1);
-	rig->config.breaker = config;
+	rig->config.breaker = pool_config;
 	rig->services[0].script = script;
 	rig_start(rig);
 	TURN_UNTIL(rig->worker, upstream_is_ready(rig->upstream));
@@ -316,9 +325,9 @@ static void what_fails_on_the_way_opens_it(void **state)
 		}
 		assert_true(is_refused_at_once(rig, 3));
 
-		/* a probe after 200 ms, one alone, closes it */
+		/* a probe after its time, one alone, closes it */
 		rig->services[0].script = SCRIPT_ECHO;
-		jump_ms(rig, 250);
+		jump_ms(rig, 50100);
 		memset(&rig->calls[4], 0, sizeof(rig->calls[4]));
 		assert_int_equal(start(rig, 4), 0);
 		assert_true(is_refused_at_once(rig, 5));
