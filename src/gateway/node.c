@@ -99,12 +99,19 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 
 static void drain(struct bus_port *port)
 {
-	subscribe_drain(node_of(port));
+	struct node *node = node_of(port);
+
+	subscribe_drain(node);
+	node->has_drained = true;
 }
 
 static void before_wait(struct worker *worker)
 {
-	subscribe_drain(worker->context);
+	struct node *node = worker->context;
+
+	if (!node->has_drained)
+		subscribe_drain(node);
+	node->has_drained = false;
 }
 
 /* ---- life ---- */

@@ -67,6 +67,7 @@ struct node {
 	struct feed_ready ready;
 	struct mpsc_node *draining; /* feeds taken from `ready` and not yet looked after */
 	struct task drain;	    /* while there are some, or more in `ready` */
+	bool has_drained;	    /* in this turn, for a fence */
 	struct list streams;	 /* open or on their way in or out */
 	struct slab stream_slab; /* their memory: of subscribe.c */
 	struct list watches;	 /* health Watch calls */

@@ -230,6 +230,13 @@ static uint32_t drain_batch(struct node *node)
 	return count;
 }
 
+/* While a flush task is left the next turn does not wait. */
+static void come_back(struct node *node)
+{
+	if (node->draining || !mpsc_is_empty(&node->ready.queue))
+		worker_flush_later(node->worker, &node->drain);
+}
+
 void subscribe_drain(struct node *node)
 {
 	for (uint32_t count = 0; count < DRAIN_AT_ONCE; count += DRAIN_BATCH) {
@@ -238,13 +245,12 @@ void subscribe_drain(struct node *node)
 		if (drain_batch(node) == 0)
 			return;
 	}
-	if (node->draining || !mpsc_is_empty(&node->ready.queue))
-		worker_flush_later(node->worker, &node->drain);
+	come_back(node);
 }
 
 static void drain_run(struct task *task)
 {
-	subscribe_drain(CONTAINER_OF(task, struct node, drain));
+	come_back(CONTAINER_OF(task, struct node, drain));
 }
 
 void subscribe_drain_init(struct node *node)

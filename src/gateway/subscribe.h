@@ -26,7 +26,8 @@ void subscribe_pull(struct request *request);
 
 /*
  * Looks after feeds that the bus has queued for this worker, some at a time: what they send leaves
- * before more are looked at. node->drain is a flush task while any are left.
+ * before more are looked at: to be called once in each turn, before its flush step. node->drain is a
+ * flush task while any are left, so that the next turn does not wait.
  */
 void subscribe_drain(struct node *node);
 void subscribe_drain_init(struct node *node);

@@ -199,16 +199,30 @@ void worker_starve(struct worker *worker, struct worker_starved *starved)
 		list_push_back(&worker->starved, &starved->link);
 }
 
+static uint64_t turn_submissions(const struct worker *worker)
+{
+	return ring_get_counts(worker->ring).submissions - worker->counted.submissions;
+}
+
+/* Whether the `ran` flushes of this turn have queued enough. */
+static bool is_turn_full(const struct worker *worker, unsigned ran)
+{
+	return ran >= WORKER_FLUSHES_MIN && turn_submissions(worker) >= WORKER_SUBMISSIONS_MAX;
+}
+
 /* Runs what was scheduled before, at most a batch; what a task schedules comes after it, next turn.
  */
-static void tasks_run(struct list *tasks)
+static void tasks_run(struct worker *worker, struct list *tasks)
 {
+	bool is_flush = tasks == &worker->flush_tasks;
 	struct list now;
 	struct list *link;
 
 	list_init(&now);
 	list_splice_back(&now, tasks);
-	for (unsigned i = 0; i < WORKER_BATCH && (link = list_pop_front(&now)) != NULL; i++) {
+	for (unsigned i = 0; i < WORKER_BATCH && !(is_flush && is_turn_full(worker, i)) &&
+			     (link = list_pop_front(&now)) != NULL;
+	     i++) {
 		struct task *task = CONTAINER_OF(link, struct task, link);
 
 		task->run(task);
@@ -316,8 +330,7 @@ static uint64_t wait_limit(struct worker *worker, uint64_t wait_us, uint64_t now
  */
 static bool has_many_submissions(const struct worker *worker)
 {
-	return ring_get_counts(worker->ring).submissions - worker->counted.submissions >=
-	       WORKER_MANY_SUBMISSIONS;
+	return turn_submissions(worker) >= WORKER_MANY_SUBMISSIONS;
 }
 
 /* ── the loop ── */
@@ -350,8 +363,8 @@ int worker_turn(struct worker *worker, uint64_t wait_us)
 	mailbox_deliver(worker);
 	if (worker->before_wait)
 		worker->before_wait(worker);
-	tasks_run(&worker->flush_tasks);
-	tasks_run(&worker->sweep_tasks);
+	tasks_run(worker, &worker->flush_tasks);
+	tasks_run(worker, &worker->sweep_tasks);
 	if (wakes_post(worker))
 		wait_us = 0;
 

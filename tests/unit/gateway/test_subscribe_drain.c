@@ -63,6 +63,12 @@ static void push(unsigned which)
 	assert_int_equal(feed_push(feed_of(which), world.event, &wake), FEED_PUSHED);
 }
 
+static void drain_before_wait(struct worker *worker)
+{
+	(void)worker;
+	subscribe_drain(&world.node);
+}
+
 static void begin(void)
 {
 	const struct worker_options options = {
@@ -77,6 +83,7 @@ static void begin(void)
 		fail_msg("worker_init: %s", why);
 	assert_int_equal(worker_turn(&world.worker, 0), 0);
 	world.node.worker = &world.worker;
+	world.worker.before_wait = drain_before_wait;
 	world.node.shared = &world.shared;
 	list_init(&world.node.streams);
 	slab_init(&world.node.stream_slab, SUBSCRIBE_STREAM_BYTES, STREAMS);

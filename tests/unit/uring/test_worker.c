@@ -394,6 +394,56 @@ static void a_step_runs_a_batch_and_leaves_the_rest_in_order(void **state)
 	worker_finish(&tasked);
 }
 
+struct submitting_task {
+	struct task task;
+	struct op op;
+	int fd;
+	unsigned runs, completions;
+};
+
+static void submitting_done(struct op *op, const struct completion *completion)
+{
+	(void)completion;
+	CONTAINER_OF(op, struct submitting_task, op)->completions++;
+}
+
+static void submitting_run(struct task *task)
+{
+	struct submitting_task *submitting = CONTAINER_OF(task, struct submitting_task, task);
+
+	submitting->runs++;
+	op_init(&submitting->op);
+	submitting->op.done = submitting_done;
+	assert_int_equal(op_poll(&tasked, &submitting->op, file_from_fd(submitting->fd), POLLIN),
+			 0);
+}
+
+static void flushes_that_submit_much_go_on_in_the_next_turn(void **state)
+{
+	(void)state;
+	static struct submitting_task tasks[WORKER_SUBMISSIONS_MAX + 40];
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	rig_worker_init(&tasked, 0, &rig_ring_options);
+	for (size_t i = 0; i < ARRAY_LEN(tasks); i++) {
+		tasks[i] = (struct submitting_task){.fd = fd};
+		task_init(&tasks[i].task, submitting_run);
+		worker_flush_later(&tasked, &tasks[i].task);
+	}
+	alarm(10);
+	assert_int_equal(worker_turn(&tasked, RING_WAIT_FOREVER), 0);
+	assert_int_equal(tasks[WORKER_SUBMISSIONS_MAX - 1].runs, 1);
+	assert_int_equal(tasks[WORKER_SUBMISSIONS_MAX].runs, 0);
+	assert_int_equal(worker_turn(&tasked, RING_WAIT_FOREVER), 0);
+	assert_int_equal(tasks[ARRAY_LEN(tasks) - 1].runs, 1);
+	rig_drain(&tasked);
+	alarm(0);
+	for (size_t i = 0; i < ARRAY_LEN(tasks); i++)
+		assert_int_equal(tasks[i].runs + tasks[i].completions, 2);
+	worker_finish(&tasked);
+	close(fd);
+}
+
 /* ── stopping ── */
 
 struct stopper {
@@ -599,6 +649,7 @@ int main(void)
 		cmocka_unit_test(a_task_runs_once_however_often_it_is_scheduled),
 		cmocka_unit_test(a_task_scheduled_within_its_step_runs_next_turn_without_a_wait),
 		cmocka_unit_test(a_step_runs_a_batch_and_leaves_the_rest_in_order),
+		cmocka_unit_test(flushes_that_submit_much_go_on_in_the_next_turn),
 		cmocka_unit_test(a_stopped_worker_returns_when_the_last_operation_has_ended),
 		cmocka_unit_test(a_worker_stopped_before_it_runs_returns_at_once),
 		cmocka_unit_test(metrics_carry_the_worker_s_name_and_leave_with_it),
