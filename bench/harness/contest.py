@@ -4,7 +4,7 @@ import sys
 import time
 
 from . import verdict
-from .processes import Disturbed, Wrong
+from .processes import Wrong
 
 
 class Contest:
@@ -13,7 +13,6 @@ class Contest:
         self.runs = {}  # contestant -> how it runs once
         self.samples = {}
         self.wrong = {}
-        self.disturbed = {}
         self.absent = {}
         self.goals, self.notes = [], []
         self.took = 0.0
@@ -41,8 +40,7 @@ class Contest:
             say(f"  {self.name} {contestant}: {sample['figure']:.3f} {self.unit}"
                 + (f", p99 {sample['p99']:.0f} µs" if sample.get("p99") else ""))
         except Wrong as error:
-            kind = self.disturbed if isinstance(error, Disturbed) else self.wrong
-            kind.setdefault(contestant, []).append(str(error))
+            self.wrong.setdefault(contestant, []).append(str(error))
             say(f"  {self.name} {contestant}: no figure: {error}")
 
     def median(self, contestant, field="figure"):
@@ -61,7 +59,7 @@ class Contest:
             contestants[name] = {
                 **{field: verdict.summary([sample.get(field) for sample in samples]) for field in sorted(fields)},
                 "samples": samples, "wrong": self.wrong.get(name, []),
-                "disturbed": self.disturbed.get(name, []), "absent": self.absent.get(name)}
+                "absent": self.absent.get(name)}
         wrong = sum(len(self.wrong[name]) for name in self.wrong if name.startswith("ringway"))
         if wrong:
             self.goals.append(verdict.told(f"right answers in every run ({wrong} without)", False))

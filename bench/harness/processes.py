@@ -36,10 +36,6 @@ class Wrong(Exception):
     """A run whose answers were wrong, or that did not come to its end: it has no figure."""
 
 
-class Disturbed(Wrong):
-    """A run that has no figure for the machine's sake, not for its answers'."""
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -352,20 +348,36 @@ class Floor:
         self.pid, self.public = self.process.pid, f"127.0.0.1:{self.port}"
 
 
-def ringbench(work, target, *options, pids=(), patience=120, **named):
-    """One run; returns its report. What it found wrong makes it a run without a figure."""
+def ringbench(work, target, *options, pids=(), patience=120, at=None, **named):
+    """One run; returns its report. What it found wrong makes it a run without a figure. `at` is called when all is
+    "open" (push) and when all is "delivered"; nothing is under way then."""
     words = [str(OUT / "ringbench"), work, "--target", target, *map(str, options)]
     for name, value in named.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     for pid in pids:
         words += ["--server-pid", str(pid)]
-    done = subprocess.run(["taskset", "-c", str(LOAD_CPU), *words], capture_output=True, text=True, timeout=patience)
-    why = " | ".join(done.stderr.strip().splitlines()[-3:])
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            ["taskset", "-c", str(LOAD_CPU), *words, *(["--steps"] if at else [])], text=True, stderr=errors,
+            stdin=subprocess.PIPE if at else subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        guard = threading.Timer(patience, process.kill)
+        guard.start()
+        try:
+            last = ""
+            for last in process.stdout:
+                if at and last.strip() in ("open", "delivered"):
+                    at(last.strip())
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+            process.wait()
+        finally:
+            guard.cancel()
+        errors.seek(0)
+        why = " | ".join(errors.read().strip().splitlines()[-3:])
     try:
-        report = json.loads(done.stdout)
+        report = json.loads(last)
     except ValueError:
-        raise Wrong(f"ringbench {work}: exit code {done.returncode}: {why}") from None
-    report["exit_code"] = done.returncode
+        raise Wrong(f"ringbench {work}: exit code {process.returncode}: {why}") from None
+    report["exit_code"] = process.returncode
     report["why"] = why
     return report
 

@@ -6,7 +6,7 @@ import time
 
 from . import verdict
 from .contest import Contest, sample_of, say
-from .processes import (LOAD_CPU, OUT, PATIENCE, Disturbed, Echo, Floor, Gateway, Nchan, Redis, Stage, Wrong, cpu_us,
+from .processes import (LOAD_CPU, OUT, PATIENCE, Echo, Floor, Gateway, Nchan, Redis, Stage, Wrong, cpu_us,
                         memory_of, ringbench)
 from .requests import crypto_floor
 
@@ -17,7 +17,8 @@ EVENT_BYTES = 350  # about, until the gateway's own count is there
 SETTLE_S = 0.1
 STALLED, FLOWING = "ringway, 1 % stalled", "ringway, none stalled"
 HALF = "ringway at half that rate"
-PILED_UP = 4  # times the interval between events: then several leave in one send, which is cheaper than W4 is meant to be
+WORKERS = 'worker="worker-'
+LATE = 0.97  # of the schedule: who is slower has it said of him
 
 
 class Sink:
@@ -39,10 +40,10 @@ class Sink:
         return report
 
 
-def push(gateway, pids=None, **options):
+def push(gateway, pids=None, at=None, **options):
     return ringbench("push", gateway.grpc, *(["--prefill"] if options.pop("prefill", False) else []),
                      *(["--targeted"] if options.pop("targeted", False) else []),
-                     pids=pids or [gateway.pid], redis=gateway.redis.address, payload=PAYLOAD,
+                     pids=pids or [gateway.pid], at=at, redis=gateway.redis.address, payload=PAYLOAD,
                      gateway_key=gateway.public_key, source_addresses=8, **options)
 
 
@@ -55,25 +56,33 @@ def loop_bound_ms(before, after, labels=""):
 
 
 def delivered(gateway, **options):
-    """A push run as a sample, with what the gateway itself says of it."""
-    before = gateway.metrics()
-    sample = sample_of(push(gateway, **options))
-    after = gateway.metrics()
-    grown = {name: after.get(f"gateway_push_{name}_total", 0) - before.get(f"gateway_push_{name}_total", 0)
-             for name in ("deliveries", "delivered_bytes", "copied_bytes")}
-    sample["loop_p99_9_ms"] = loop_bound_ms(before, after)
-    sample["copied_bytes"] = grown["copied_bytes"]
-    sample["bytes"] = verdict.over(grown["delivered_bytes"], grown["deliveries"])
-    sample["pss"] = memory_of(gateway.pid)["pss"]
+    """A push run as a sample, with what the gateway itself says of it: between the last stream's opening and the last
+    event's arrival."""
+    at = {}
+
+    def look(step):
+        at[step] = gateway.metrics()
+        if step == "open":
+            at["pss"] = memory_of(gateway.pid)["pss"]
+
+    sample = sample_of(push(gateway, at=look, **options))
+    before, after = at["open"], at["delivered"]
+    grown = {name: after.get(name, 0) - before.get(name, 0) for name in after}
+    deliveries = grown["gateway_push_deliveries_total"]
+    sample["loop_p99_9_ms"] = loop_bound_ms(before, after, WORKERS)
+    sample["copied_bytes"] = grown["gateway_push_copied_bytes_total"]
+    sample["bytes"] = verdict.over(grown["gateway_push_delivered_bytes_total"], deliveries)
+    sample["per_send"] = verdict.over(deliveries, sum(value for name, value in grown.items() if WORKERS in name
+                                                      and name.startswith("gateway_ring_submissions_total")))
+    sample["pss"] = at["pss"]
     return sample
 
 
 def one_by_one(gateway, streams, rate, **times):
-    """A wide fan-out in which each event had its own sends."""
+    """A wide fan-out in which each delivery is charged as a send of its own: events that were late and shared one (the
+    references cannot do that) are no cheaper for it."""
     sample = delivered(gateway, users=1, streams=streams, rate=rate, **times)
-    if sample["p99"] > PILED_UP * 1e6 / rate:
-        raise Disturbed(f"events piled up (p99 {sample['p99']:.0f} µs) and shared their sends: not this work; is the machine "
-                        "busy with something else?")
+    sample["figure"] *= max(1.0, sample["per_send"])
     return sample
 
 
@@ -174,6 +183,12 @@ def w4_width(plan, streams, rate):
     mine, floor = contest.median("ringway"), contest.median("floor")
     contest.notes.append(f"an event is {seen.get('bytes', EVENT_BYTES)} bytes with its gRPC prefix, {FRAME_HEADER} of frame header "
                          "with it on the wire; the floor sends as many")
+    contest.notes.append("a delivery of ringway's that shared its send with another is charged as a send: "
+                         f"{contest.median('ringway', 'per_send') or 0:.2f} deliveries left in each (others cannot share)")
+    for name in contest.samples:
+        kept = (contest.median(name, "rate") or 0) / (streams * rate)
+        if kept < LATE:
+            contest.notes.append(f"{name} kept {100 * kept:.0f} % of the schedule")
     contest.goals = [verdict.goal(f"≤ {factor:.2f} × floor", mine, verdict.times(factor, floor)),
                      verdict.goal("below Redis PUBLISH", mine, contest.median("Redis PUBLISH")),
                      verdict.goal("loop p99.9 ≤ 2 ms (bucket's bound)", contest.median("ringway", "loop_p99_9_ms"), 2.0),

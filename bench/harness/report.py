@@ -63,7 +63,7 @@ def contestant_row(name, found):
     if found["absent"]:
         return f"| {name} | {found['absent']} | | | |"
     figure = spread(found.get("figure")) if found.get("figure") else "no figure"
-    without = len(found["wrong"]) + len(found["disturbed"])
+    without = len(found["wrong"])
     if without:
         figure += f" ({without} run(s) without)"
     rate = (found.get("rate") or {}).get("median")

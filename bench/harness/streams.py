@@ -7,7 +7,7 @@ import time
 from . import verdict
 from .contest import Contest, sample_of
 from .processes import Floor, Gateway, Load, Redis, Stage, Wrong, kernel_memory, memory_of, ringbench
-from .push import Sink, loop_bound_ms, one_by_one, push, with_echo
+from .push import WORKERS, Sink, loop_bound_ms, one_by_one, push, with_echo
 from .requests import commands, crypto_floor
 
 OPENING_BYTES = 500  # what a client sends first (preface, settings, request), and what it gets back, about
@@ -123,16 +123,17 @@ def mixed(plan):
 
         def both():
             seconds = plan.times(2)
-            before = gateway.metrics()
             load = Load(stage, "push", gateway.grpc, "--targeted", redis=gateway.redis.address, streams=streams,
                         users=streams, rate=events, payload=200, source_addresses=8, pids=[gateway.pid],
                         warmup=seconds["warmup"], duration=seconds["duration"] + SIGNING_S)
             wait_open(gateway, streams)
+            before = gateway.metrics()
             sample = commands(plan, gateway, 2, rate=rate)
+            after = gateway.metrics()
             pushed = sample_of(load.report())
             load.finish()
             return {"figure": sample["p99"], "p99": sample["p99"], "p50": sample["p50"], "push_p50": pushed["p50"],
-                    "push_p99": pushed["p99"], "loop_p99_9_ms": loop_bound_ms(before, gateway.metrics())}
+                    "push_p99": pushed["p99"], "loop_p99_9_ms": loop_bound_ms(before, after, WORKERS)}
 
         contest.add("ringway", both)
         contest.play(plan.rounds)

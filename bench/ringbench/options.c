@@ -79,6 +79,8 @@ static const struct row rows[] = {
 	{"--idle", KIND_COUNT, AT(idle), FOR_PUSH, 0, 1e6, "extra streams that hear nothing"},
 	{"--hold", KIND_SWITCH, AT(hold), FOR_PUSH, 0, 0,
 	 "open, report, wait for the end of standard input"},
+	{"--steps", KIND_SWITCH, AT(steps), FOR_PUSH, 0, 0,
+	 "says \"open\" and \"delivered\", and waits each time for a line of standard input"},
 	{"--rounds", KIND_COUNT, AT(rounds), FOR_STORM, 1, 1000, "(2)"},
 	{"--warmup", KIND_NUMBER, AT(warmup_s), FOR_ALL, 0, 3600, "seconds (0.5)"},
 	{"--duration", KIND_NUMBER, AT(duration_s), FOR_ALL, 0.01, 3600, "seconds measured (3)"},

@@ -27,7 +27,7 @@ struct options {
 	uint32_t rounds, burst, idle;
 	double stall; /* 0…1 */
 	uint32_t at_once; /* connections opening at the same time; 0: the work's own choice */
-	bool targeted, hold, prefill;
+	bool targeted, hold, prefill, steps;
 	/* what */
 	const char *method, *path;
 	const char *key_prefix, *stream_key, *gateway_key, *message_type;

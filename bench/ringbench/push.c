@@ -119,6 +119,19 @@ static int hold(struct push_work *work)
 	return code;
 }
 
+/* Whoever runs this looks at the servers, when nothing is under way. */
+static void step(const struct push_work *work, const char *name)
+{
+	char line[64];
+
+	if (!work->options->steps)
+		return;
+	puts(name);
+	fflush(stdout);
+	while (read(STDIN_FILENO, line, sizeof(line)) < 0 && errno == EINTR)
+		;
+}
+
 /* ---- publishing ---- */
 
 static void begin_window(struct push_work *work)
@@ -423,8 +436,11 @@ static int run(struct push_work *work)
 	code = open_all(work);
 	if (code == 0 && work->options->hold)
 		return hold(work);
-	if (code == 0)
+	if (code == 0) {
+		step(work, "open");
 		code = publish_all(work);
+		step(work, "delivered");
+	}
 	if (code == 0)
 		code = release_stalled(work);
 	return code;

@@ -81,17 +81,6 @@ def test_wrong_run_of_the_gateway_is_a_goal_not_reached():
     assert not tried.is_right()
 
 
-def test_disturbed_run_has_no_figure_but_is_not_wrong():
-    def run():
-        raise contest.Disturbed("busy")
-    tried = contest.Contest("x", "x")
-    tried.add("ringway", run)
-    result = tried.play(2).result()
-    assert result["contestants"]["ringway"]["disturbed"] == ["busy", "busy"]
-    assert result["goals"] == [] and tried.median("ringway") is None
-    assert "no figure (2 run(s) without)" in "\n".join(report.work_table("x", result))
-
-
 def test_contestants_alternate():
     order = []
     tried = contest.Contest("x", "x")

@@ -52,6 +52,23 @@ def assert_clean(code, report, err):
     assert err == ""
 
 
+def test_steps_wait_when_all_is_open_and_when_all_is_delivered(alone):
+    process = start(alone, "push", "--steps", "--streams", 20, "--rate", 200, "--warmup", 0, "--duration", 0.3,
+                    stdin=subprocess.PIPE)
+    assert process.stdout.readline() == b"open\n"
+    assert alone.metrics()["gateway_push_streams_open"] == 20
+    assert alone.metrics()["gateway_push_events_total"] == 0
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"delivered\n"
+    assert alone.metrics()["gateway_push_streams_open"] == 20
+    # and what each stream got first, when it opened
+    assert alone.metrics()["gateway_push_deliveries_total"] >= 20 * 60
+    code, report, err = finish(process)
+    assert_clean(code, report, err)
+    assert report["deliveries"] == report["expected"] == 20 * 60
+
+
 def test_every_stream_of_a_user_gets_every_event(alone):
     code, report, err = run(alone, "push", "--streams", 30, "--rate", 300, "--warmup", 0.1, "--duration", 0.5)
     assert_clean(code, report, err)
