@@ -135,7 +135,7 @@ def test_8_mib_of_locked_memory_are_enough(folder, redis_server):
 # ---- memory ----
 
 @release_only
-@pytest.mark.parametrize("mib", [16, 24, 32, 44, 60])
+@pytest.mark.parametrize("mib", [24, 32, 44, 60])
 def test_start_with_too_little_memory_says_so(folder, redis_server, mib):
     """Rings, buffer rings and stacks are all asked for at the start."""
     said = start_refused(folder, redis_server, "prlimit", f"--as={mib << 20}:{mib << 20}")
