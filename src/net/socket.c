@@ -1,11 +1,7 @@
 #include "net/socket.h"
 
-#include "base/check.h"
-
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #define KEEPALIVE_IDLE_S     60
 #define KEEPALIVE_INTERVAL_S 15
@@ -44,43 +40,7 @@ void socket_bound_send(int fd, int family)
 		set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_LOW_BYTES);
 }
 
-/* A close that has no owner. */
-struct discard {
-	struct op op;
-};
-
-static void discard_done(struct op *op, const struct completion *completion)
-{
-	(void)completion;
-	free(CONTAINER_OF(op, struct discard, op));
-}
-
 void socket_discard(struct worker *worker, struct file_ref file)
 {
-	if (file.index < 0)
-		return;
-	if (!file.direct) {
-		close(file.index);
-		return;
-	}
-
-	struct discard *discard = malloc(sizeof(*discard));
-
-	if (discard) {
-		op_init(&discard->op);
-		discard->op.done = discard_done;
-		if (op_close(worker, &discard->op, file) == 0)
-			return;
-		free(discard);
-	}
-	/*
-	 * No slot for it: the file is closed all the same, unless even the submission queue is
-	 * stuck.
-	 */
-	(void)ring_queue(worker->ring,
-			 &(struct ring_submission){
-				 .opcode = RING_CLOSE,
-				 .file = file,
-				 .user_data = user_data_make(RING_CLOSE, 0, USER_DATA_NO_SLOT),
-				 .quiet = true});
+	op_discard(worker, file);
 }

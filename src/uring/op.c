@@ -4,6 +4,7 @@
 #include "uring/worker_internal.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 /* ── arming ── */
 
@@ -153,22 +154,59 @@ int op_read(struct worker *worker, struct op *op, struct file_ref file, struct i
 
 /* ── completing ── */
 
-/* Closes a file that nobody will ask for; a failure is only logged. */
-static void close_unowned(struct worker *worker, int32_t index)
-{
-	int code = ring_queue(
-		worker->ring,
-		&(struct ring_submission){
-			.opcode = RING_CLOSE,
-			.file = {.index = index,
-				 .direct = ring_get_features(worker->ring)->direct_files},
-			.user_data = user_data_make(RING_CLOSE, 0, USER_DATA_NO_SLOT),
-			.quiet = true,
-		});
+/* ── files without an owner ── */
 
-	if (code < 0)
-		LOG(LOG_ERROR, "uring", "a late accepted file could not be closed",
-		    LOG_INT("error", code));
+/* user_data has the place where others have a generation. Returns whether it is queued. */
+static bool discard_queue(struct worker *worker, uint32_t place)
+{
+	const struct ring_submission closing = {
+		.opcode = RING_CLOSE,
+		.file = {.index = (int32_t)place, .direct = true},
+		.user_data = user_data_make(RING_CLOSE, place, USER_DATA_NO_SLOT),
+	};
+
+	return ring_queue(worker->ring, &closing) == 0;
+}
+
+void op_discard(struct worker *worker, struct file_ref file)
+{
+	uint32_t place = (uint32_t)file.index;
+
+	if (file.index < 0)
+		return;
+	if (!file.direct) {
+		close(file.index);
+		return;
+	}
+	CHECK(place < 1u << USER_DATA_GENERATION_BITS);
+	worker->discards++;
+	if (discard_queue(worker, place))
+		return;
+	worker->unclosed[place / 64] |= UINT64_C(1) << place % 64;
+	worker->unclosed_count++;
+}
+
+void discards_retry(struct worker *worker)
+{
+	for (uint32_t word = 0; worker->unclosed_count > 0; word++) {
+		while (worker->unclosed[word]) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(worker->unclosed[word]);
+
+			if (!discard_queue(worker, word * 64 + bit))
+				return;
+			worker->unclosed[word] &= ~(UINT64_C(1) << bit);
+			worker->unclosed_count--;
+		}
+	}
+}
+
+static void discard_complete(struct worker *worker, uint32_t place, int32_t result)
+{
+	CHECK(worker->discards > 0);
+	worker->discards--;
+	ring_file_closed(worker->ring, (int32_t)place);
+	if (result < 0)
+		LOG(LOG_ERROR, "uring", "close failed", LOG_INT("error", result));
 }
 
 /* Its slot has moved on. What it brought must not leak. */
@@ -178,7 +216,10 @@ static void complete_late(struct worker *worker, const struct ring_completion *c
 	if (completion->buffer_id >= 0)
 		ring_buffer_return(worker->ring, (uint16_t)completion->buffer_id);
 	if (user_data_kind(completion->user_data) == RING_ACCEPT && completion->result >= 0)
-		close_unowned(worker, completion->result);
+		op_discard(worker, (struct file_ref){
+					   .index = completion->result,
+					   .direct = ring_get_features(worker->ring)->direct_files,
+				   });
 }
 
 /* Completions that no op waits for: wake-ups, and the failures of quiet submissions. */
@@ -189,7 +230,8 @@ static void complete_unowned(struct worker *worker, const struct ring_completion
 	if (kind == RING_MESSAGE)
 		wake_refused(worker, user_data_generation(completion->user_data));
 	else if (kind == RING_CLOSE)
-		LOG(LOG_ERROR, "uring", "close failed", LOG_INT("error", completion->result));
+		discard_complete(worker, user_data_generation(completion->user_data),
+				 completion->result);
 	/* OP_KIND_WOKEN: being here is its purpose. RING_SHUTDOWN: ENOTCONN, the close comes all
 	 * the same. */
 }
@@ -199,8 +241,8 @@ static void op_release(struct worker *worker, struct op *op,
 {
 	int32_t closed = worker->slots.table[op->slot].closing_index;
 
-	/* EBADF: the place was empty already. A cancelled close has not run. */
-	if (closed >= 0 && (completion->result == 0 || completion->result == -EBADF))
+	/* Whatever it says the place is empty (close(2)); but a cancelled close has not run. */
+	if (closed >= 0 && completion->result != -ECANCELED)
 		ring_file_closed(worker->ring, closed);
 	slots_release(&worker->slots, op->slot);
 	op->armed = false;

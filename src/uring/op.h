@@ -81,6 +81,11 @@ int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file)
 /* Close without shutdown (listeners, descriptors that are no sockets). */
 int op_close(struct worker *worker, struct op *op, struct file_ref file);
 /*
+ * Closes a file that nobody waits for and nothing is in flight on. Owns: the file. Cannot fail: a
+ * close that finds no room is tried again each turn.
+ */
+void op_discard(struct worker *worker, struct file_ref file);
+/*
  * Asks for `target` to end; `target` still gets its own last completion (-ECANCELED, or its result
  * if it was first). -ENOENT at once if `target` is idle.
  */

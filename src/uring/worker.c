@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 /* What the kernel runs of deferred work in one enter at most; a pass that brought less left nothing
@@ -150,9 +151,11 @@ int worker_init(struct worker *worker, const struct worker_options *options, cha
 
 	if (code < 0)
 		return code;
-	code = metrics_register(worker);
+	worker->unclosed = calloc(options->ring.file_slots / 64 + 1, sizeof(*worker->unclosed));
+	code = worker->unclosed ? metrics_register(worker) : -ENOMEM;
 	if (code < 0) {
-		snprintf(why, why_size, "not enough memory for the metrics of %s", worker->name);
+		snprintf(why, why_size, "not enough memory for %s", worker->name);
+		free(worker->unclosed);
 		ring_destroy(worker->ring);
 		worker->ring = NULL;
 	}
@@ -162,6 +165,7 @@ int worker_init(struct worker *worker, const struct worker_options *options, cha
 void worker_finish(struct worker *worker)
 {
 	CHECK(worker->slots.used_count == 0);
+	free(worker->unclosed);
 	if (worker->registry)
 		metric_unregister(worker->registry, &worker->metrics, sizeof(worker->metrics));
 	ring_destroy(worker->ring);
@@ -176,7 +180,7 @@ void worker_stop(struct worker *worker)
 
 uint32_t worker_ops_in_flight(const struct worker *worker)
 {
-	return worker->slots.used_count;
+	return worker->slots.used_count + worker->discards;
 }
 
 /* ── steps ── */
@@ -296,7 +300,7 @@ static bool has_wakes(const struct worker *worker)
 
 static bool is_done(struct worker *worker)
 {
-	return worker->stop_requested && worker->slots.used_count == 0 && !has_work(worker) &&
+	return worker->stop_requested && worker_ops_in_flight(worker) == 0 && !has_work(worker) &&
 	       !has_wakes(worker);
 }
 
@@ -308,7 +312,8 @@ static uint64_t wait_limit(struct worker *worker, uint64_t wait_us, uint64_t now
 	uint64_t until_us = next_ms < UINT64_MAX / 1000 ? next_ms * 1000 : UINT64_MAX;
 	uint64_t fine_us = fine_deadlines_next_us(worker);
 
-	if (has_work(worker) || !list_is_empty(&worker->starved) || is_done(worker))
+	if (has_work(worker) || !list_is_empty(&worker->starved) || worker->unclosed_count > 0 ||
+	    is_done(worker))
 		return 0;
 	if (worker->stop_requested && worker->wakes_in_air)
 		return 0;
@@ -365,6 +370,8 @@ int worker_turn(struct worker *worker, uint64_t wait_us)
 		worker->before_wait(worker);
 	tasks_run(worker, &worker->flush_tasks);
 	tasks_run(worker, &worker->sweep_tasks);
+	if (worker->unclosed_count > 0)
+		discards_retry(worker);
 	if (wakes_post(worker))
 		wait_us = 0;
 

@@ -95,6 +95,8 @@ struct worker {
 	uint64_t wake_failed[WORKERS_MAX / 64]; /* sent again whatever their hint says … */
 	uint64_t wake_retry_us;			/* … at this time; 0: none */
 	bool wakes_in_air;			/* the last turn sent some; refusals may come yet */
+	uint64_t *unclosed; /* bit by place: direct files whose close found no room yet */
+	uint32_t unclosed_count, discards; /* bits set; closes by op_discard not completed */
 	bool started;				/* its ring is enabled */
 	bool stop_requested;
 	struct ring_counts counted; /* already in the metrics */

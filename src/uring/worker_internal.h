@@ -13,6 +13,9 @@ uint64_t fine_deadlines_next_us(const struct worker *worker);
 /* op.c: hands one completion to the op it belongs to. */
 void op_complete(struct worker *worker, const struct ring_completion *completion);
 
+/* op.c: closes again what op_discard found no room for. */
+void discards_retry(struct worker *worker);
+
 /* mailbox.c: takes in the letters that are there; those posted meanwhile wait for the next turn. */
 void mailbox_deliver(struct worker *worker);
 
