@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 struct sim sim;
@@ -50,6 +51,17 @@ bool sim_chance(uint32_t per_thousand)
 	return per_thousand > 0 && sim_random(1000) < per_thousand;
 }
 
+/* What jitters does so by the seed as well. */
+ssize_t getrandom(void *bytes, size_t len, unsigned flags)
+{
+	uint8_t *out = bytes;
+
+	(void)flags;
+	for (size_t i = 0; i < len; i++)
+		out[i] = (uint8_t)sim_random(256);
+	return (ssize_t)len;
+}
+
 uint64_t sim_now_us(void)
 {
 	return sim.now_us;
@@ -87,6 +99,11 @@ void sim_begin(const struct sim_options *options)
 	sim.next_ring_fd = RING_FD_FIRST;
 	list_init(&sim.rings);
 	list_init(&sim.files);
+}
+
+void sim_change(const struct sim_options *options)
+{
+	sim.options = *options;
 }
 
 void sim_end(void)
@@ -238,17 +255,34 @@ struct sim_file *file_find(struct ring *ring, struct file_ref reference)
 	return file;
 }
 
-/* The kernel's choice: any free place below the adopted ones. */
+/* Whether what was armed for the file that was here has not ended. */
+static bool is_haunted(const struct ring *ring, int32_t index)
+{
+	LIST_FOR_EACH (&ring->active, link) {
+		const struct sim_op *op = CONTAINER_OF(link, struct sim_op, link);
+
+		if (op->file && op->submission.file.direct && op->submission.file.index == index)
+			return true;
+	}
+	return false;
+}
+
+/* The kernel's choice: any free place below the adopted ones, often the last that was given back.
+ */
 int32_t table_place(struct ring *ring, struct sim_file *file)
 {
 	uint32_t count = ring->adopted_first;
 	uint32_t from = (uint32_t)sim_random(count);
+
+	if (ring->last_freed >= 0 && (uint32_t)ring->last_freed < count && sim_chance(700))
+		from = (uint32_t)ring->last_freed;
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t index = (from + i) % count;
 
 		if (!ring->table[index]) {
 			ring->table[index] = file;
+			sim.counts.slot_reuses += is_haunted(ring, (int32_t)index);
 			return (int32_t)index;
 		}
 	}
@@ -310,7 +344,7 @@ struct file_ref sim_socket(struct ring *ring)
 	return adopt_new(ring, file_new(FILE_SOCKET));
 }
 
-struct file_ref sim_listener(struct ring *ring, uint16_t port)
+static struct sim_file *listener_new(uint16_t port)
 {
 	struct sim_file *file = file_new(FILE_LISTENER);
 	const struct sockaddr_in address = {
@@ -321,7 +355,34 @@ struct file_ref sim_listener(struct ring *ring, uint16_t port)
 
 	memcpy(&file->address, &address, sizeof(address));
 	file->address_len = sizeof(address);
-	return adopt_new(ring, file);
+	return file;
+}
+
+struct file_ref sim_listener(struct ring *ring, uint16_t port)
+{
+	return adopt_new(ring, listener_new(port));
+}
+
+int sim_listener_fd(uint16_t port)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK(fd >= 0);
+	listener_new(port)->fd = fd;
+	return fd;
+}
+
+void sim_close_fd(int fd)
+{
+	LIST_FOR_EACH (&sim.files, link) {
+		struct sim_file *file = CONTAINER_OF(link, struct sim_file, link);
+
+		if (file->fd == fd) {
+			file_put(file);
+			return;
+		}
+	}
+	close(fd);
 }
 
 struct sim_file *listener_find(const struct sockaddr *address, socklen_t len)

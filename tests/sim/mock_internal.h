@@ -46,6 +46,8 @@ struct sim_op {
 	uint64_t not_before_us;
 	uint64_t round; /* last looked at in */
 	bool sent;	/* zero-copy: the notification is due */
+	bool late;	/* its end was put off once */
+	bool doomed;	/* a cancel has found it; it ends by that or by what comes first */
 	uint64_t sum;
 };
 
@@ -58,7 +60,9 @@ struct ring {
 	struct sim_op *link_head; /* waits for its second half */
 	struct ring_completion *completions;
 	size_t completion_start, completion_count, completion_cap;
+	size_t visible; /* of completion_count: in the queue; the others wait for ring_enter */
 	struct sim_file **table;
+	int32_t last_freed; /* place, or -1 */
 	uint32_t adopted_first;
 	bool *place_taken; /* adopted places: until ring_file_closed */
 	uint8_t *bytes;	   /* provided buffers */
@@ -96,6 +100,10 @@ struct sim_file *file_find(struct ring *ring, struct file_ref reference);
 
 /* The listener of this address, or NULL. */
 struct sim_file *listener_find(const struct sockaddr *address, socklen_t len);
+
+/* mock_fault.c: an errno for this attempt, or 0. */
+int32_t fault_draw(struct ring *ring, const struct sim_op *op);
+size_t queue_bound(const struct ring *ring);
 
 /* A place of the kernel's choice, or -ENFILE. */
 int32_t table_place(struct ring *ring, struct sim_file *file);

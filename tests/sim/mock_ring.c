@@ -26,6 +26,11 @@ static struct ring_completion *complete(struct ring *ring, const struct sim_op *
 		&ring->completions[(ring->completion_start + ring->completion_count++) %
 				   ring->completion_cap];
 
+	/* What does not fit waits outside until the next enter, as in the kernel. */
+	if (ring->visible + 1 == ring->completion_count && ring->visible < queue_bound(ring))
+		ring->visible++;
+	else
+		sim.counts.cq_overflows++;
 	*completion = (struct ring_completion){
 		.user_data = op ? op->submission.user_data : 0,
 		.result = result,
@@ -132,6 +137,12 @@ static bool do_receive(struct ring *ring, struct sim_op *op)
 	if (in->len == 0) {
 		if (!in->ended && !op->file->receive_shut)
 			return false;
+		/* So late now and then that its place has a new file by then. */
+		if (!op->late && sim_chance(200)) {
+			op->late = true;
+			op->not_before_us = sim.now_us + 20 * (uint64_t)sim.options.delay_us_max;
+			return false;
+		}
 		op_finish(ring, op, 0);
 		return true;
 	}
@@ -141,7 +152,9 @@ static bool do_receive(struct ring *ring, struct sim_op *op)
 	int32_t id = buffer_take(ring);
 
 	stream_read(in, ring->bytes + (size_t)id * ring->options.buffer_bytes, len);
-	bool ends = sim_chance(sim.options.multishot_chance);
+	/* A multishot receive ends where its completion finds no place. */
+	bool ends = sim_chance(sim.options.multishot_chance) ||
+		    ring->completion_count >= queue_bound(ring);
 	struct ring_completion *completion = complete(ring, op, (int32_t)len);
 
 	completion->buffer_id = id;
@@ -289,6 +302,13 @@ static bool do_connect(struct ring *ring, struct sim_op *op)
 	struct sim_file *listener =
 		listener_find(op->submission.address, op->submission.connect_len);
 
+	if (op->submission.address->sa_family == AF_UNSPEC) {
+		/* Lets go of the peer at once (connect(2)), and of what is on its way. */
+		if (op->file->connection)
+			op->file->connection->reset = true;
+		op_finish(ring, op, 0);
+		return true;
+	}
 	if (op->file->kind == FILE_STREAM) {
 		op_finish(ring, op, -EISCONN);
 		return true;
@@ -340,10 +360,18 @@ static bool do_close(struct ring *ring, struct sim_op *op)
 		return true;
 	}
 	if (reference.direct)
-		ring->table[reference.index] = NULL;
+		ring->table[ring->last_freed = reference.index] = NULL;
 	file_put(file);
-	op_finish(ring, op, 0);
+	op_finish(ring, op, fault_draw(ring, op));
 	return true;
+}
+
+static void op_cancelled(struct ring *ring, struct sim_op *op)
+{
+	if (op->submission.opcode == RING_SEND_ZC)
+		finish_send(ring, op, -ECANCELED);
+	else
+		op_finish(ring, op, -ECANCELED);
 }
 
 static bool do_cancel(struct ring *ring, struct sim_op *op)
@@ -358,13 +386,17 @@ static bool do_cancel(struct ring *ring, struct sim_op *op)
 			op_finish(ring, op, -EALREADY);
 			return true;
 		}
-		if (target->submission.opcode == RING_SEND_ZC)
-			finish_send(ring, target, -ECANCELED);
-		else
-			op_finish(ring, target, -ECANCELED);
+		/* It may run just now, and either be in time or not. */
+		if (sim_chance(400)) {
+			target->doomed = true;
+			op_finish(ring, op, sim_chance(500) ? -EALREADY : 0);
+			return true;
+		}
+		op_cancelled(ring, target);
 		op_finish(ring, op, 0);
 		return true;
 	}
+	sim.counts.cancel_races++;
 	op_finish(ring, op, -ENOENT);
 	return true;
 }
@@ -434,6 +466,35 @@ static bool do_message(struct ring *ring, struct sim_op *op)
 	return true;
 }
 
+/* An errno out of the blue, with what it means for the connection. */
+static void op_fail(struct ring *ring, struct sim_op *op, int32_t error)
+{
+	enum ring_opcode opcode = op->submission.opcode;
+	struct connection *connection = op->file ? op->file->connection : NULL;
+	enum op_outcome outcome = op_classify((uint8_t)opcode, error);
+
+	/* A file that cannot even be shut down has no peer any more. */
+	if (connection && (outcome == OP_PEER_GONE || opcode == RING_SHUTDOWN))
+		connection->reset = true;
+	if (opcode == RING_ACCEPT && op->file) {
+		struct list *link = list_pop_front(&op->file->waiting);
+
+		if (link) {
+			struct sim_file *end = CONTAINER_OF(link, struct sim_file, waiting_link);
+
+			end->connection->reset = true;
+			file_put(end);
+		}
+	}
+	if (opcode == RING_SEND_ZC) {
+		sim.counts.zerocopy_refused +=
+			outcome == OP_LOCAL_LIMIT || outcome == OP_UNSUPPORTED;
+		finish_send(ring, op, error);
+	} else {
+		op_finish(ring, op, error);
+	}
+}
+
 static bool op_try(struct ring *ring, struct sim_op *op)
 {
 	static bool (*const steps[RING_OPCODE_COUNT])(struct ring *, struct sim_op *) = {
@@ -448,6 +509,20 @@ static bool op_try(struct ring *ring, struct sim_op *op)
 
 	if (!op->file && opcode != RING_CLOSE && opcode != RING_CANCEL && opcode != RING_MESSAGE) {
 		op_finish(ring, op, -EBADF);
+		return true;
+	}
+	int32_t error = opcode == RING_CLOSE ? 0 : fault_draw(ring, op);
+
+	if (error) {
+		op_fail(ring, op, error);
+		return true;
+	}
+	if (op->doomed && !op->sent) {
+		if (sim_chance(300) && steps[opcode](ring, op)) {
+			sim.counts.cancel_races++;
+			return true;
+		}
+		op_cancelled(ring, op);
 		return true;
 	}
 	return steps[opcode](ring, op);
@@ -468,6 +543,10 @@ int ring_queue(struct ring *ring, const struct ring_submission *submission)
 {
 	if (submission->opcode == RING_RECEIVE && !ring->features.buffer_ring)
 		return -EOPNOTSUPP;
+	if (!ring->link_head && sim_chance(sim.options.queue_chance)) {
+		sim.counts.submissions_refused++;
+		return sim_chance(500) ? -EBUSY : -EAGAIN;
+	}
 	if (ring->queued_count + 2 > ring->options.sq_entries && !ring->link_head)
 		submit(ring);
 	struct sim_op *op = zeroed(1, sizeof(*op));
@@ -521,6 +600,9 @@ int ring_enter(struct ring *ring, uint64_t timeout_us)
 {
 	CHECK(!ring->link_head);
 	ring->counts.enters++;
+	ring->counts.cq_overflows += ring->visible < ring->completion_count;
+	ring->visible = ring->completion_count < queue_bound(ring) ? ring->completion_count
+								   : queue_bound(ring);
 	submit(ring);
 	progress(ring);
 	if (timeout_us == 0 || ring->completion_count > 0)
@@ -539,10 +621,11 @@ uint32_t ring_reap(struct ring *ring, struct ring_completion *completions, uint3
 	/* Sometimes only a part, as if the rest came a moment later. */
 	if (max > 1 && sim_chance(300))
 		max = 1 + (uint32_t)sim_random(max);
-	while (count < max && ring->completion_count > 0) {
+	while (count < max && ring->visible > 0) {
 		completions[count++] = ring->completions[ring->completion_start];
 		ring->completion_start = (ring->completion_start + 1) % ring->completion_cap;
 		ring->completion_count--;
+		ring->visible--;
 	}
 	ring->counts.completions += count;
 	return count;
@@ -611,6 +694,7 @@ int ring_create(struct ring **out, const struct ring_options *options, char *why
 		ring->buffer_free[id] = true;
 	ring->buffers_free = options->buffer_count;
 	ring->fd = sim.next_ring_fd++;
+	ring->last_freed = -1;
 	list_init(&ring->queued);
 	list_init(&ring->active);
 	list_push_back(&sim.rings, &ring->link);

@@ -28,16 +28,24 @@ struct sim_options {
 	uint32_t refused_chance;   /* zero-copy sends that it refused, with a notification or not */
 	uint32_t notify_us_max;	   /* a zero-copy send's notification; 0: as delay_us_max */
 	uint32_t stream_bytes;	   /* what a stream holds between its ends */
-	uint32_t idle_us;	   /* a wait without a completion moves time by at most this */
+	uint32_t idle_us;	   /* a wait without a completion moves time by this, at most */
+	uint32_t error_chance;	   /* operations that fail, by any row of their table */
+	uint32_t queue_chance;	   /* submissions that find no room */
+	uint32_t cq_entries;	   /* completions that the queue holds; 0: the ring's own number */
 };
 
 /* Kind to everything: delays and short moves, no errors. */
 struct sim_options sim_options_clean(uint64_t seed);
 /* As clean, with every fault there is. */
 struct sim_options sim_options_faulty(uint64_t seed);
+/* As faulty, and every errno there is, a completion queue that overflows, submissions refused. */
+struct sim_options sim_options_hostile(uint64_t seed);
 
 /* Before the first ring. */
 void sim_begin(const struct sim_options *options);
+
+/* Other chances from here on; the seed's numbers go on. */
+void sim_change(const struct sim_options *options);
 
 /* After the last ring: nothing may be left open (CHECK). */
 void sim_end(void);
@@ -59,10 +67,24 @@ void sim_pair(struct ring *a, struct file_ref *file_a, struct ring *b, struct fi
 struct file_ref sim_socket(struct ring *ring);
 struct file_ref sim_listener(struct ring *ring, uint16_t port);
 
+/* A listener by a descriptor, for what takes no other; no ring closes it. */
+int sim_listener_fd(uint16_t port);
+void sim_close_fd(int fd);
+
 struct sim_counts {
 	uint64_t shorts, starvations, multishot_ends, resets, accept_failures, connect_failures;
 	uint64_t messages_refused, zerocopy_refused, zerocopy_notified, bytes;
+	uint64_t errors, submissions_refused, cq_overflows;
+	uint64_t cancel_races; /* operations that ended otherwise than by their cancel */
+	uint64_t slot_reuses;  /* places given anew while an operation on the old file was on */
 };
 struct sim_counts sim_get_counts(void);
+
+/*
+ * Over all runs since the program began: errnos of this kind's table that error_chance gives, and
+ * how many of them have been given.
+ */
+unsigned sim_errno_count(enum ring_opcode opcode);
+unsigned sim_errno_reached(enum ring_opcode opcode);
 
 #endif

@@ -1,18 +1,17 @@
 /*
  * A conn that sends large payloads by zero copy over a simulated ring, whose notifications come
  * late and in any order: every byte arrives once and in order, no memory that the kernel may still
- * read is written or freed (the ring looks), and none is kept afterwards. SIM_SEED=<number> runs
+ * read is written or freed (the ring looks), and none is kept afterwards. SEED=<number> runs
  * one seed again.
  */
+#include "log/log.h"
 #include "net/conn.h"
 #include "net/zerocopy.h"
 #include "sim/mock_ring.h"
+#include "sim/seeds.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -43,8 +42,6 @@ static struct {
 	uint64_t sent, copied, refused, shorts, closed_pending, plain_while_pending, switched_off;
 	unsigned pending_max;
 } reached;
-
-static uint64_t seed_running;
 
 static uint8_t byte_at(size_t position)
 {
@@ -157,7 +154,10 @@ static void scene_begin(const struct sim_options *options)
 	struct file_ref ours, its;
 	char why[256];
 
-	sim_begin(options);
+	struct sim_options opening = *options;
+
+	opening.queue_chance = 0;
+	sim_begin(&opening);
 	memset(&scene, 0, sizeof(scene));
 	CHECK(worker_init(&scene.worker, &worker_options, why, sizeof(why)) == 0);
 	CHECK(worker_turn(&scene.worker, 0) == 0);
@@ -175,6 +175,7 @@ static void scene_begin(const struct sim_options *options)
 	conn_allow_zerocopy(&scene.sender);
 	CHECK(scene.sender.may_zerocopy);
 	conn_wants_flush(&scene.sender);
+	sim_change(options);
 }
 
 static void look(bool *was_closing)
@@ -215,7 +216,6 @@ static void run_seed(const struct sim_options *options)
 {
 	bool was_closing = false;
 
-	seed_running = options->seed;
 	scene_begin(options);
 	for (unsigned turns = 0; scene.closed < 2; turns++) {
 		CHECK(turns < TURNS_MAX);
@@ -232,18 +232,28 @@ static void run_seed(const struct sim_options *options)
 	scene_end();
 }
 
+static struct sim_options run_options; /* of the test; seed and stream_bytes are the seed's */
+
+static void run_one(uint64_t seed)
+{
+	struct sim_options options = run_options;
+
+	/* what a seed decides besides, as sim_options_hostile does */
+	if (options.error_chance > 0) {
+		options.error_chance = 2u << seed % 4;
+		options.queue_chance = 1u << seed / 4 % 5;
+		options.cq_entries = 1u << seed / 20 % 5;
+	}
+	options.seed = seed;
+	options.stream_bytes = 4096u << seed % 6;
+	run_seed(&options);
+}
+
 static bool run_seeds(struct sim_options options)
 {
-	const char *text = getenv("SIM_SEED");
-	uint64_t first = text ? strtoull(text, NULL, 10) : 1;
-
 	memset(&reached, 0, sizeof(reached));
-	for (uint64_t seed = first; seed < first + (text ? 1 : SEEDS); seed++) {
-		options.seed = seed;
-		options.stream_bytes = 4096u << seed % 6;
-		run_seed(&options);
-	}
-	return !text;
+	run_options = options;
+	return seeds_run("connection", SEEDS, run_one);
 }
 
 static void zero_copies_notified_late_lose_no_byte_and_no_memory(void **state)
@@ -303,22 +313,29 @@ static void zero_copies_of_a_reset_connection_give_their_memory_back(void **stat
 	assert_true(reached.sent > 0 && reached.refused > 0 && reached.closed_pending > 0);
 }
 
-/* A CHECK aborts: the seed must be on the screen before. */
-static void say_seed(int signal_number)
+static void every_errno_of_a_send_ends_the_connection_or_nothing_is_lost(void **state)
 {
-	(void)signal_number;
-	fprintf(stderr, "SIM_SEED=%llu\n", (unsigned long long)seed_running);
+	struct sim_options options = sim_options_hostile(1);
+
+	(void)state;
+	options.notify_us_max = 20000;
+	if (!run_seeds(options))
+		return;
+	assert_true(reached.sent + reached.copied > 0 && reached.refused > 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(zero_copies_notified_late_lose_no_byte_and_no_memory),
 		cmocka_unit_test(refused_zero_copies_go_again_plain),
 		cmocka_unit_test(zero_copies_that_are_copied_end),
 		cmocka_unit_test(zero_copies_of_a_reset_connection_give_their_memory_back),
+		cmocka_unit_test(every_errno_of_a_send_ends_the_connection_or_nothing_is_lost),
 	};
 
-	signal(SIGABRT, say_seed);
+	(void)argc;
+	seeds_begin(argv[0]);
+	log_setup(&(struct log_options){.level = LOG_ERROR + 1, .format = LOG_TEXT, .fd = 2});
 	return cmocka_run_group_tests_name("conn_sim", tests, NULL, NULL);
 }
