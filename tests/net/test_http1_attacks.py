@@ -32,6 +32,8 @@ def connect(address, receive_bytes=None):
 
 
 def operations(gateway):
+    """A worker tells its number in its next turn; with two workers, one request after the other reaches both."""
+    harness.http(gateway.public, "GET", "/healthz")
     return sum(value for name, value in gateway.metrics().items() if name.startswith("gateway_ring_operations_in_flight"))
 
 
