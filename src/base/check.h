@@ -1,4 +1,13 @@
-/* check: broken invariants abort, peers' faults are counted. Any thread. */
+/*
+ * check: broken invariants abort, peers' faults are counted. Any thread.
+ *
+ * No allocation aborts, at start-up or later: a CHECK is never about memory. At start-up what has
+ * none ends the program with a sentence and exit code 1 (2 where the configuration is read); later
+ * the one request, stream or connection that it was for ends with its status, and what everybody
+ * needs (a link to Redis or to a service) is made anew. A session event without memory makes the
+ * workers forget all sessions, by a letter allocated at the start (gateway/bus_sessions.c).
+ * tests/net/test_memory_faults.py refuses each allocation in turn.
+ */
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H
 
