@@ -262,9 +262,18 @@ $(OUT)/tests/fuzz/%.o: tests/fuzz/%.c | $(GEN_C)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
 
+# What transcoding is compared with: libprotobuf's C++.
+ORACLE_USERS := $(addprefix $(OUT)/tests/fuzz/fuzz_,json_to_wire wire_to_json)
+$(OUT)/tests/fuzz/oracle.o: tests/fuzz/oracle.cc tests/fuzz/oracle.h
+	$(call say,CXX,$@)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -O1 -g -Wall -Wextra -Itests -c -o $@ $<
+
+$(ORACLE_USERS): $(OUT)/tests/fuzz/oracle.o
+$(ORACLE_USERS): ORACLE := $(OUT)/tests/fuzz/oracle.o -lprotobuf -lstdc++
+
 $(FUZZ_BIN): %: %.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(call grouped,$(SERVER_ROOMS))
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(ORACLE) $(call grouped,$(SERVER_ROOMS))
 
 check: ## everything that ./scripts/test runs
 	$(Q)./scripts/test

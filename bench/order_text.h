@@ -10,7 +10,7 @@
 
 #define ORDER_LINE_BYTES_MAX 512
 
-/* A page with this many lines: 2 are about 1 KB of text, 290 about 100 KB. Freed by the caller;
+/* A page with this many lines: 3 are about 1 KB of text, 450 about 100 KB. Freed by the caller;
  * NULL without memory. */
 static inline char *order_text(unsigned line_count, size_t *len)
 {

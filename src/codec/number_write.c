@@ -185,6 +185,14 @@ static bool is_small_integer(double value)
 	       value == (double)(int64_t)value && (value != 0 || !signbit(value));
 }
 
+/* Behind a minus, or it would be written as a whole number: many read -0 as one, and lose the sign.
+ */
+static uint8_t *write_zero(uint8_t *at)
+{
+	memcpy(at, "0.0", 3);
+	return at + 3;
+}
+
 uint8_t *number_write_double(uint8_t *at, double value)
 {
 	uint64_t bits;
@@ -199,10 +207,8 @@ uint8_t *number_write_double(uint8_t *at, double value)
 	uint64_t fraction = bits & ((UINT64_C(1) << 52) - 1);
 	int exponent = (int)(bits >> 52 & 0x7ff);
 
-	if (fraction == 0 && exponent == 0) {
-		*at = '0';
-		return at + 1;
-	}
+	if (fraction == 0 && exponent == 0)
+		return write_zero(at);
 
 	struct binary binary = {
 		.significand = exponent ? fraction | UINT64_C(1) << 52 : fraction,
@@ -227,10 +233,8 @@ uint8_t *number_write_float(uint8_t *at, float value)
 	uint32_t fraction = bits & ((1u << 23) - 1);
 	int exponent = (int)(bits >> 23 & 0xff);
 
-	if (fraction == 0 && exponent == 0) {
-		*at = '0';
-		return at + 1;
-	}
+	if (fraction == 0 && exponent == 0)
+		return write_zero(at);
 
 	struct binary binary = {
 		.significand = exponent ? fraction | 1u << 23 : fraction,

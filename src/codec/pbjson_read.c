@@ -189,6 +189,9 @@ static bool note_twice(void *context, size_t earlier, size_t later)
 /* The keys from `first` on are those of one map. */
 static int refuse_twice(struct reader *reader, size_t first)
 {
+	if (reader->key_count < first + 2)
+		return 0;
+
 	struct twice twice = {.reader = reader};
 	struct pbjson_keys keys = {reader->keys + first, reader->key_count - first, is_same_key,
 				   note_twice, &twice};

@@ -5,8 +5,7 @@
  * with descriptor sets, instead of the built-in one with TestAllTypesProto3.
  */
 #include "base/check.h"
-#include "codec/pb.h"
-#include "codec/pbjson.h"
+#include "codec/pbjson_internal.h"
 #include "conformance/descriptors.h"
 
 #include <endian.h>
@@ -90,7 +89,45 @@ static void answer_bytes(struct buf *response, uint32_t field, struct span bytes
 		CHECK(pb_put_bytes(response, field, bytes) == 0);
 }
 
-/* The gateway hands wire bytes on as they are, once they have been found in order: so does this. */
+/* The fields that the type does not have, as they are. */
+static void append_unknown(const struct schema_message *message, struct span wire, struct buf *out)
+{
+	const uint8_t *at = wire.data, *end = at + wire.len;
+
+	while (at < end) {
+		const uint8_t *start = at;
+		uint32_t tag;
+
+		at = pbjson_take_tag(at, end, &tag);
+		CHECK(at);
+		at = pbjson_skip(at, end, tag);
+		CHECK(at);
+		if (!schema_field_of_number(message, tag >> 3))
+			CHECK(buf_append(out, span_make(start, (size_t)(at - start))) == 0);
+	}
+}
+
+/*
+ * Binary to binary is what the codec makes of it on the way to JSON and back: in its shortest form,
+ * with the unknown fields of the outermost message. What has no JSON is handed on as it is, which
+ * is what the gateway does with everything that it need not translate.
+ */
+static void answer_wire(const struct pbjson_options *options, const struct schema_message *message,
+			struct span wire, struct span json, struct buf *response)
+{
+	struct pbjson_error error;
+	struct buf again;
+
+	buf_init(&again, MESSAGE_MAX);
+	if (json.len > 0) {
+		CHECK(pbjson_read(options, message, json, &again, &error) == 0);
+		append_unknown(message, wire, &again);
+		wire = buf_span(&again);
+	}
+	answer_bytes(response, RESPONSE_PROTOBUF, wire);
+	buf_finish(&again);
+}
+
 static void convert(const struct pbjson_options *options, const struct schema_message *message,
 		    const struct request *request, struct buf *response)
 {
@@ -111,7 +148,7 @@ static void convert(const struct pbjson_options *options, const struct schema_me
 	if (code == -EPROTO || code == -EILSEQ)
 		answer_text(response, RESPONSE_PARSE_ERROR, error.text);
 	else if (request->output == FORMAT_PROTOBUF)
-		answer_bytes(response, RESPONSE_PROTOBUF, buf_span(&wire));
+		answer_wire(options, message, buf_span(&wire), buf_span(&json), response);
 	else if (code)
 		answer_text(response, RESPONSE_SERIALIZE_ERROR, error.text);
 	else

@@ -42,7 +42,7 @@ static const struct {
 	{ALL, "{\"optionalFloat\":\"NaN\",\"optionalDouble\":\"-Infinity\"}",
 	 "{\"optionalFloat\":\"NaN\",\"optionalDouble\":\"-Infinity\"}"},
 	{ALL, "{\"optionalFloat\":\"1.5\",\"optionalDouble\":\"-0\"}",
-	 "{\"optionalFloat\":1.5,\"optionalDouble\":-0}"},
+	 "{\"optionalFloat\":1.5,\"optionalDouble\":-0.0}"},
 	{ALL, "{\"optionalDouble\":1e-400}", "{}"},
 	{ALL, "{\"optionalBool\":true}", "{\"optionalBool\":true}"},
 	{ALL, "{\"optionalBool\":false}", "{}"},

@@ -28,7 +28,7 @@ static const struct {
 	{ALL, SPAN("\x51\xfe\xff\xff\xff\xff\xff\xff\xff"), "{\"optionalSfixed64\":\"-2\"}"},
 	{ALL, SPAN("\x5d\xcd\xcc\xcc\x3d"), "{\"optionalFloat\":0.1}"},
 	{ALL, SPAN("\x5d\x00\x00\xc0\x7f"), "{\"optionalFloat\":\"NaN\"}"},
-	{ALL, SPAN("\x5d\x00\x00\x00\x80"), "{\"optionalFloat\":-0}"},
+	{ALL, SPAN("\x5d\x00\x00\x00\x80"), "{\"optionalFloat\":-0.0}"},
 	{ALL, SPAN("\x61\x9a\x99\x99\x99\x99\x99\xb9\x3f"), "{\"optionalDouble\":0.1}"},
 	{ALL, SPAN("\x61\x00\x00\x00\x00\x00\x00\xf0\x7f"), "{\"optionalDouble\":\"Infinity\"}"},
 	{ALL, SPAN("\x61\x00\x00\x00\x00\x00\x00\xf0\xff"), "{\"optionalDouble\":\"-Infinity\"}"},
