@@ -103,7 +103,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick bench-pbjson reference lint tidy format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick bench-pbjson reference lint analyze analyzed generated format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -315,8 +315,13 @@ soak: all ## mixed load with faults for DURATION (30m); RECORD=1 keeps the repor
 lint: ## layers, forbidden calls, sizes, names
 	$(Q)./scripts/check-layers && ./scripts/tidy
 
-tidy: ## clang-tidy over src (needs bear or a compile database: made here)
-	$(Q)clang-tidy --quiet $(foreach r,$(ROOMS),$(call srcs,$(r))) src/main.c -- -std=gnu17 -D_GNU_SOURCE -Isrc -I$(OUT)/gen
+# What scripts/analyze asks for: headers that are made, and objects without their programs.
+generated: $(GEN_C) $(OUT)/gen/descriptors.pb
+
+analyzed: $(foreach r,$(ROOMS),$(call objs,$(r))) $(OUT)/obj/main.o
+
+analyze: ## static analysis of src: cppcheck, gcc -fanalyzer, clang-tidy (TOOLS="cppcheck" for some)
+	$(Q)BUILD=$(BUILD) ./scripts/analyze $(TOOLS)
 
 format: ## clang-format the tree in place
 	$(Q)clang-format -i $(shell git ls-files '*.c' '*.h')

@@ -46,7 +46,7 @@ bool span_to_uint64(struct span text, uint64_t *value)
 	if (text.len == 0)
 		return false;
 	for (size_t i = 0; i < text.len; i++) {
-		uint8_t byte = text.data[i];
+		uint8_t byte = text.data[i]; /* NOLINT: a span without a pointer has no length */
 
 		if (byte < '0' || byte > '9')
 			return false;

@@ -95,7 +95,7 @@ static bool skip_text(struct span *block)
 bool hpack_is_neutral(struct span block)
 {
 	while (block.len > 0) {
-		uint8_t kind = block.data[0];
+		uint8_t kind = block.data[0]; /* NOLINT: a span without a pointer has no length */
 		size_t index;
 
 		if (kind & 0x80) { /* a field of the table */

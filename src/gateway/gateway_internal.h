@@ -23,7 +23,7 @@ struct gateway_thread {
 	int error;                     /* the thread's result, after it was joined */
 	uint32_t index;                /* of the node */
 	struct node *node;             /* NULL: the bus */
-	struct letter command, report, drain_notice;
+	struct letter command, report, drain_notice, cut_notice;
 	gateway_command *run;
 	bool listening;
 	uint8_t servers_open;

@@ -91,17 +91,24 @@ static void command_finish_bus(struct gateway_thread *thread)
 
 /* ---- on control ---- */
 
+static void cut_noticed(struct worker *to, struct letter *letter)
+{
+	(void)to;
+	command_cut(CONTAINER_OF(letter, struct gateway_thread, cut_notice));
+}
+
 struct stop_step {
 	const char *component;
 	gateway_command *on_nodes, *on_bus;
-	gateway_command *cut; /* NULL: nothing that could be cut; the process ends */
+	/* NULL: nothing that could be cut; the process ends. Brought by cut_notice. */
+	void (*cut)(struct worker *to, struct letter *letter);
 };
 
 static const struct stop_step steps[] = {
 	{.component = "listeners", .on_nodes = command_stop_accepting},
 	{.component = "subscribers", .on_bus = command_stop_reading},
 	{.component = "push hub", .on_bus = command_close_hub},
-	{.component = "calls", .on_nodes = command_drain, .cut = command_cut},
+	{.component = "calls", .on_nodes = command_drain, .cut = cut_noticed},
 	{.component = "bus", .on_bus = command_finish_bus},
 	{.component = "workers", .on_nodes = command_stop_node},
 };
@@ -170,9 +177,14 @@ static void step_expired(struct deadline *deadline)
 		_exit(1);
 	gateway->step_was_cut = true;
 	deadline_arm(gateway->control, deadline, CUT_TIMEOUT_MS);
-	for (uint32_t i = 0; i < gateway->node_count; i++)
-		if (gateway->node_threads[i].is_reporting)
-			gateway_tell(&gateway->node_threads[i], step->cut);
+	for (uint32_t i = 0; i < gateway->node_count; i++) {
+		struct gateway_thread *thread = &gateway->node_threads[i];
+
+		/* Not by the command's letter: a worker that hangs has not opened it yet. */
+		thread->cut_notice.deliver = step->cut;
+		if (thread->is_reporting)
+			letter_post(gateway->control, &thread->worker, &thread->cut_notice);
+	}
 }
 
 /* What was told before the end began (listen) has been answered. */

@@ -100,7 +100,7 @@ void log_write(struct log_site *site, enum log_level level, const char *componen
 		static struct log_site log_site_;                                               \
 		if (log_enabled(level))                                                         \
 			log_write(&log_site_, (level), (component), (message),                  \
-				  (const struct log_field[]){ __VA_ARGS__ __VA_OPT__(, ){ 0 } }); \
+				  &(const struct log_field[]){ { 0 }, ##__VA_ARGS__, { 0 } }[1]); \
 	} while (0)
 
 /* Lines that could not be written (a full pipe, a reader gone): dropped, never waited for. */

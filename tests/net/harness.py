@@ -41,8 +41,10 @@ PATIENCE = float(os.environ.get("TEST_PATIENCE", "20" if MODE in ("release", "de
 REDIS_TIMEOUT = f"{PATIENCE * 50:.0f}ms"
 
 # a finding ends the process with a code that is none of its own, so that no test can expect it by accident
-SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99"}
-FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", ": runtime error: ")
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99",
+              "TSAN_OPTIONS": "exitcode=99:second_deadlock_stack=1"}
+FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", ": runtime error: ", "WARNING: ThreadSanitizer",
+            "FATAL: ThreadSanitizer")
 
 PROTOS = OUT / "tests" / "python"
 
