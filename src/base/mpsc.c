@@ -2,6 +2,11 @@
 
 #include <stddef.h>
 
+/* Stands before every access that another thread can see: a test steps from one to the next. */
+#ifndef MPSC_STEP
+#define MPSC_STEP() ((void)0)
+#endif
+
 void mpsc_init(struct mpsc *queue)
 {
 	atomic_init(&queue->newest, NULL);
@@ -9,6 +14,8 @@ void mpsc_init(struct mpsc *queue)
 
 bool mpsc_push(struct mpsc *queue, struct mpsc_node *node)
 {
+	MPSC_STEP();
+
 	struct mpsc_node *newest = atomic_load_explicit(&queue->newest, memory_order_relaxed);
 
 	/*
@@ -18,6 +25,7 @@ bool mpsc_push(struct mpsc *queue, struct mpsc_node *node)
 	 */
 	do {
 		node->next = newest;
+		MPSC_STEP();
 	} while (!atomic_compare_exchange_weak_explicit(&queue->newest, &newest, node,
 							memory_order_release,
 							memory_order_relaxed));
@@ -26,6 +34,7 @@ bool mpsc_push(struct mpsc *queue, struct mpsc_node *node)
 
 struct mpsc_node *mpsc_take_all(struct mpsc *queue)
 {
+	MPSC_STEP();
 	/* Acquire: see mpsc_push. */
 	struct mpsc_node *node =
 		atomic_exchange_explicit(&queue->newest, NULL, memory_order_acquire);

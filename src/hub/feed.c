@@ -186,6 +186,7 @@ enum feed_push feed_push_uncounted(struct feed *feed, struct payload *payload, b
 
 	uint64_t pushed = atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed);
 
+	FEED_STEP();
 	atomic_store_explicit(&feed->pushed_bytes, pushed + payload->len, memory_order_relaxed);
 
 	FEED_STEP();
@@ -232,8 +233,10 @@ static void give_back(struct feed *feed, uint32_t tail, uint64_t bytes, uint32_t
 	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_relaxed);
 	uint32_t before = atomic_load_explicit(&feed->popped_messages, memory_order_relaxed);
 
+	FEED_STEP();
 	/* Release, paired with the acquire in feed_queued_bytes: its push is counted there too. */
 	atomic_store_explicit(&feed->popped_bytes, popped + bytes, memory_order_release);
+	FEED_STEP();
 	/* Relaxed: a sum, which the bus reads when it has added all it pushed (feed_budget). */
 	atomic_fetch_sub_explicit(&feed->ready->budget->queued_bytes, bytes, memory_order_relaxed);
 	FEED_STEP();
@@ -291,6 +294,7 @@ uint64_t feed_queued_bytes(const struct feed *feed)
 	/* Acquire, first: see give_back. The sum of pushes is then at least as new. */
 	uint64_t popped = atomic_load_explicit(&feed->popped_bytes, memory_order_acquire);
 
+	FEED_STEP();
 	return atomic_load_explicit(&feed->pushed_bytes, memory_order_relaxed) - popped;
 }
 
