@@ -17,8 +17,11 @@ from raw_h2 import RawClient
 WORKERS = 4
 ENV = {"GATEWAY_WORKERS": WORKERS, "GATEWAY_PUSH_STREAM_QUEUE_CAPACITY": 8, "GATEWAY_PUSH_MAX_STREAMS_PER_SESSION": 64}
 ROUNDS = 12 if harness.MODE == "release" else 4
-# what a second storm may leave of memory: what is kept for the next is kept after the first
-GROWTH_MAX = 0.10
+# Each storm touches receive buffers of the rings that none has touched before, 8 MiB a worker; then memory stands still but
+# for some 200 session snapshots a storm, 0.2 % of it. What grows by more than a percent each time is never settled.
+SETTLED = 0.01
+SETTLES_MAX = 30
+GROWTH_MAX = 0.03  # of the storms after that, together
 
 
 def counts(gateway):
@@ -165,12 +168,25 @@ def test_nothing_is_left_of_a_storm(stormy):
     values = stormy.metrics()
     for reason in ("revoked", "overflowed"):
         assert values[f'gateway_push_streams_ended_total{{reason="{reason}"}}'] > 0
-    settled, start_memory = settle(stormy, before), resident(stormy)
+    settled = settle(stormy, before)
+    if harness.MODE in ("release", "debug"):  # a sanitizer keeps what was freed
+        touch_all_memory(stormy)
+    start_memory = resident(stormy)
     for seed in (2, 3):
         Storm(stormy, ROUNDS, seed=seed).join()
         calm(stormy, settled)
-    if harness.MODE in ("release", "debug"):  # a sanitizer keeps what was freed
+    if harness.MODE in ("release", "debug"):
         assert resident(stormy) <= start_memory * (1 + GROWTH_MAX)
+
+
+def touch_all_memory(gateway):
+    for seed in range(100, 100 + SETTLES_MAX):
+        before = resident(gateway)
+        Storm(gateway, ROUNDS, seed=seed).join()
+        harness.wait_until(lambda: gateway.metric("gateway_push_streams_open") == 0, "no stream")
+        if resident(gateway) <= before * (1 + SETTLED):
+            return
+    raise harness.Failed(f"memory still grows after {SETTLES_MAX} storms: {resident(gateway)}")
 
 
 def settle(gateway, before):
