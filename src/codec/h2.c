@@ -8,6 +8,7 @@
 #define MAX_OUTBOUND_ACK 256 /* PING and SETTINGS answers that a peer may leave unread */
 #define MAX_CONTINUATIONS                                                                          \
 	8 /* frames of one header block; with 16 KiB each beyond any header limit of ours */
+#define HEADER_LIST_EXCESS 4 /* times its limit: the connection ends */
 #define FIELD_OVERHEAD_BYTES                                                                       \
 	32 /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
 #define STREAM_ID_MAX INT32_MAX
@@ -39,6 +40,23 @@ static struct h2_stream *live_stream_of(nghttp2_session *framing, int32_t stream
 }
 
 /* ---- header blocks ---- */
+
+/*
+ * nghttp2 decodes a header block for a stream that is over and tells nobody. A stream's number is
+ * known from here on, refused or not.
+ */
+static int on_begin_frame(nghttp2_session *framing, const nghttp2_frame_hd *head, void *user_data)
+{
+	struct h2_session *session = user_data;
+
+	if (head->type != NGHTTP2_HEADERS)
+		return 0;
+	if (head->stream_id > session->last_stream_id)
+		session->last_stream_id = head->stream_id;
+	else if (!stream_of(framing, head->stream_id))
+		h2_note_odd(session, H2_ODD_LATE_HEADERS);
+	return 0;
+}
 
 /*
  * Streams of one connection take turns, frame by frame, whatever their client says: one that always
@@ -84,6 +102,24 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
+/*
+ * The stream is reset, and the rest decoded, so that HPACK stays in step; but not more of it than
+ * an honest mistake has: a byte of the block may stand for the largest field of the table.
+ */
+static int header_list_over(struct h2_stream *stream, uint64_t bytes)
+{
+	struct h2_session *session = stream->session;
+	bool is_first = stream->header_bytes <= session->options.max_header_list_bytes;
+
+	stream->header_bytes = bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+	if (is_first) {
+		h2_stream_reset(stream, H2_ENHANCE_YOUR_CALM);
+		h2_note_odd(session, H2_ODD_HEADER_LIST);
+	}
+	session->is_bombed = bytes / HEADER_LIST_EXCESS > session->options.max_header_list_bytes;
+	return session->is_bombed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
 static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const uint8_t *name,
 		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
 		     void *user_data)
@@ -96,17 +132,17 @@ static int on_header(nghttp2_session *framing, const nghttp2_frame *frame, const
 	(void)flags;
 	if (!stream || stream->id != frame->hd.stream_id)
 		stream = stream_of(framing, frame->hd.stream_id);
-	if (!stream || !stream->session || stream->is_reset)
+	if (!stream || !stream->session)
 		return 0;
 
-	size_t bytes = name_len + value_len + FIELD_OVERHEAD_BYTES;
+	uint64_t bytes =
+		(uint64_t)stream->header_bytes + name_len + value_len + FIELD_OVERHEAD_BYTES;
 
-	if (bytes > session->options.max_header_list_bytes - stream->header_bytes) {
-		h2_stream_reset(stream, H2_ENHANCE_YOUR_CALM);
-		h2_note_odd(session, H2_ODD_HEADER_LIST);
-		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-	}
-	stream->header_bytes += (uint32_t)bytes;
+	if (bytes > session->options.max_header_list_bytes)
+		return header_list_over(stream, bytes);
+	stream->header_bytes = (uint32_t)bytes;
+	if (stream->is_reset)
+		return 0;
 	/* nghttp2 has checked that it is three digits */
 	if (span_equal(name_span, SPAN(":status")) && span_to_uint64(value_span, &status))
 		stream->status = (uint16_t)status;
@@ -303,6 +339,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
 
 	if (nghttp2_session_callbacks_new(&callbacks) != 0)
 		return NULL;
+	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
@@ -489,7 +526,8 @@ static int break_session(struct h2_session *session, int result)
 
 	if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE)
 		code = NGHTTP2_INTERNAL_ERROR;
-	else if (result == NGHTTP2_ERR_FLOODED || result == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
+	if (result == NGHTTP2_ERR_FLOODED || session->is_bombed ||
+	    result == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
 		code = NGHTTP2_ENHANCE_YOUR_CALM;
 	session->is_broken = true;
 	nghttp2_session_terminate_session(session->framing, code);

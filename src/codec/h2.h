@@ -57,6 +57,7 @@ enum h2_oddity {
 	H2_ODD_SMALL_FRAME,  /* WINDOW_UPDATE, RST_STREAM, DATA of < H2_SMALL_DATA_BYTES */
 	H2_ODD_SMALL_WINDOW, /* it cut our DATA to < H2_SMALL_DATA_BYTES, and more is queued */
 	H2_ODD_HEADER_LIST,  /* over the limit; the stream is reset */
+	H2_ODD_LATE_HEADERS, /* of a stream that is over */
 	H2_ODD_REFUSED,	     /* a stream that is refused: over the limit, or not `opened` */
 	H2_ODD_STREAM_ERROR, /* nghttp2 resets a stream for its peer's fault: CVE-2025-8671 */
 	H2_ODD_COUNT
@@ -160,7 +161,10 @@ struct h2_options {
 	uint32_t max_concurrent_streams;  /* offered to the peer */
 	uint32_t stream_window_bytes;	  /* offered per stream */
 	uint32_t connection_window_bytes; /* offered for the connection */
-	/* enforced while decoding; over it: stream reset, compression state kept */
+	/*
+	 * enforced while decoding; over it: stream reset, compression state kept; over four times
+	 * of it the connection ends
+	 */
 	uint32_t max_header_list_bytes;
 	uint32_t max_frame_bytes; /* 16384 */
 	struct h2_memory *memory; /* where the session lives; NULL: malloc */

@@ -20,12 +20,14 @@ struct h2_session {
 	struct list streams;
 	struct h2_walk walk;	   /* with handler->odd */
 	struct h2_stream *reading; /* whose header block is being read; NULL: ask nghttp2 */
+	int32_t last_stream_id;	   /* of HEADERS received */
 	uint32_t stream_count;
 	uint32_t wanting_count;	    /* streams with `wants` */
 	uint64_t answer_count;	    /* h2_answer_count */
 	const struct h2_sink *sink; /* during h2_produce */
 	int sink_error;		    /* what the sink said; sticks */
 	bool is_busy;		    /* inside h2_receive or h2_produce */
+	bool is_bombed;		    /* a header list beyond all measure; is_broken follows */
 	bool is_broken;		    /* a connection error, or the sink failed */
 	bool is_leaving;	    /* GOAWAY sent or received: no new requests */
 	bool fatal_goaway;	    /* GOAWAY with an error is queued or sent */

@@ -231,6 +231,12 @@ def hpack_bomb():
         yield frame(HEADERS, END_HEADERS | END_STREAM, stream, CHECK + b"\xbe" * 16000), 1
 
 
+def late_headers():
+    """Of a stream that is over, with as much to decode as a frame can hold."""
+    yield (frame(HEADERS, END_HEADERS, 1, CHECK + indexed("x-bomb", "b" * 4000)) + frame(RST_STREAM, 0, 1, CANCEL)), 1
+    yield from repeat(frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xbe" * 16000), 1)
+
+
 def header_list():
     """Over the limit, and nothing else: each field counts 32 bytes besides its own."""
     fill = block(("a", "b")) * 500

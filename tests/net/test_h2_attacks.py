@@ -153,7 +153,7 @@ FLOODS = [
     ("more_streams_than_offered", "grpc", "refused_stream"),
     ("settings_overflow", "grpc", "stream_error"),
     ("chopped_headers", "grpc", "continuation"),
-    ("hpack_bomb", "grpc", "header_list"),
+    ("late_headers", "grpc", "late_headers"),
     ("header_list", "grpc", "header_list"),
     ("one_byte_windows", "grpc", "small_window"),
 ]
@@ -198,6 +198,18 @@ def test_continuation_flood_ends_in_its_first_block(victim, name):
             outcome = attacker.run(getattr(attacks, name)(), FLOOD_UNITS_MAX).outcome()
         assert outcome.code in (CALM, None)
         counters = check_bill(bill, outcome.units, neighbour.answered - calls)
+        assert counters[GLITCH % "http2_connection_error"] == 1
+
+
+def test_hpack_bomb_ends_with_its_first_block(victim):
+    """Its first bytes tell what it is: the rest is not decoded."""
+    with neighbour_of(victim) as neighbour:
+        bill, calls = Bill(victim), neighbour.answered
+        with attacks.Attacker(victim.grpc) as attacker:
+            outcome = attacker.run(attacks.hpack_bomb(), 2).outcome()
+        assert outcome.code in (CALM, None)
+        counters = check_bill(bill, outcome.units, neighbour.answered - calls)
+        assert counters[GLITCH % "header_list"] == 1
         assert counters[GLITCH % "http2_connection_error"] == 1
 
 

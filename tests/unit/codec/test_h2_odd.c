@@ -92,13 +92,64 @@ static void odd_header_list_is_told_once(void **state)
 	end->quiet = true;
 	block.len = 0;
 	request_put(&block);
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 50; i++)
 		field_put(&block, SPAN("filler"), SPAN("filled"), false);
 	assert_int_equal(
 		feed_frame(end, 1, FRAME_END_HEADERS, 1, span_make(block.bytes, block.len)), 0);
 	expect_frames(end, "RST 1 11\n");
 	assert_int_equal(end->odd[H2_ODD_HEADER_LIST], 1);
 	assert_int_equal(end->odd[H2_ODD_STREAM_ERROR], 0);
+	end_destroy(end);
+}
+
+/* Of 1,000 bytes: 4,000 are survived, as a fault of the stream. */
+static void odd_header_list_without_measure_ends_the_connection(void **state)
+{
+	(void)state;
+	for (int is_more = 0; is_more < 2; is_more++) {
+		struct end *end = server_create();
+		static struct frame block;
+
+		end->quiet = true;
+		block.len = 0;
+		request_put(&block);	     /* 167 */
+		for (int i = 0; i < 86; i++) /* of 44 */
+			field_put(&block, SPAN("filler"), SPAN("filled"), false);
+		if (is_more)
+			field_put(&block, SPAN("x"), SPAN("y"), false);
+		field_put(&block, SPAN("z"), SPAN("z"), false);
+		assert_int_equal(
+			feed_frame(end, 1, FRAME_END_HEADERS, 1, span_make(block.bytes, block.len)),
+			is_more ? -EPROTO : 0);
+		assert_int_equal(end->odd[H2_ODD_HEADER_LIST], 1);
+		assert_int_equal(end_produce(end), 0);
+		assert_int_equal(h2_is_finished(end->session), is_more);
+		if (is_more)
+			assert_non_null(
+				memmem(end->wire.data, end->wire.len, "\x00\x00\x00\x0b", 4));
+		end_destroy(end);
+	}
+}
+
+static void odd_headers_of_streams_that_are_over_are_told(void **state)
+{
+	struct end *end = server_create();
+
+	(void)state;
+	end->quiet = true;
+	assert_int_equal(feed_request(end, 3, 0), 0);
+	/* trailers */
+	assert_int_equal(
+		feed_frame(end, 1, FRAME_END_HEADERS | FRAME_END_STREAM, 3, SPAN("\0\1x\1y")), 0);
+	assert_int_equal(end->odd[H2_ODD_LATE_HEADERS], 0);
+	assert_int_equal(feed_frame(end, 3, 0, 3, SPAN("\0\0\0\x8")), 0);
+	assert_int_equal(end_produce(end), 0);
+	assert_int_equal(feed_request(end, 3, 0), 0);
+	assert_int_equal(end->odd[H2_ODD_LATE_HEADERS], 1);
+	/* one that was never there, as a later one was */
+	assert_int_equal(feed_request(end, 1, 0), 0);
+	assert_int_equal(end->odd[H2_ODD_LATE_HEADERS], 2);
+	assert_int_equal(h2_open_stream_count(end->session), 0);
 	end_destroy(end);
 }
 
@@ -159,6 +210,8 @@ int main(void)
 		cmocka_unit_test(odd_initial_window_is_a_fault_of_each_stream),
 		cmocka_unit_test(odd_streams_that_are_refused_are_told_though_nothing_leaves),
 		cmocka_unit_test(odd_header_list_is_told_once),
+		cmocka_unit_test(odd_header_list_without_measure_ends_the_connection),
+		cmocka_unit_test(odd_headers_of_streams_that_are_over_are_told),
 		cmocka_unit_test(odd_windows_are_those_that_cut_to_a_few_bytes),
 		cmocka_unit_test(odd_header_blocks_are_known_to_be_unfinished),
 	};
