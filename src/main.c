@@ -681,8 +681,10 @@ int main(int argc, char **argv)
 	if (argc <= 2 && strcmp(argument, "--version") == 0)
 		return print_version();
 	sandbox_refuse_privileges();
-	if (auth_init())
+	if (auth_init()) {
+		fputs("ringway: no memory for cryptography\n", stderr);
 		return EXIT_FAILED;
+	}
 	for (size_t i = 0; argc <= 2 && i < ARRAY_LEN(commands); i++) {
 		if (strcmp(argument, commands[i].name) != 0)
 			continue;

@@ -18,8 +18,10 @@ static int setup(void **state)
 	static const uint8_t seed[32] = {1}, other_seed[32] = {2};
 
 	(void)state;
+	if (auth_init())
+		return -1;
 	digest = digest_create();
-	return auth_init() == 0 && digest && signer_from_seed(&gateway, seed) == 0 &&
+	return digest && signer_from_seed(&gateway, seed) == 0 &&
 			       signer_from_seed(&other, other_seed) == 0
 		       ? 0
 		       : -1;
