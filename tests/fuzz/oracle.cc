@@ -1,0 +1,107 @@
+#include "fuzz/oracle.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/dynamic_message.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/stubs/logging.h>
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace pb = google::protobuf;
+
+namespace
+{
+
+pb::DescriptorPool pool;
+std::unique_ptr<pb::DynamicMessageFactory> factory;
+std::string said;
+
+std::unique_ptr<pb::Message> make(const char *type)
+{
+	const pb::Descriptor *descriptor = pool.FindMessageTypeByName(type);
+
+	if (!descriptor)
+		abort();
+	return std::unique_ptr<pb::Message>(factory->GetPrototype(descriptor)->New());
+}
+
+bool parse(pb::Message *message, struct oracle_bytes wire)
+{
+	pb::io::CodedInputStream in(static_cast<const uint8_t *>(wire.data), static_cast<int>(wire.len));
+
+	in.SetRecursionLimit(1000);
+	return message->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
+}
+
+} // namespace
+
+void oracle_start(struct oracle_bytes descriptor_set)
+{
+	pb::FileDescriptorSet set;
+
+	pb::SetLogHandler(nullptr);
+	if (!set.ParseFromArray(descriptor_set.data, static_cast<int>(descriptor_set.len)))
+		abort();
+	for (const pb::FileDescriptorProto &file : set.file()) {
+		if (!pool.BuildFile(file))
+			abort();
+	}
+	factory.reset(new pb::DynamicMessageFactory(&pool));
+}
+
+bool oracle_parses(const char *type, struct oracle_bytes wire)
+{
+	return parse(make(type).get(), wire);
+}
+
+bool oracle_writes(const char *type, struct oracle_bytes wire)
+{
+	std::unique_ptr<pb::Message> message = make(type);
+	std::string text;
+
+	return parse(message.get(), wire) && pb::util::MessageToJsonString(*message, &text).ok();
+}
+
+enum oracle_verdict oracle_compare(const char *type, struct oracle_bytes text, struct oracle_bytes wire,
+				   bool ignore_unknown, const char **why)
+{
+	std::unique_ptr<pb::Message> from_text = make(type), from_wire = make(type);
+	pb::util::JsonParseOptions options;
+	pb::util::MessageDifferencer differencer;
+	std::string json(static_cast<const char *>(text.data), text.len), report;
+
+	options.ignore_unknown_fields = ignore_unknown;
+	said.clear();
+	*why = "";
+
+	auto status = pb::util::JsonStringToMessage(json, from_text.get(), options);
+
+	if (!status.ok()) {
+		said = status.ToString();
+		*why = said.c_str();
+		return ORACLE_REFUSED;
+	}
+	if (!parse(from_wire.get(), wire)) {
+		*why = "the wire does not parse";
+		return ORACLE_DIFFERS;
+	}
+	from_wire->DiscardUnknownFields();
+	differencer.ReportDifferencesToString(&report);
+
+	pb::util::DefaultFieldComparator comparator;
+
+	comparator.set_treat_nan_as_equal(true);
+	differencer.set_field_comparator(&comparator);
+	if (differencer.Compare(*from_wire, *from_text))
+		return ORACLE_SAME;
+	said = report;
+	*why = said.c_str();
+	return ORACLE_DIFFERS;
+}
