@@ -11,6 +11,10 @@
 #define NUMBER_TEXT_BYTES 32   /* room that any of the writers may need */
 #define NUMBER_BYTES_MAX  1024 /* of a number that is read: more digits than any double needs */
 
+/* Makes the table of powers that the rest makes at its first use: some ms that no request should
+ * wait for. */
+void number_prepare(void);
+
 /* Write the shortest text that reads back as the same value; return its end. */
 uint8_t *number_write_uint64(uint8_t *at, uint64_t value);
 uint8_t *number_write_int64(uint8_t *at, int64_t value);

@@ -1,5 +1,7 @@
 #include "codec/number_powers.h"
 
+#include "codec/number.h"
+
 #include "base/check.h"
 
 #include <pthread.h>
@@ -122,9 +124,14 @@ static void make_powers(void)
 	}
 }
 
+void number_prepare(void)
+{
+	pthread_once(&powers_once, make_powers);
+}
+
 const struct number_power *number_power(int exponent)
 {
 	CHECK(exponent >= NUMBER_POWER_MIN && exponent <= NUMBER_POWER_MAX);
-	pthread_once(&powers_once, make_powers);
+	number_prepare();
 	return &powers[exponent - NUMBER_POWER_MIN];
 }

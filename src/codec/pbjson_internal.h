@@ -38,6 +38,12 @@ int pbjson_complain(struct pbjson_error *error, const struct pbjson_frames *fram
 
 /* ---- wire ---- */
 
+/* What is behind the last byte; an empty span may have no place at all. */
+static inline const uint8_t *pbjson_end_of(struct span bytes)
+{
+	return bytes.len > 0 ? bytes.data + bytes.len : bytes.data;
+}
+
 const uint8_t *pbjson_take_long_varint(const uint8_t *at, const uint8_t *end, uint64_t *value);
 
 /* Returns what is behind the varint, or NULL when it is cut or too long. */
@@ -163,6 +169,14 @@ size_t pbjson_write_timestamp(uint8_t text[PBJSON_TIME_BYTES], int64_t seconds, 
 size_t pbjson_write_duration(uint8_t text[PBJSON_TIME_BYTES], int64_t seconds, int32_t nanos);
 bool pbjson_read_timestamp(struct span text, int64_t *seconds, int32_t *nanos);
 bool pbjson_read_duration(struct span text, int64_t *seconds, int32_t *nanos);
+
+/* What a path of a FieldMask may have in JSON beside capitals: * stands for all fields. Others have
+ * meanings of their own to some readers. */
+static inline bool pbjson_is_path_byte(uint8_t byte)
+{
+	return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '.' ||
+	       byte == '*' || byte == '-';
+}
 
 /* Standard base64 with padding; `at` has room for 4 × ⌈len ÷ 3⌉. */
 uint8_t *pbjson_write_base64(uint8_t *at, struct span bytes);

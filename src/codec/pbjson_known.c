@@ -53,14 +53,11 @@ static bool put_path(struct writer *writer, struct span path)
 	for (size_t i = 0; i < path.len; i++) {
 		uint8_t byte = path.data[i];
 
-		if (byte >= 'A' && byte <= 'Z')
-			return false;
 		if (byte == '_') {
 			if (++i == path.len || path.data[i] < 'a' || path.data[i] > 'z')
 				return false;
 			byte = (uint8_t)(path.data[i] - 'a' + 'A');
-		} else if (byte < 0x20 || byte >= 0x7f || byte == '"' || byte == '\\' ||
-			   byte == ',') {
+		} else if (!pbjson_is_path_byte(byte)) {
 			return false;
 		}
 		*at++ = byte;
@@ -86,7 +83,7 @@ static int write_field_mask(struct writer *writer, struct span wire)
 		if (!is_first)
 			*writer->at++ = ',';
 		is_first = false;
-		if (!put_path(writer, field.bytes))
+		if (field.bytes.len == 0 || !put_path(writer, field.bytes))
 			return pbjson_write_fail(writer, -EINVAL, "a path that JSON cannot have");
 	}
 	return error ? error : pbjson_append(writer, SPAN("\""));
@@ -96,7 +93,7 @@ static int write_field_mask(struct writer *writer, struct span wire)
 static int write_choice(struct writer *writer, const struct schema_message *message,
 			struct span wire)
 {
-	const uint8_t *at = wire.data, *end = at + wire.len;
+	const uint8_t *at = wire.data, *end = pbjson_end_of(wire);
 	bool found = false;
 
 	while (at < end) {

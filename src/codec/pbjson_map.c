@@ -43,7 +43,7 @@ static uint64_t number_of(const struct schema_field *field, uint64_t number)
 static bool read_entry(const struct schema_field *field, struct span wire, struct entry *entry)
 {
 	const struct schema_field *key = &field->message->fields[0], *value = key + 1;
-	const uint8_t *at = wire.data, *end = at + wire.len;
+	const uint8_t *at = wire.data, *end = pbjson_end_of(wire);
 
 	*entry = (struct entry){0};
 	while (at < end) {

@@ -58,11 +58,11 @@ static int put_path(struct reader *reader, const struct schema_field *field, con
 	for (size_t i = 0; i < path.len; i++) {
 		uint8_t byte = path.data[i];
 
-		if (byte == '_' || byte >= 0x80 || byte < 0x20)
-			return pbjson_read_fail(reader, at, "not a path in lowerCamelCase");
 		if (byte >= 'A' && byte <= 'Z') {
 			*reader->out.at++ = '_';
 			byte = (uint8_t)(byte - 'A' + 'a');
+		} else if (!pbjson_is_path_byte(byte)) {
+			return pbjson_read_fail(reader, at, "not a path in lowerCamelCase");
 		}
 		*reader->out.at++ = byte;
 	}

@@ -22,6 +22,7 @@ struct sorting {
 	uint32_t *order;		/* by field; those of one field as on the wire */
 	uint32_t *starts;		/* of each field in `order`, and the end */
 	struct choice choices[SCHEMA_ONEOFS_MAX];
+	bool is_malformed; /* a part of a merged message, by itself */
 };
 
 /* The next field that the message knows. Returns 1, 0 at the end, -EPROTO. `*skipped`: others were
@@ -131,10 +132,13 @@ static uint8_t *put_raw(uint8_t *to, struct span wire, uint32_t from, uint32_t e
 }
 
 /* What a message's occurrences hold, one behind the other: that is what merging means. */
-static uint8_t *put_merged(const struct sorting *sorting, uint8_t *to, uint32_t first, uint32_t end)
+static uint8_t *put_merged(struct sorting *sorting, uint8_t *to, uint32_t first, uint32_t end)
 {
 	const struct occurrence *head = &sorting->occurrences[sorting->order[first]];
 	size_t sum = 0;
+	uint32_t count;
+
+	const struct schema_message *message = sorting->message->fields[head->index].message;
 
 	for (int pass = 0; pass < 2; pass++) {
 		if (pass == 1) {
@@ -148,6 +152,9 @@ static uint8_t *put_merged(const struct sorting *sorting, uint8_t *to, uint32_t 
 			pbjson_take_bytes(sorting->wire.data + part->value_at,
 					  sorting->wire.data + part->end, &bytes);
 			sum += bytes.len;
+			/* a part that is cut must not go on in the next one */
+			if (pass == 0 && bytes.len > 0 && look_through(message, bytes, &count) < 0)
+				sorting->is_malformed = true;
 			if (pass == 1 && bytes.len > 0) {
 				memcpy(to, bytes.data, bytes.len);
 				to += bytes.len;
@@ -157,7 +164,7 @@ static uint8_t *put_merged(const struct sorting *sorting, uint8_t *to, uint32_t 
 	return to;
 }
 
-static uint8_t *put_field(const struct sorting *sorting, uint8_t *to, uint32_t index)
+static uint8_t *put_field(struct sorting *sorting, uint8_t *to, uint32_t index)
 {
 	const struct schema_field *field = &sorting->message->fields[index];
 	uint32_t first = sorting->starts[index], end = sorting->starts[index + 1];
@@ -202,7 +209,7 @@ static int copy_sorted(struct sorting *sorting, uint32_t count, struct pbjson_so
 	for (uint32_t i = 0; i < field_count; i++)
 		to = put_field(sorting, to, i);
 	sorted->wire = span_make(sorted->copy, (size_t)(to - sorted->copy));
-	error = 0;
+	error = sorting->is_malformed ? -EPROTO : 0;
 out:
 	free(sorting->occurrences);
 	free(sorting->order);
@@ -233,11 +240,13 @@ int pbjson_sort(struct writer *writer, const struct schema_message *message, str
 		return pbjson_write_fail(writer, -EMSGSIZE, "too many fields out of order");
 	sorting.message = message;
 	sorting.wire = wire;
+	sorting.is_malformed = false;
 
 	int error = copy_sorted(&sorting, count, sorted);
 
 	if (error)
-		return pbjson_write_fail(writer, error, "no memory");
+		return pbjson_write_fail(writer, error,
+					 error == -EPROTO ? "malformed protobuf" : "no memory");
 	sorted->charged_bytes = wire.len;
 	writer->scratch_bytes += wire.len;
 	return 0;

@@ -12,27 +12,39 @@
 
 /* ---- errors ---- */
 
-/* A key as it came in, but nothing that could upset a log or a terminal. */
+/* What snprintf printed into `room` bytes, of which the last is its NUL. */
+static size_t printed(int wanted, size_t room)
+{
+	if (wanted < 0)
+		return 0;
+	return (size_t)wanted < room ? (size_t)wanted : room - 1;
+}
+
+/* What came in, but nothing that could upset a log or a terminal. */
+static size_t copy_plain(char *to, size_t room, struct span from)
+{
+	size_t len = from.len < room - 1 ? from.len : room - 1;
+
+	for (size_t i = 0; i < len; i++)
+		to[i] = from.data[i] >= 0x20 && from.data[i] < 0x7f ? (char)from.data[i] : '?';
+	to[len] = 0;
+	return len;
+}
+
 static size_t print_key(char *to, size_t room, struct span key)
 {
 	char text[33];
-	size_t len = key.len < 32 ? key.len : 32;
+	size_t len = copy_plain(text, sizeof(text), key);
 
-	for (size_t i = 0; i < len; i++)
-		text[i] = key.data[i] >= 0x20 && key.data[i] < 0x7f ? (char)key.data[i] : '?';
-	text[len] = 0;
-
-	int printed = snprintf(to, room, "[\"%s%s\"]", text, key.len > 32 ? "..." : "");
-
-	return printed > 0 ? (size_t)printed : 0;
+	return printed(snprintf(to, room, "[\"%s%s\"]", text, len < key.len ? "..." : ""), room);
 }
 
 static size_t print_name(char *to, size_t room, bool is_first, struct span name)
 {
-	int printed = snprintf(to, room, "%s%.*s", is_first ? "" : ".",
-			       name.len > 64 ? 64 : SPAN_ARGS(name));
+	char text[65];
 
-	return printed > 0 ? (size_t)printed : 0;
+	copy_plain(text, sizeof(text), name);
+	return printed(snprintf(to, room, "%s%s", is_first ? "" : ".", text), room);
 }
 
 int pbjson_complain(struct pbjson_error *error, const struct pbjson_frames *frames,
@@ -42,7 +54,7 @@ int pbjson_complain(struct pbjson_error *error, const struct pbjson_frames *fram
 	char *text = error->text;
 	size_t len = 0;
 
-	for (unsigned i = 0; i < frames->depth && len < path_max - 80; i++) {
+	for (unsigned i = 0; i < frames->depth; i++) {
 		const struct pbjson_frame *frame = &frames->at[i];
 
 		if (frame->field)
@@ -50,24 +62,13 @@ int pbjson_complain(struct pbjson_error *error, const struct pbjson_frames *fram
 					  frame->field->json_name);
 		if (frame->key.data)
 			len += print_key(text + len, path_max - len, frame->key);
-		if (frame->index >= 0 && (frame->field || len > 0)) {
-			int printed = snprintf(text + len, path_max - len, "[%lld]",
-					       (long long)frame->index);
-
-			len += printed > 0 ? (size_t)printed : 0;
-		}
+		if (frame->index >= 0 && (frame->field || len > 0))
+			len += printed(snprintf(text + len, path_max - len, "[%lld]",
+						(long long)frame->index),
+				       path_max - len);
 	}
-	if (last) {
-		char plain[65];
-		size_t plain_len = last->len < 64 ? last->len : 64;
-
-		for (size_t i = 0; i < plain_len; i++)
-			plain[i] = last->data[i] >= 0x20 && last->data[i] < 0x7f
-					   ? (char)last->data[i]
-					   : '?';
-		len += print_name(text + len, path_max - len, len == 0,
-				  span_make(plain, plain_len));
-	}
+	if (last)
+		len += print_name(text + len, path_max - len, len == 0, *last);
 	snprintf(text + len, sizeof(error->text) - len, "%s%s", len ? ": " : "", words);
 	return code;
 }

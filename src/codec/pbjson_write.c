@@ -349,7 +349,7 @@ static int open_element(struct writer *writer, struct list *list)
 
 static int write_packed(struct writer *writer, struct list *list, struct span packed)
 {
-	const uint8_t *at = packed.data, *end = at + packed.len;
+	const uint8_t *at = packed.data, *end = pbjson_end_of(packed);
 	uint64_t value;
 
 	while (at < end) {
@@ -503,7 +503,7 @@ static bool is_in_order(struct members *members, const struct schema_field *fiel
 static int write_in_order(struct writer *writer, struct members *members, struct span wire)
 {
 	const struct schema_message *message = members->message;
-	const uint8_t *at = wire.data, *end = at + wire.len;
+	const uint8_t *at = wire.data, *end = pbjson_end_of(wire);
 	struct pbjson_frame *frame = &writer->frames.at[writer->frames.depth - 1];
 
 	while (at < end) {
@@ -618,7 +618,7 @@ static int write_only_value(struct writer *writer, const struct schema_field *fi
 static int write_only_in_order(struct writer *writer, const struct schema_field *field,
 			       struct span wire, struct span absent)
 {
-	const uint8_t *at = wire.data, *end = at + wire.len;
+	const uint8_t *at = wire.data, *end = pbjson_end_of(wire);
 	bool found = false;
 
 	while (at < end) {
@@ -696,7 +696,8 @@ static int run(const struct pbjson_options *options, const struct job *job, stru
 	if (job->wire.len > UINT32_MAX)
 		return pbjson_write_fail(&writer, -EMSGSIZE, "the message is too long");
 	code = run_once(&writer, job);
-	if (code == PBJSON_UNSORTED) {
+	/* what cannot be written may be overridden further on */
+	if (code && code != -ENOMEM && code != -EMSGSIZE && !writer.sorts) {
 		out->len = before;
 		writer.sorts = true;
 		code = run_once(&writer, job);

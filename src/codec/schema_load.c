@@ -1,3 +1,4 @@
+#include "codec/number.h"
 #include "codec/pb.h"
 #include "codec/schema_internal.h"
 #include "google/protobuf/descriptor.pb-c.h"
@@ -336,6 +337,7 @@ int schema_create(struct schema **schema, const struct span *sets, size_t set_co
 
 	*schema = NULL;
 	error->text[0] = 0;
+	number_prepare(); /* whoever loads a schema is about to transcode */
 	loading.schema = calloc(1, sizeof(*loading.schema));
 	loading.files = calloc(SCHEMA_FILES_MAX, sizeof(*loading.files));
 	loading.file_names = calloc(SCHEMA_FILES_MAX, sizeof(*loading.file_names));

@@ -6,7 +6,7 @@
 #include "codec/pbjson.h"
 #include "conformance/descriptors.h"
 #include "fuzz/fuzz.h"
-#include "fuzz/oracle.h"
+#include "fuzz/known.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,9 +14,9 @@
 #define OUT_MAX	  (1u << 20)
 #define DEPTH_MAX 5 /* of messages made up */
 
-static const char *const types[] = {
-	"protobuf_test_messages.proto3.TestAllTypesProto3", "ringway.test.Odd", "ringway.test.Order",
-	"google.protobuf.Struct", "google.protobuf.Any"};
+static const char *const types[] = {"protobuf_test_messages.proto3.TestAllTypesProto3",
+				    "ringway.test.Odd", "ringway.test.Order",
+				    "google.protobuf.Struct", "google.protobuf.Any"};
 
 static struct schema *schema;
 
@@ -64,8 +64,10 @@ static void make_message(struct span *input, const struct schema_message *messag
 static void put_delimited(struct span *input, const struct schema_field *field, unsigned depth,
 			  struct buf *out)
 {
-	static const char *const strings[] = {"", "a", "type.googleapis.com/ringway.test.Odd", "\"\n",
-					      "\xc3\xa4", "x/google.protobuf.Duration", "foo_bar"};
+	static const char *const strings[] = {
+		"",	  "a",	      "type.googleapis.com/ringway.test.Odd",
+		"\"\n",	  "\xc3\xa4", "x/google.protobuf.Duration",
+		"foo_bar"};
 	struct buf inner;
 
 	buf_init(&inner, OUT_MAX);
@@ -94,10 +96,11 @@ static void make_message(struct span *input, const struct schema_message *messag
 	for (uint8_t left = fuzz_byte(input) % 8; left > 0; left--) {
 		const struct schema_field *field =
 			&message->fields[fuzz_byte(input) % message->field_count];
-		bool is_packed = field->is_repeated && field->wire != PB_BYTES && fuzz_byte(input) % 2;
+		bool is_packed =
+			field->is_repeated && field->wire != PB_BYTES && fuzz_byte(input) % 2;
 
-		put_varint(out, (uint64_t)field->number << 3 | (is_packed ? (unsigned)PB_BYTES
-									    : field->wire));
+		put_varint(out, (uint64_t)field->number << 3 |
+					(is_packed ? (unsigned)PB_BYTES : field->wire));
 		if (is_packed || field->wire == PB_BYTES)
 			put_delimited(input, field, depth, out);
 		else
@@ -135,9 +138,10 @@ static void check_sink(const struct schema_message *message, struct span wire, i
 static void check_refused(const char *type, struct span wire, const struct pbjson_error *error)
 {
 	static const char *const stricter[] = {
-		"invalid UTF-8",	/* a dynamic message takes it */
-		"nest too deep",	/* its bound is 100 */
-		"a Value that is no number", "a path that JSON cannot have",
+		"invalid UTF-8", /* a dynamic message takes it */
+		"nest too deep", /* its bound is 100 */
+		"a Value that is no number",
+		"a path that JSON cannot have",
 		"type that is not known", /* an empty URL with a value */
 		"malformed protobuf",	  /* bits of a varint beyond 64, the value of an Any */
 		"out of range",
@@ -164,7 +168,7 @@ static void check_written(const char *type, const struct schema_message *message
 		oracle_compare(type, (struct oracle_bytes){text.data, text.len},
 			       (struct oracle_bytes){wire.data, wire.len}, false, &why);
 
-	if (verdict != ORACLE_SAME) {
+	if (verdict != ORACLE_SAME && !is_known_difference(text, why)) {
 		fprintf(stderr, "%s: %.*s\n%s\n", type, SPAN_ARGS(text), why);
 		abort();
 	}
@@ -172,7 +176,7 @@ static void check_written(const char *type, const struct schema_message *message
 	CHECK(pbjson_read(&options, message, text, &again, &error) == 0);
 	verdict = oracle_compare(type, (struct oracle_bytes){text.data, text.len},
 				 (struct oracle_bytes){again.data, again.len}, false, &why);
-	CHECK(verdict == ORACLE_SAME);
+	CHECK(verdict == ORACLE_SAME || is_known_difference(text, why));
 	buf_finish(&again);
 }
 

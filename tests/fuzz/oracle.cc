@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace pb = google::protobuf;
 
@@ -38,6 +39,52 @@ bool parse(pb::Message *message, struct oracle_bytes wire)
 
 	in.SetRecursionLimit(1000);
 	return message->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
+}
+
+std::string key_of(const pb::Message &entry)
+{
+	std::unique_ptr<pb::Message> key(entry.New());
+
+	key->CopyFrom(entry);
+	key->GetReflection()->ClearField(key.get(), key->GetDescriptor()->map_value());
+	return key->SerializePartialAsString();
+}
+
+// A dynamic message keeps a map's entries as they came: only the last of a key counts.
+void drop_overridden(pb::Message *message, const pb::FieldDescriptor *field)
+{
+	const pb::Reflection *reflection = message->GetReflection();
+	std::map<std::string, int> last;
+	int kept = 0, count = reflection->FieldSize(*message, field);
+
+	for (int i = 0; i < count; i++)
+		last[key_of(reflection->GetRepeatedMessage(*message, field, i))] = i;
+	for (int i = 0; i < count; i++) {
+		if (last[key_of(reflection->GetRepeatedMessage(*message, field, i))] == i)
+			reflection->SwapElements(message, field, kept++, i);
+	}
+	for (; count > kept; count--)
+		reflection->RemoveLast(message, field);
+}
+
+void settle(pb::Message *message)
+{
+	const pb::Reflection *reflection = message->GetReflection();
+	std::vector<const pb::FieldDescriptor *> fields;
+
+	reflection->ListFields(*message, &fields);
+	for (const pb::FieldDescriptor *field : fields) {
+		if (field->cpp_type() != pb::FieldDescriptor::CPPTYPE_MESSAGE)
+			continue;
+		if (field->is_map())
+			drop_overridden(message, field);
+		if (!field->is_repeated()) {
+			settle(reflection->MutableMessage(message, field));
+			continue;
+		}
+		for (int i = 0; i < reflection->FieldSize(*message, field); i++)
+			settle(reflection->MutableRepeatedMessage(message, field, i));
+	}
 }
 
 } // namespace
@@ -93,6 +140,7 @@ enum oracle_verdict oracle_compare(const char *type, struct oracle_bytes text, s
 		return ORACLE_DIFFERS;
 	}
 	from_wire->DiscardUnknownFields();
+	settle(from_wire.get());
 	differencer.ReportDifferencesToString(&report);
 
 	pb::util::DefaultFieldComparator comparator;

@@ -326,6 +326,29 @@ static void path_goes_through_lists_and_maps(void **state)
 		       "child.byNumber[\"1\"].b: another field of its oneof", -1);
 }
 
+/* However long the way there is: what was wrong is in the error, whole. */
+static void words_come_after_a_path_that_is_cut(void **state)
+{
+	struct pbjson_options options = plain_options();
+
+	(void)state;
+	for (int depth = 1; depth < 31; depth++) {
+		struct pbjson_error error;
+		struct buf text, out;
+
+		buf_init(&text, OUT_MAX);
+		for (int i = 0; i < depth; i++)
+			buf_printf(&text,
+				   "{\"children\":[{},{\"byNumber\":{\"%d\":", 2000000000 + i);
+		buf_printf(&text, "{\"a-name-that-nobody-would-ever-give-to-a-field\\n\":1}");
+		assert_int_equal(read_json(&options, ODD, buf_span(&text), &out, &error), -EINVAL);
+		assert_true(strlen(error.text) < sizeof(error.text));
+		assert_non_null(strstr(error.text, ": no such field"));
+		buf_finish(&out);
+		buf_finish(&text);
+	}
+}
+
 /* Cut at each byte, every text is refused; nothing is read beyond the cut. */
 static void cut_text_is_refused_at_every_byte(void **state)
 {
@@ -628,6 +651,7 @@ int main(void)
 		cmocka_unit_test(wire_is_the_shortest_there_is),
 		cmocka_unit_test(mistake_is_named_with_field_and_place),
 		cmocka_unit_test(path_goes_through_lists_and_maps),
+		cmocka_unit_test(words_come_after_a_path_that_is_cut),
 		cmocka_unit_test(cut_text_is_refused_at_every_byte),
 		cmocka_unit_test(unknown_is_left_out_when_asked_for),
 		cmocka_unit_test(lengths_of_every_size_are_filled_in),

@@ -5,6 +5,8 @@ static const struct {
 	struct span wire;
 	const char *json;
 } rows[] = {
+	/* what is overridden may have no text */
+	{"google.protobuf.Value", SPAN("\x11\x00\x00\x00\x00\x00\x00\xf8\x7f\x20\x01"), "true"},
 	{ALL, SPAN(""), "{}"},
 	{ODD, SPAN(""), "{}"},
 	/* scalars: the default is left out, everything else is there */
@@ -205,6 +207,9 @@ static const struct {
 	int code;
 	const char *words;
 } bad[] = {
+	{"google.protobuf.FieldMask", SPAN("\x0a\x00"), -EINVAL, "a path"},
+	/* parts of a merged message do not go on in each other */
+	{ALL, SPAN("\x92\x01\x02\x08\x80\x92\x01\x01\x08"), -EPROTO, "malformed"},
 	{ALL, SPAN("\x08"), -EPROTO, "malformed"},
 	{ALL, SPAN("\x00\x00"), -EPROTO, "malformed"},
 	{ALL, SPAN("\x0e\x00"), -EPROTO, "malformed"},
@@ -216,7 +221,7 @@ static const struct {
 	 SPAN("\x72\x05"
 	      "abc"),
 	 -EPROTO, "malformed"},
-	{ALL, SPAN("\x92\x01\x01\x08"), -EPROTO, "optionalNestedMessage.a: malformed"},
+	{ALL, SPAN("\x92\x01\x01\x08"), -EPROTO, "optionalNestedMessage: malformed"},
 	{ALL, SPAN("\xfa\x01\x01\x80"), -EPROTO, "repeatedInt32: malformed"},
 	{ALL, SPAN("\xc2\x03\x01\x08"), -EPROTO, "mapInt32Int32: malformed"},
 	{ALL, SPAN("\x72\x01\xff"), -EILSEQ, "optionalString: invalid UTF-8"},
