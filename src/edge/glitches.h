@@ -41,12 +41,12 @@ enum glitch {
 	GLITCH_HEADER_LIST,  /* over GATEWAY_HTTP_MAX_HEADER_BYTES */
 	GLITCH_STREAM_ERROR, /* a stream reset for its peer's fault: CVE-2025-8671 */
 	/* tolerated */
-	GLITCH_RESET,	     /* a stream given up in its first second, unanswered: CVE-2023-44487 */
-	GLITCH_LATE_HEADERS, /* for a stream that is over: trailers, or what nobody would see */
-	GLITCH_REFUSED,	     /* a stream over the limit that SETTINGS told */
-	GLITCH_PING,	     /* any */
-	GLITCH_SETTINGS,     /* any */
-	GLITCH_PRIORITY,     /* any */
+	GLITCH_RESET,	      /* a stream given up young and unanswered: CVE-2023-44487 */
+	GLITCH_LATE_HEADERS,  /* for a stream that is over: trailers, or what nobody would see */
+	GLITCH_REFUSED,	      /* a stream over the limit that SETTINGS told */
+	GLITCH_PING,	      /* any */
+	GLITCH_SETTINGS,      /* any */
+	GLITCH_PRIORITY,      /* any */
 	GLITCH_UNKNOWN_FRAME, /* of a type that we do not know */
 	GLITCH_CONTINUATION,  /* any */
 	GLITCH_EMPTY_DATA,    /* DATA without bytes and without END_STREAM */
