@@ -72,6 +72,7 @@ void settle(pb::Message *message)
 	const pb::Reflection *reflection = message->GetReflection();
 	std::vector<const pb::FieldDescriptor *> fields;
 
+	reflection->MutableUnknownFields(message)->Clear(); // of a map's entry they would be kept
 	reflection->ListFields(*message, &fields);
 	for (const pb::FieldDescriptor *field : fields) {
 		if (field->cpp_type() != pb::FieldDescriptor::CPPTYPE_MESSAGE)
