@@ -77,16 +77,22 @@ int op_connect(struct worker *worker, struct op *op, struct file_ref file,
 		      });
 }
 
+/* Ahead of a close. Returns 0, with room for the close as well, or a negative errno. */
+static int queue_shutdown(struct worker *worker, struct file_ref file)
+{
+	return ring_queue(worker->ring,
+			  &(struct ring_submission){
+				  .opcode = RING_SHUTDOWN,
+				  .file = file,
+				  .user_data = user_data_make(RING_SHUTDOWN, 0, USER_DATA_NO_SLOT),
+				  .link = true,
+				  .quiet = true,
+				  .how = SHUT_RDWR,
+			  });
+}
+
 int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file)
 {
-	const struct ring_submission shutdown = {
-		.opcode = RING_SHUTDOWN,
-		.file = file,
-		.user_data = user_data_make(RING_SHUTDOWN, 0, USER_DATA_NO_SLOT),
-		.link = true,
-		.quiet = true,
-		.how = SHUT_RDWR,
-	};
 	struct ring_submission closing = {.opcode = RING_CLOSE, .file = file};
 
 	CHECK(!op->armed && op->done);
@@ -97,7 +103,7 @@ int op_shutdown_close(struct worker *worker, struct op *op, struct file_ref file
 	if (slot == USER_DATA_NO_SLOT)
 		return -ENOBUFS;
 	slots_release(&worker->slots, slot);
-	int code = ring_queue(worker->ring, &shutdown);
+	int code = queue_shutdown(worker, file);
 
 	if (code < 0)
 		return code;
@@ -165,7 +171,12 @@ static bool discard_queue(struct worker *worker, uint32_t place)
 		.user_data = user_data_make(RING_CLOSE, place, USER_DATA_NO_SLOT),
 	};
 
-	return ring_queue(worker->ring, &closing) == 0;
+	/* Before kernel 6.13 the file itself lives until every operation begun before has ended: its
+	 * peer is told at once all the same. */
+	if (queue_shutdown(worker, closing.file) < 0)
+		return false;
+	CHECK(ring_queue(worker->ring, &closing) == 0);
+	return true;
 }
 
 void op_discard(struct worker *worker, struct file_ref file)

@@ -81,7 +81,7 @@ int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file)
 /* Close without shutdown (listeners, descriptors that are no sockets). */
 int op_close(struct worker *worker, struct op *op, struct file_ref file);
 /*
- * Closes a file that nobody waits for and nothing is in flight on. Owns: the file. Cannot fail: a
+ * Shuts down and closes a file that nobody waits for and nothing is in flight on. Owns: the file. Cannot fail: a
  * close that finds no room is tried again each turn.
  */
 void op_discard(struct worker *worker, struct file_ref file);

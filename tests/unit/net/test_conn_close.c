@@ -2,6 +2,7 @@
 #include "unit/net/harness.h"
 
 #include "net/conn.h"
+#include "net/socket.h"
 
 struct subject {
 	struct conn conn;
@@ -85,10 +86,35 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 	}
 }
 
+/* The same of one that no connection was made for. */
+static void peer_sees_the_end_of_what_is_discarded(void **state)
+{
+	(void)state;
+	for (uint32_t file_slots = 0; file_slots <= 64; file_slots += 64) {
+		int fds = harness_fd_count(), ours, peer, other_peer;
+		struct worker worker;
+		struct subject other;
+		uint8_t byte;
+
+		harness_worker_init(&worker, file_slots, 64);
+		open_conn(&other, &worker, &other_peer);
+		TURN_UNTIL(&worker, worker_ops_in_flight(&worker) == 1);
+		harness_tcp_pair(&ours, &peer);
+		socket_discard(&worker, ring_adopt(worker.ring, ours));
+		TURN_UNTIL(&worker, recv(peer, &byte, 1, MSG_DONTWAIT) == 0);
+		close_conn(&other, &worker);
+		close(peer);
+		close(other_peer);
+		worker_finish(&worker);
+		assert_int_equal(harness_fd_count(), fds);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(peer_sees_the_end_when_the_close_is_done),
+		cmocka_unit_test(peer_sees_the_end_of_what_is_discarded),
 	};
 
 	return cmocka_run_group_tests_name("conn_close", tests, NULL, NULL);
