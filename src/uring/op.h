@@ -81,8 +81,8 @@ int op_shutdown_send(struct worker *worker, struct op *op, struct file_ref file)
 /* Close without shutdown (listeners, descriptors that are no sockets). */
 int op_close(struct worker *worker, struct op *op, struct file_ref file);
 /*
- * Shuts down and closes a file that nobody waits for and nothing is in flight on. Owns: the file. Cannot fail: a
- * close that finds no room is tried again each turn.
+ * Shuts down and closes a file that nobody waits for and nothing is in flight on. Owns: the file.
+ * Cannot fail: a close that finds no room is tried again each turn.
  */
 void op_discard(struct worker *worker, struct file_ref file);
 /*
