@@ -184,6 +184,15 @@ static bool breaker_equal(const struct config_breaker *a, const struct config_br
 	       a->calls == b->calls && a->window_ms == b->window_ms && a->open_ms == b->open_ms;
 }
 
+int config_upstream_find(const struct config_file *file, struct span name)
+{
+	for (size_t i = 0; i < file->upstream_count; i++) {
+		if (span_equal(span_from_cstr(file->upstreams[i].name), name))
+			return (int)i;
+	}
+	return -1;
+}
+
 bool config_upstream_equal(const struct config_upstream *a, const struct config_upstream *b)
 {
 	if (strcmp(a->name, b->name) != 0 || a->address_count != b->address_count ||

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/cidr.h"
 #include "base/endpoint.h"
+#include "config/rest.h"
 #include "config/url.h"
 #include "log/log.h"
 
@@ -84,6 +85,7 @@ struct config_file {
 	size_t upstream_count;
 	struct config_command *commands;
 	size_t command_count;
+	struct config_rest *rest; /* NULL: no API gateway */
 	struct arena *memory; /* owns the arrays and strings above */
 	_Atomic uint32_t references;
 };
@@ -130,6 +132,9 @@ void config_file_put(struct config_file *file); /* NULL is fine */
  * Returns the upstream's index or -1. No allocation; logarithmic in the number of commands.
  */
 int config_route(const struct config_file *file, struct span message_type);
+
+/* The index of the upstream with this name, or -1. */
+int config_upstream_find(const struct config_file *file, struct span name);
 
 /* Whether two upstreams are the same in everything, so that connections to one serve the other. */
 bool config_upstream_equal(const struct config_upstream *a, const struct config_upstream *b);

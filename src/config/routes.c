@@ -5,6 +5,7 @@
 #include "base/explain.h"
 #include "config/file.h"
 #include "config/option.h"
+#include "config/rest_internal.h"
 #include "config/tree.h"
 
 #include <errno.h>
@@ -33,7 +34,7 @@ struct draft {
 struct routes {
 	struct tree tree;
 	struct config_file *file;
-	const yaml_node_t *upstreams, *commands;
+	const yaml_node_t *upstreams, *commands, *descriptor_sets, *rest;
 	struct draft *drafts;
 	size_t draft_count;
 	bool no_memory;
@@ -231,15 +232,6 @@ static const struct tree_key upstream_keys[] = {
 	{ NULL, false, NULL },
 };
 
-static int upstream_find(const struct config_file *file, struct span name)
-{
-	for (size_t i = 0; i < file->upstream_count; i++) {
-		if (span_equal(span_from_cstr(file->upstreams[i].name), name))
-			return (int)i;
-	}
-	return -1;
-}
-
 /* Names are metric labels and log fields: letters, digits, '_', '-', '.'. */
 static bool is_upstream_name(struct span name)
 {
@@ -265,7 +257,7 @@ static bool name_is_usable(struct routes *routes, const yaml_node_t *key, struct
 			     quoted_make(*name).text, UPSTREAM_NAME_MAX);
 		return false;
 	}
-	if (upstream_find(routes->file, *name) >= 0) {
+	if (config_upstream_find(routes->file, *name) >= 0) {
 		tree_mistake(&routes->tree, key, "upstream %s is here twice",
 			     quoted_make(*name).text);
 		return false;
@@ -374,7 +366,7 @@ static void take_command_upstream(struct tree *tree, const yaml_node_t *node, vo
 	if (!tree_text(tree, node, "upstream", &name))
 		return;
 
-	int index = upstream_find(routes_of(tree)->file, name);
+	int index = config_upstream_find(routes_of(tree)->file, name);
 
 	if (index < 0) {
 		tree_mistake(tree, node, "upstream %s is not among the upstreams",
@@ -522,9 +514,23 @@ static void keep_commands_node(struct tree *tree, const yaml_node_t *node, void 
 	((struct routes *)target)->commands = node;
 }
 
+static void keep_descriptor_sets_node(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	(void)tree;
+	((struct routes *)target)->descriptor_sets = node;
+}
+
+static void keep_rest_node(struct tree *tree, const yaml_node_t *node, void *target)
+{
+	(void)tree;
+	((struct routes *)target)->rest = node;
+}
+
 static const struct tree_key root_keys[] = {
 	{ "upstreams", false, keep_upstreams_node },
 	{ "commands", false, keep_commands_node },
+	{ "descriptor_sets", false, keep_descriptor_sets_node },
+	{ "rest", false, keep_rest_node },
 	{ NULL, false, NULL },
 };
 
@@ -538,6 +544,8 @@ int routes_parse(struct config_file *file, const char *path, struct span text, s
 		tree_walk(&routes.tree, root, root_keys, &routes);
 		take_upstreams(&routes);
 		take_commands(&routes);
+		if (rest_read(file, &routes.tree, routes.descriptor_sets, routes.rest) != 0)
+			routes.no_memory = true;
 	}
 	tree_finish(&routes.tree);
 	return error == -ENOMEM || routes.no_memory ? -ENOMEM : 0;

@@ -65,4 +65,42 @@ static inline void put_file(char *path, struct span bytes)
 	close(fd);
 }
 
+/* Loads a file with this text; the report has the path replaced by "F". */
+static inline struct loaded load_file(struct span text)
+{
+	char path[] = "/tmp/test-config-XXXXXX";
+	char variable[128];
+
+	put_file(path, text);
+	snprintf(variable, sizeof(variable), "GATEWAY_CONFIG_FILE=%s", path);
+
+	struct loaded loaded = load(ENVIRONMENT(REQUIRED, variable));
+	size_t len = strlen(path);
+
+	for (char *at = loaded.report; (at = strstr(at, path)) != NULL; at++) {
+		*at = 'F';
+		memmove(at + 1, at + len, strlen(at + len) + 1);
+	}
+	unlink(path);
+	return loaded;
+}
+
+/* The whole report of a file; without one it must be taken. */
+static inline void assert_file(const char *text, const char *wanted)
+{
+	struct loaded loaded = load_file(span_from_cstr(text));
+
+	/* cmocka cuts long texts where they begin to differ. */
+	for (const char *a = loaded.report, *b = wanted; *a || *b;) {
+		size_t line = strcspn(a, "\n"), other = strcspn(b, "\n");
+
+		if (line != other || memcmp(a, b, line) != 0)
+			fail_msg("%.*s instead of %.*s", (int)line, a, (int)other, b);
+		a += line + (a[line] == '\n');
+		b += other + (b[other] == '\n');
+	}
+	assert_int_equal(loaded.config == NULL, wanted[0] != '\0');
+	unload(&loaded);
+}
+
 #endif
