@@ -204,10 +204,10 @@ static void every_mistake_has_its_place(void **state)
 		    "  - { message_type: \"\" }\n"
 		    "  - { message_type: \"a\\u00e9\", upstream: ~ }\n"
 		    "  - { message_type: \"fleet.*\", upstream: none }\n"
-		    "remains: {}\n"
-		    "sets: []\n",
-		    "F:23:1: unknown key \"remains\"\n"
-		    "F:24:1: unknown key \"sets\"\n"
+		    "leftovers: {}\n"
+		    "things: []\n",
+		    "F:23:1: unknown key \"leftovers\"\n"
+		    "F:24:1: unknown key \"things\"\n"
 		    "F:3:17: \":9200\" needs a host before the port\n"
 		    "F:3:26: \"a:0\": port 0 cannot be connected to\n"
 		    "F:3:40: address \"a:1\" is here twice\n"
