@@ -1,0 +1,68 @@
+/*
+ * plan: what a configuration file makes of the API gateway: descriptors loaded, every route
+ * compiled and in the tree. Immutable once made, shared by all workers, counted; any thread reads.
+ * Source: api.md §1, §3.
+ */
+#ifndef REST_PLAN_H
+#define REST_PLAN_H
+
+#include "auth/seal.h"
+#include "codec/schema.h"
+#include "config/config.h"
+#include "config/report.h"
+#include "rest/table.h"
+
+#define PLAN_ROUTES_MAX 16384
+
+/* A path variable and the field it fills. */
+struct plan_variable {
+	const struct schema_field *path[SCHEMA_PATH_MAX];
+	size_t path_count;
+};
+
+struct plan_route {
+	struct span method; /* "GET", or "*" */
+	struct template template;
+	const char *label; /* the template as written, base_path included: for metrics */
+	bool owns_label;
+	const struct schema_method *rpc;
+	struct plan_variable variables[TEMPLATE_VARIABLES_MAX]; /* as the template's */
+	uint32_t upstream;					/* index in the file's upstreams */
+	struct span permission;					/* empty: a session is enough */
+	bool is_public;						/* no session either */
+	bool takes_body, body_is_field;
+	const struct schema_field *body;     /* with body_is_field */
+	const struct schema_field *response; /* response_body; NULL: the whole message */
+};
+
+/* A service that browsers call by gRPC-Web. */
+struct plan_web_service {
+	struct span name;
+	bool is_edge; /* the edge gateway's own */
+	uint32_t upstream;
+	const struct schema_service
+		*service; /* NULL: no descriptor; its paths are taken as they come */
+};
+
+struct plan {
+	_Atomic uint32_t references;
+	struct config_file *file; /* a reference */
+	const struct config_rest *rest;
+	struct schema *schema;
+	struct table *table;
+	struct plan_route **routes;
+	size_t route_count;
+	struct plan_web_service *web_services;
+	size_t web_service_count;
+	struct seal *seal; /* NULL: no sign-on */
+};
+
+/*
+ * Every mistake is reported with its place in the file at `path`. Returns NULL when there was one,
+ * or no memory (reported too), or when the file has no section `rest` (nothing is reported).
+ */
+struct plan *plan_create(struct config_file *file, const char *path, struct report *report);
+struct plan *plan_get(struct plan *plan);
+void plan_put(struct plan *plan); /* NULL is fine */
+
+#endif
