@@ -21,7 +21,7 @@ struct upstreams_options {
 };
 
 /* How a command goes out (edge.md §2.3). */
-#define UPSTREAM_HANDLE_PATH "/galaxy.gateway.v1.CommandHandler/Handle"
+#define UPSTREAM_HANDLE_PATH SPAN("/galaxy.gateway.v1.CommandHandler/Handle")
 
 struct service; /* one upstream */
 

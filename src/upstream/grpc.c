@@ -102,7 +102,7 @@ static void pump(struct task *task)
 
 /* ---- calls ---- */
 
-static int refuse(struct upstream *upstream, const char *path, enum upstream_outcome outcome)
+static int refuse(struct upstream *upstream, struct span path, enum upstream_outcome outcome)
 {
 	enum grpc_status status =
 		outcome == UPSTREAM_BUSY ? GRPC_RESOURCE_EXHAUSTED : GRPC_UNAVAILABLE;
@@ -142,7 +142,7 @@ static enum upstream_outcome place(struct upstream *upstream,
 int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 			upstream_done_fn *done, const struct upstream_request *request)
 {
-	*call = (struct upstream_call){.done = done};
+	*call = (struct upstream_call){.done = done, .message = request->message_received};
 	if (!upstream->is_running)
 		return refuse(upstream, request->path, UPSTREAM_UNAVAILABLE);
 	if (upstream->in_flight_count >= upstream->config->max_in_flight)
@@ -165,6 +165,18 @@ int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 	upstream->in_flight_count++;
 	metric_gauge_set(&upstream->metrics.in_flight, upstream->in_flight_count);
 	return 0;
+}
+
+void upstream_call_pause(struct upstream_call *call)
+{
+	if (call->stream)
+		call->stream->is_paused = true;
+}
+
+void upstream_call_resume(struct upstream_call *call)
+{
+	if (call->stream)
+		stream_resume(call->stream);
 }
 
 void upstream_call_cancel(struct upstream_call *call)
@@ -289,7 +301,7 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 	return 0;
 }
 
-void upstream_announce(struct upstream *upstream, const char *path)
+void upstream_announce(struct upstream *upstream, struct span path)
 {
 	upstream_metrics_rpc(upstream, path); /* without memory the first call tries again */
 }

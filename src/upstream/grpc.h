@@ -1,5 +1,6 @@
 /*
- * grpc: unary calls to services behind the gateway: a pool of HTTP/2 connections per worker and
+ * grpc: calls to services behind the gateway, whose answer is one message or a stream of them: a
+ * pool of HTTP/2 connections per worker and
  * upstream, round robin over healthy addresses, deadlines, reconnects. Thread: the worker's.
  * Source: edge.md §2.3.
  *
@@ -38,25 +39,40 @@ enum upstream_outcome {
 struct upstream_result {
 	enum upstream_outcome outcome;
 	enum grpc_status status;
-	struct span message; /* UPSTREAM_OK: the answer's bytes; UPSTREAM_STATUS: grpc-message,
-				decoded. Lent */
+	struct span message; /* UPSTREAM_OK: the answer's bytes, of a stream none;
+				UPSTREAM_STATUS: grpc-message, decoded. Lent */
+	struct span details; /* grpc-status-details-bin as it came, in base64; or empty. Lent */
 };
 
 /* Never called inside upstream_call_start. */
 typedef void upstream_done_fn(struct upstream_call *call, const struct upstream_result *result);
 
+/* One message of a streaming answer; lent. Never called inside upstream_call_start. */
+typedef void upstream_message_fn(struct upstream_call *call, struct span message);
+
 /* Embedded in who waits. */
 struct upstream_call {
 	upstream_done_fn *done;
+	upstream_message_fn *message;	/* NULL: the answer is one message */
 	struct upstream_stream *stream; /* NULL: idle */
 };
 
+#define UPSTREAM_HEADERS_MAX 16
+
+struct upstream_header {
+	struct span name, value; /* lower case; printable ASCII */
+};
+
 struct upstream_request {
-	const char *path;	 /* "/galaxy.gateway.v1.CommandHandler/Handle"; static */
+	struct span path; /* "/galaxy.gateway.v1.CommandHandler/Handle"; the call's lifetime */
 	struct payload *message; /* with its 5-byte gRPC prefix; a reference is taken */
 	uint64_t deadline_ms; /* from now; the upstream's own deadline applies as well. 0: only that
 			       */
 	struct span request_id; /* sent as x-request-id when not empty */
+	/* More metadata, and user-agent if it is not to be ours alone; the call's lifetime. */
+	const struct upstream_header *headers;
+	size_t header_count; /* ≤ UPSTREAM_HEADERS_MAX */
+	upstream_message_fn *message_received; /* NULL: the answer is one message */
 };
 
 struct upstream_options {
@@ -69,8 +85,8 @@ struct upstream_options {
 int upstream_create(struct upstream **upstream, struct worker *worker,
 		    const struct upstream_options *options);
 
-/* The path's metrics are there from now on, not from its first call. Static. */
-void upstream_announce(struct upstream *upstream, const char *path);
+/* The path's metrics are there from now on, not from its first call. */
+void upstream_announce(struct upstream *upstream, struct span path);
 
 /* Begins to dial and to check health. */
 void upstream_start(struct upstream *upstream);
@@ -85,6 +101,13 @@ void upstream_start(struct upstream *upstream);
  */
 int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 			upstream_done_fn *done, const struct upstream_request *request);
+
+/*
+ * Of a streaming answer: no more is asked for until upstream_call_resume; what is on its way, at most
+ * the stream's window, still comes. Safe on an idle call.
+ */
+void upstream_call_pause(struct upstream_call *call);
+void upstream_call_resume(struct upstream_call *call);
 
 /* RST_STREAM CANCEL; `done` will not be called. Safe on an idle call. */
 void upstream_call_cancel(struct upstream_call *call);

@@ -22,15 +22,16 @@
 #include "upstream/guard.h"
 
 #define REQUEST_ID_BYTES_MAX 128 /* longer ones are not sent on */
-#define HEALTH_CHECK_PATH    "/grpc.health.v1.Health/Check"
+#define HEALTH_CHECK_PATH    SPAN("/grpc.health.v1.Health/Check")
 #define RPCS_MAX	     64 /* paths with metrics of their own; more are counted by upstream only */
 
 /* ---- metrics (grpc_metrics.c) ---- */
 
 struct rpc_metrics { /* of one path */
-	const char *path;
 	struct metric_histogram latency;
 	struct metric_counter errors[GRPC_STATUS_COUNT]; /* GRPC_OK is never counted */
+	size_t path_len;
+	char path[]; /* and a NUL */
 };
 
 struct upstream_metrics {
@@ -46,7 +47,7 @@ void upstream_metrics_register(struct upstream *upstream);
 void upstream_metrics_finish(struct upstream *upstream);
 
 /* Of a path, registered at its first call. Returns NULL beyond RPCS_MAX or without memory. */
-struct rpc_metrics *upstream_metrics_rpc(struct upstream *upstream, const char *path);
+struct rpc_metrics *upstream_metrics_rpc(struct upstream *upstream, struct span path);
 
 /* ---- a call on its way (grpc_stream.c) ---- */
 
@@ -58,6 +59,7 @@ struct answer {
 	enum grpc_encoding encoding;
 	uint16_t http_status;
 	struct buf status_message; /* decoded */
+	struct buf details;	   /* grpc-status-details-bin */
 	struct grpc_deframer deframer;
 	struct buf copy; /* of a message that lay in received bytes */
 	struct span message;
@@ -72,12 +74,16 @@ struct upstream_stream {
 	struct backend
 		*pinned; /* a health check: to this address, beside max_in_flight, never retried */
 	struct rpc_metrics *rpc; /* may be NULL */
-	const char *path;
+	struct span path;
+	const struct upstream_header *headers;
+	size_t header_count;
 	struct payload *message;
 	struct deadline deadline;
 	uint64_t started_us, due_ms;
 	uint64_t avoided_link; /* serial of the link that refused it; 0: none */
 	uint32_t pass;	       /* the breaker's; 0: a health check */
+	size_t held_bytes;     /* received and not consumed: the call is paused */
+	bool is_paused;
 	bool is_unseen;	       /* GOAWAY said so */
 	bool is_shortened;     /* the caller gave it less than the upstream's deadline */
 	bool was_reset;	       /* ended by RST_STREAM, not by an answer */
@@ -103,6 +109,9 @@ int stream_send(struct upstream_stream *stream, struct upstream_link *link);
 void stream_end(struct upstream_stream *stream, const struct upstream_result *result);
 void stream_fail(struct upstream_stream *stream, enum upstream_outcome outcome,
 		 enum grpc_status status);
+
+/* What was held back while paused is asked for again. */
+void stream_resume(struct upstream_stream *stream);
 
 /* As stream_end without telling anyone. */
 void stream_abandon(struct upstream_stream *stream);

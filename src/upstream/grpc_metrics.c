@@ -122,27 +122,28 @@ void upstream_metrics_finish(struct upstream *upstream)
 			  upstream->backend_count * sizeof(*upstream->backends));
 }
 
-struct rpc_metrics *upstream_metrics_rpc(struct upstream *upstream, const char *path)
+struct rpc_metrics *upstream_metrics_rpc(struct upstream *upstream, struct span path)
 {
 	struct upstream_metrics *metrics = &upstream->metrics;
 
 	for (size_t i = 0; i < metrics->rpc_count; i++)
-		if (metrics->rpcs[i]->path == path || strcmp(metrics->rpcs[i]->path, path) == 0)
+		if (span_equal(span_make(metrics->rpcs[i]->path, metrics->rpcs[i]->path_len), path))
 			return metrics->rpcs[i];
 	if (metrics->rpc_count == RPCS_MAX)
 		return NULL;
 
-	struct rpc_metrics *rpc = calloc(1, sizeof(*rpc));
+	struct rpc_metrics *rpc = calloc(1, sizeof(*rpc) + path.len + 1);
 
 	if (!rpc)
 		return NULL;
-	rpc->path = path;
+	rpc->path_len = path.len;
+	memcpy(rpc->path, path.data, path.len);
 	metrics->rpcs[metrics->rpc_count++] = rpc;
 	if (!upstream->options.metrics)
 		return rpc;
 
 	const struct label name = {"upstream", upstream->config->name};
-	const struct label method = {"rpc", path[0] == '/' ? path + 1 : path};
+	const struct label method = {"rpc", rpc->path[0] == '/' ? rpc->path + 1 : rpc->path};
 
 	add(upstream, &latency_family, LABELS(name, method), &rpc->latency);
 	for (int i = GRPC_OK + 1; i < GRPC_STATUS_COUNT; i++)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#define STATUS_DETAILS_BYTES_MAX 16384 /* in base64; longer ones are left out */
 #define STATUS_MESSAGE_BYTES_MAX 4096 /* decoded grpc-message; a longer one is left out */
 /* A service that ran out of the time we gave it may say so just before our own clock does. */
 #define DEADLINE_SLACK_MS 20
@@ -25,6 +26,7 @@ static void answer_init(struct answer *answer, uint32_t message_bytes_max)
 {
 	*answer = (struct answer){.encoding = GRPC_IDENTITY};
 	buf_init(&answer->status_message, STATUS_MESSAGE_BYTES_MAX);
+	buf_init(&answer->details, STATUS_DETAILS_BYTES_MAX);
 	buf_init(&answer->copy, message_bytes_max);
 	grpc_deframer_init(&answer->deframer, GRPC_IDENTITY, message_bytes_max);
 }
@@ -32,6 +34,7 @@ static void answer_init(struct answer *answer, uint32_t message_bytes_max)
 static void answer_finish(struct answer *answer)
 {
 	buf_finish(&answer->status_message);
+	buf_finish(&answer->details);
 	buf_finish(&answer->copy);
 	grpc_deframer_finish(&answer->deframer);
 }
@@ -76,6 +79,8 @@ struct upstream_stream *stream_create(struct upstream *upstream,
 	stream->upstream = upstream;
 	stream->rpc = upstream_metrics_rpc(upstream, request->path);
 	stream->path = request->path;
+	stream->headers = request->headers;
+	stream->header_count = request->header_count;
 	stream->message = request->message;
 	payload_get(stream->message, 1);
 	stream->started_us = upstream->worker->now_us;
@@ -104,17 +109,26 @@ void stream_free(struct upstream_stream *stream)
 
 /* ---- sending ---- */
 
+static bool has_user_agent(const struct upstream_stream *stream)
+{
+	for (size_t i = 0; i < stream->header_count; i++) {
+		if (span_equal(stream->headers[i].name, SPAN("user-agent")))
+			return true;
+	}
+	return false;
+}
+
 static int stream_request(struct upstream_stream *stream, struct upstream_link *link)
 {
 	uint64_t now_ms = stream->upstream->worker->now_ms;
 	uint64_t left_ms = stream->due_ms > now_ms ? stream->due_ms - now_ms : 1;
 	char timeout[16];
-	struct h2_header headers[10];
+	struct h2_header headers[10 + UPSTREAM_HEADERS_MAX];
 	size_t count = 0;
 
 	headers[count++] = (struct h2_header){SPAN(":method"), SPAN("POST")};
 	headers[count++] = (struct h2_header){SPAN(":scheme"), SPAN("http")};
-	headers[count++] = (struct h2_header){SPAN(":path"), span_from_cstr(stream->path)};
+	headers[count++] = (struct h2_header){SPAN(":path"), stream->path};
 	headers[count++] =
 		(struct h2_header){SPAN(":authority"), span_from_cstr(link->backend->authority)};
 	headers[count++] = (struct h2_header){SPAN("te"), SPAN("trailers")};
@@ -122,7 +136,11 @@ static int stream_request(struct upstream_stream *stream, struct upstream_link *
 		SPAN("grpc-timeout"),
 		span_make(timeout, grpc_format_timeout(left_ms * 1000, timeout))};
 	headers[count++] = (struct h2_header){SPAN("content-type"), SPAN("application/grpc")};
-	headers[count++] = (struct h2_header){SPAN("user-agent"), SPAN(USER_AGENT)};
+	for (size_t i = 0; i < stream->header_count; i++)
+		headers[count++] = (struct h2_header){stream->headers[i].name,
+						      stream->headers[i].value};
+	if (!has_user_agent(stream))
+		headers[count++] = (struct h2_header){SPAN("user-agent"), SPAN(USER_AGENT)};
 	if (stream->request_id_len > 0)
 		headers[count++] =
 			(struct h2_header){SPAN("x-request-id"),
@@ -256,6 +274,7 @@ static void end_with_status(struct upstream_stream *stream, enum grpc_status sta
 		.outcome = UPSTREAM_STATUS,
 		.status = status,
 		.message = message,
+		.details = buf_span(&stream->answer.details),
 	};
 
 	stream_end(stream, &result);
@@ -306,6 +325,10 @@ static int on_header(struct h2_stream *h2, struct span name, struct span value)
 		/* without memory, or too long: the code alone says enough */
 		if (grpc_decode_message(&answer->status_message, value) != 0)
 			buf_clear(&answer->status_message, 0);
+	} else if (span_equal(name, SPAN("grpc-status-details-bin"))) {
+		buf_clear(&answer->details, 0);
+		if (buf_append(&answer->details, value) != 0)
+			buf_clear(&answer->details, 0);
 	}
 	return 0;
 }
@@ -357,29 +380,76 @@ static int take_message(struct answer *answer, struct span message, struct span 
 	return code;
 }
 
-static void on_data(struct h2_stream *h2, struct span bytes)
+/* A message of a streaming answer. Returns whether the call is still there. */
+static bool pass_message(struct upstream_stream *stream, struct span message)
 {
-	struct upstream_stream *stream = stream_of(h2);
+	stream->answer.has_message = true;
+	stream->call->message(stream->call, message);
+	return stream->call != NULL;
+}
+
+/* Returns 0 or a negative code; the call may be over afterwards. */
+static int take_data(struct upstream_stream *stream, struct span bytes)
+{
 	struct answer *answer = &stream->answer;
 
-	link_heard(link_of(h2));
-	h2_consume(h2, bytes.len);
-	if (!stream->call)
-		return;
 	while (bytes.len > 0) {
 		struct span message = SPAN_EMPTY;
 		ptrdiff_t taken = grpc_deframer_take(&answer->deframer, bytes, &message);
 		int code = taken < 0 ? (int)taken : 0;
 
-		if (code == 0 && message.data)
+		if (code == 0 && message.data && stream->call->message) {
+			if (!pass_message(stream, message))
+				return 0;
+		} else if (code == 0 && message.data) {
 			code = take_message(answer, message, bytes);
-		if (code) {
-			malformed(stream,
-				  code == -EPROTO ? GRPC_INTERNAL : GRPC_RESOURCE_EXHAUSTED);
-			return;
 		}
+		if (code)
+			return code;
 		bytes = span_from(bytes, (size_t)taken);
 	}
+	return 0;
+}
+
+static void on_data(struct h2_stream *h2, struct span bytes)
+{
+	struct upstream_stream *stream = stream_of(h2);
+
+	link_heard(link_of(h2));
+	if (!stream->call) {
+		h2_consume(h2, bytes.len);
+		return;
+	}
+
+	int code = take_data(stream, bytes);
+
+	if (code)
+		malformed(stream, code == -EPROTO ? GRPC_INTERNAL : GRPC_RESOURCE_EXHAUSTED);
+	if (stream->call && stream->is_paused)
+		stream->held_bytes += bytes.len;
+	else
+		h2_consume(h2, bytes.len);
+}
+
+void stream_resume(struct upstream_stream *stream)
+{
+	size_t bytes = stream->held_bytes;
+
+	stream->is_paused = false;
+	stream->held_bytes = 0;
+	if (bytes == 0 || !stream->h2.session)
+		return;
+	h2_consume(&stream->h2, bytes);
+	link_flush(stream->on);
+}
+
+/* Whether an answer that ended with OK is whole. */
+static bool is_whole(const struct upstream_stream *stream)
+{
+	const struct answer *answer = &stream->answer;
+
+	return answer->http_status == 200 && grpc_deframer_is_idle(&answer->deframer) &&
+	       (answer->has_message || stream->call->message);
 }
 
 static void on_ended(struct h2_stream *h2)
@@ -393,8 +463,7 @@ static void on_ended(struct h2_stream *h2)
 		malformed(stream, GRPC_UNKNOWN);
 	} else if (answer->status != GRPC_OK) {
 		end_with_status(stream, answer->status, buf_span(&answer->status_message));
-	} else if (answer->http_status != 200 || !answer->has_message ||
-		   !grpc_deframer_is_idle(&answer->deframer)) {
+	} else if (!is_whole(stream)) {
 		malformed(stream, GRPC_INTERNAL);
 	} else {
 		const struct upstream_result result = {

@@ -186,7 +186,7 @@ __attribute__((unused)) static int start_sized(struct rig *rig, size_t index, si
 
 	struct payload *payload = service_message(span_make(message, bytes));
 	const struct upstream_request request = {
-		.path = PATH,
+		.path = SPAN(PATH),
 		.message = payload,
 		.deadline_ms = deadline_ms,
 		.request_id = SPAN("request-1"),
