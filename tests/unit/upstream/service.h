@@ -29,6 +29,7 @@ enum script {
 	SCRIPT_NO_MESSAGE,    /* OK without a message */
 	SCRIPT_TWO_MESSAGES,
 	SCRIPT_LARGE,	     /* service.large_bytes */
+	SCRIPT_STREAM,	     /* stream_messages of large_bytes, then service.status */
 	SCRIPT_HALF_MESSAGE, /* a prefix that promises more than comes */
 	SCRIPT_BAD_ENCODING,
 };
@@ -48,13 +49,14 @@ struct service {
 	enum grpc_status status;
 	const char *status_message;
 	uint32_t reset_code;
-	size_t large_bytes;
+	size_t large_bytes, stream_messages;
 	uint32_t max_concurrent_streams;
 	bool is_mute; /* accepts and reads, never says a word */
 	bool is_deaf; /* of peers that are there: bytes are dropped unread, PINGs too */
 
 	unsigned connections, calls, checks, pings, cancelled, open_calls, open_calls_max;
-	char last_timeout[32], last_request_id[64], last_authority[64], last_type[64];
+	char last_timeout[32], last_request_id[64], last_authority[64], last_type[64],
+		last_user_agent[64], last_extra[64];
 	bool scripted_once;
 };
 
@@ -149,6 +151,21 @@ static void service_large(struct served *served, size_t bytes)
 	service_headers(served, "200", "application/grpc", NULL);
 	service_push(served, span_make(message, bytes));
 	service_trailers(served, GRPC_OK, NULL);
+	free(message);
+}
+
+static void service_stream(struct served *served)
+{
+	const struct service *service = served->peer->service;
+	uint8_t *message = calloc(1, service->large_bytes);
+
+	assert_non_null(message);
+	service_headers(served, "200", "application/grpc", NULL);
+	for (size_t i = 0; i < service->stream_messages; i++) {
+		memset(message, (int)('a' + i % 26), service->large_bytes);
+		service_push(served, span_make(message, service->large_bytes));
+	}
+	service_trailers(served, service->status, service->status_message);
 	free(message);
 }
 
@@ -262,6 +279,9 @@ static void service_answer(struct served *served)
 	case SCRIPT_LARGE:
 		service_large(served, service->large_bytes);
 		break;
+	case SCRIPT_STREAM:
+		service_stream(served);
+		break;
 	case SCRIPT_HALF_MESSAGE:
 		service_half_message(served);
 		break;
@@ -304,6 +324,10 @@ static int service_header(struct h2_stream *stream, struct span name, struct spa
 		service_keep(service->last_request_id, sizeof(service->last_request_id), value);
 	if (span_equal(name, SPAN(":authority")))
 		service_keep(service->last_authority, sizeof(service->last_authority), value);
+	if (span_equal(name, SPAN("user-agent")))
+		service_keep(service->last_user_agent, sizeof(service->last_user_agent), value);
+	if (span_equal(name, SPAN("x-extra")))
+		service_keep(service->last_extra, sizeof(service->last_extra), value);
 	if (span_equal(name, SPAN("content-type")))
 		service_keep(service->last_type, sizeof(service->last_type), value);
 	return 0;
