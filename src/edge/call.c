@@ -23,23 +23,12 @@
 #define DISCARD_MS	  1000
 /* Of grpc-message before it is encoded, which may make it three times as long. */
 #define GRPC_MESSAGE_BYTES_MAX 2048
-#define REPLY_HEADERS_MAX      16
 
 static const struct face_operations call_operations;
-
-static struct call *call_of(struct request *request)
-{
-	return CONTAINER_OF(request, struct call, request);
-}
 
 static struct call *call_of_stream(struct h2_stream *stream)
 {
 	return CONTAINER_OF(stream, struct call, stream);
-}
-
-static struct server *server_of(const struct call *call)
-{
-	return call->http2->connection->server;
 }
 
 /* ---- time ---- */
@@ -65,7 +54,7 @@ static void call_arm(struct call *call, uint64_t body_ms)
 
 static void call_arm_stall(struct call *call)
 {
-	call->stall_bytes = call->stream.queue_bytes;
+	call->stall_bytes = (uint32_t)call->stream.queue_bytes; /* bounded: H2_QUEUE_SLICES_MAX */
 	deadline_arm(server_of(call)->worker, &call->deadline, STALL_MS);
 }
 
@@ -79,7 +68,7 @@ static void call_charge(struct call *call, size_t bytes)
 
 /* ---- answers ---- */
 
-static void call_reset(struct call *call, uint32_t code)
+void call_reset(struct call *call, uint32_t code)
 {
 	h2_stream_reset(&call->stream, code);
 	http2_wake(call->http2);
@@ -95,8 +84,7 @@ static bool call_discards(const struct call *call)
 	       (server_of(call)->options.protocols & SERVER_GRPC) == 0;
 }
 
-/* The answer is whole, in the stream's queue; `code`: of what queued it. */
-static void call_answered(struct call *call, int status, int code)
+void call_answered(struct call *call, int status, int code)
 {
 	struct request *request = &call->request;
 
@@ -115,55 +103,6 @@ static void call_answered(struct call *call, int status, int code)
 		call_arm_stall(call);
 	}
 	http2_wake(call->http2);
-}
-
-static int push_body(struct call *call, struct span body)
-{
-	struct payload *payload = payload_copy(body);
-
-	if (!payload)
-		return -ENOMEM;
-
-	struct payload_slice slice = {.payload = payload, .len = payload->len};
-	int code = h2_stream_push(&call->stream, slice);
-
-	payload_put(payload);
-	return code ? code : h2_stream_finish(&call->stream, NULL, 0);
-}
-
-static void call_reply(struct request *request, const struct reply *reply)
-{
-	struct call *call = call_of(request);
-	struct h2_header headers[REPLY_HEADERS_MAX + 4];
-	char status[SPAN_DECIMAL_BYTES], length[SPAN_DECIMAL_BYTES];
-	bool is_bodiless = reply->status == 204 || reply->status == 304;
-	bool with_body =
-		!is_bodiless && reply->body.len > 0 && !span_equal(request->method, SPAN("HEAD"));
-	size_t count = 0;
-
-	CHECK(reply->header_count <= REPLY_HEADERS_MAX && !call->is_responded);
-	headers[count++] = (struct h2_header){SPAN(":status"),
-					      span_write_uint64(status, (uint64_t)reply->status)};
-	headers[count++] = (struct h2_header){SPAN("date"), server_date(server_of(call))};
-	if (!is_bodiless) {
-		if (reply->content_type)
-			headers[count++] = (struct h2_header){SPAN("content-type"),
-							      span_from_cstr(reply->content_type)};
-		headers[count++] = (struct h2_header){SPAN("content-length"),
-						      span_write_uint64(length, reply->body.len)};
-	}
-	for (size_t i = 0; i < reply->header_count; i++)
-		headers[count++] = (struct h2_header){span_from_cstr(reply->headers[i].name),
-						      reply->headers[i].value};
-	call->is_responded = true;
-
-	int code = h2_respond(&call->stream, headers, count, !with_body);
-
-	if (code == 0 && with_body) {
-		request->sent_bytes = reply->body.len;
-		code = push_body(call, reply->body);
-	}
-	call_answered(call, reply->status, code);
 }
 
 static const struct h2_header grpc_headers[] = {
@@ -324,6 +263,8 @@ static void call_fetch(struct request *request, unsigned step)
 static const struct face_operations call_operations = {
 	.settle = call_settle,
 	.reply = call_reply,
+	.begin = call_begin,
+	.end = call_end,
 	.give = call_give,
 	.finish = call_finish,
 	.drop_queue = call_drop_queue,
@@ -486,6 +427,8 @@ int call_take_header(struct h2_stream *stream, struct span name, struct span val
 		return take_copy(call, &call->request.method, value);
 	if (span_equal(name, SPAN(":path")))
 		return take_target(call, value);
+	if (server_of(call)->options.find && name.data[0] != ':')
+		request_keep_header(&call->request, name, value);
 	if (span_equal(name, SPAN("content-type")))
 		call->content_is_grpc = is_grpc_content(value);
 	else if (span_equal(name, SPAN("grpc-timeout")))
@@ -510,7 +453,7 @@ static enum err call_route(struct call *call)
 	enum err err = ERR_NONE;
 	char allow[ROUTER_ALLOW_MAX];
 
-	request->route = router_find(options->router, request->method, request->path, &err, allow);
+	request->route = connection_find_route(call->http2->connection, request, &err, allow);
 	/* without memory for it the answer is sent without */
 	if (err == ERR_METHOD_NOT_ALLOWED)
 		call->allow = arena_copy(&request->arena, span_from_cstr(allow));
@@ -684,7 +627,7 @@ static void call_take_streamed(struct call *call, struct span bytes)
 static void call_discard(struct call *call, struct span bytes)
 {
 	h2_consume(&call->stream, bytes.len);
-	call->discarded_bytes += bytes.len;
+	call->discarded_bytes += (uint32_t)bytes.len;
 	if (call->discarded_bytes > DISCARD_BYTES_MAX)
 		h2_stream_reset(&call->stream, H2_NO_ERROR);
 }

@@ -112,6 +112,17 @@ struct span server_date(struct server *server);
 /* x-request-id and traceparent are kept for the access log if they are what they should be. */
 void request_note_header(struct request *request, struct span name, struct span value);
 
+/* As request_note_header, for request_find_header. */
+void request_keep_header(struct request *request, struct span name, struct span value);
+
+/*
+ * The request's route: the router's, else server_options.find's; its target and header are there. NULL
+ * with `*err` and, for ERR_METHOD_NOT_ALLOWED, `allow`.
+ */
+const struct route *connection_find_route(const struct connection *connection,
+					  struct request *request, enum err *err,
+					  char allow[ROUTER_ALLOW_MAX]);
+
 /* Splits ":path" or a request target's path from its query. */
 void request_set_target(struct request *request, struct span target);
 

@@ -45,8 +45,8 @@ struct call {
 	struct grpc_deframer deframer;
 	struct buf body;	/* of HTTP, or a gRPC message that lay whole in a frame */
 	size_t charged_bytes;	/* in http2->body_bytes */
-	size_t stall_bytes;	/* queued when the stall timer was armed */
-	size_t discarded_bytes; /* of the body, after the answer */
+	uint32_t stall_bytes;	  /* queued when the stall timer was armed */
+	uint32_t discarded_bytes; /* of the body, after the answer */
 	uint64_t content_length;
 	struct server_gate gate;
 	uint64_t timeout_us; /* grpc-timeout */
@@ -73,6 +73,29 @@ void http2_take_glitch(struct http2 *http2, enum glitch glitch);
 
 /* A call's stream is over, whoever ended it. */
 void http2_note_closed(struct http2 *http2, const struct call *call, uint32_t code);
+
+/* ---- what call.c and call_http.c share ---- */
+
+static inline struct call *call_of(struct request *request)
+{
+	return CONTAINER_OF(request, struct call, request);
+}
+
+static inline struct server *server_of(const struct call *call)
+{
+	return call->http2->connection->server;
+}
+
+/* RST_STREAM. */
+void call_reset(struct call *call, uint32_t code);
+
+/* The answer is whole, in the stream's queue; `code`: of what queued it. */
+void call_answered(struct call *call, int status, int code);
+
+/* face_operations of HTTP routes. */
+void call_reply(struct request *request, const struct reply *reply);
+void call_begin(struct request *request, const struct reply *head);
+void call_end(struct request *request, bool whole);
 
 /* h2_handler's part that concerns one stream. */
 struct h2_stream *call_open(struct h2_session *session, int32_t stream_id);

@@ -3,7 +3,8 @@
  * Thread: the worker's.
  *
  *   HEAD ─ parsed ─► BODY ─ whole ─► SERVICE ─ request_reply ─► ANSWER ─ all with conn ─► HEAD
- *     └─ refused, in any state before SERVICE ─────────────────────┘  └─ the last ─► OVER
+ *     │                                  └─ http_begin ─► STREAM ─ http_end ─┘ │
+ *     └─ refused, in any state before SERVICE ───────────────────────────────┘  └─ the last ─► OVER
  *
  * What arrives during SERVICE and ANSWER, or in HEAD while the answers before it have filled the send
  * queue, waits in `ahead`; beyond PIPELINE_BYTES_ROOM receiving pauses until they have left. So a
@@ -11,9 +12,7 @@
  * kernel buffers, until GATEWAY_HTTP_IDLE_TIMEOUT or TCP_USER_TIMEOUT; one that reads later loses
  * nothing.
  */
-#include "codec/http1.h"
-
-#include "edge/connection.h"
+#include "edge/face_http1.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,46 +26,11 @@
 /* A body that nobody wants (404, 405) is read up to here to keep the connection; a larger one ends
  * it. */
 #define UNWANTED_BYTES_MAX (64u << 10)
-/* Answers up to here are copied behind their head; a larger body is handed on as there is room. */
-#define COPIED_BODY_BYTES_MAX (4u << 10)
-#define BODY_SLICE_BYTES      (64u << 10)
 /* Memory an idle connection may keep. */
 #define KEEP_BYTES 1024
 /* How long a body is watched before its rate is judged: no shorter than its whole time by default,
  * so that the rate bounds only those who are given more. */
 #define RATE_WINDOW_MS 10000
-
-enum http1_state { HTTP1_HEAD, HTTP1_BODY, HTTP1_SERVICE, HTTP1_ANSWER, HTTP1_OVER };
-
-enum http1_wait { WAIT_NOTHING, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND };
-
-struct http1 {
-	struct connection *connection;
-	enum http1_state state;
-	enum http1_wait wait;
-	uint64_t due_ms;      /* when `wait` is over; connection->deadline may come earlier */
-	uint64_t body_due_ms; /* WAIT_BODY: when the whole body is due, whatever its rate */
-	uint64_t window_bytes; /* of the body's wire bytes, in this RATE_WINDOW_MS */
-	bool last;	      /* this answer ends the connection */
-	bool peer_finished;
-	bool is_advancing; /* inside http1_advance: it sees itself what an answer changes */
-	bool is_started;   /* the service has the request */
-	bool is_http10;
-	enum err
-		refusal; /* answered instead of a service, once the body is there; ERR_NONE: none */
-	char allow[ROUTER_ALLOW_MAX];
-	struct buf ahead;
-	struct buf body;
-	struct http1_body_reader reader;
-	uint64_t body_bytes_max; /* of the route, if there is one, and the gate */
-	struct server_gate gate;
-	uint64_t unwanted_bytes;
-	struct payload *answer; /* rest of the answer's body */
-	uint32_t answer_sent;
-	struct request request;
-};
-
-static const struct face_operations http1_operations;
 
 static const struct config *config_of(const struct http1 *http1)
 {
@@ -100,7 +64,7 @@ static void http1_begin_window(struct http1 *http1)
 		http1->due_ms = http1->body_due_ms;
 }
 
-static void http1_wait_for(struct http1 *http1, enum http1_wait wait)
+void http1_wait_for(struct http1 *http1, enum http1_wait wait)
 {
 	const struct config *config = config_of(http1);
 
@@ -148,186 +112,11 @@ static void http1_finish(struct http1 *http1)
 	conn_finish_sending(&http1->connection->conn);
 }
 
-static void http1_fail(struct http1 *http1, enum connection_outcome outcome)
+void http1_fail(struct http1 *http1, enum connection_outcome outcome)
 {
 	http1->state = HTTP1_OVER;
 	connection_set_outcome(http1->connection, outcome);
 	conn_close(&http1->connection->conn);
-}
-
-/* ---- answering ---- */
-
-static bool has_no_body(int status)
-{
-	return status == 204 || status == 304;
-}
-
-static void append_line(struct buf *head, struct span name, struct span value)
-{
-	/* A line break in a value would let it write headers of its own. */
-	if (span_find_byte(value, '\r') >= 0 || span_find_byte(value, '\n') >= 0)
-		return;
-	buf_append(head, name);
-	buf_append(head, SPAN(": "));
-	buf_append(head, value);
-	buf_append(head, SPAN("\r\n"));
-}
-
-static void write_head(struct http1 *http1, const struct reply *reply, struct buf *head)
-{
-	buf_append(head, SPAN("HTTP/1.1 "));
-	buf_append_uint(head, (uint64_t)reply->status);
-	buf_append_byte(head, ' ');
-	buf_append(head, span_from_cstr(http1_reason(reply->status)));
-	buf_append(head, SPAN("\r\n"));
-	buf_append(head, SPAN("date: "));
-	buf_append(head, server_date(http1->connection->server));
-	buf_append(head, SPAN("\r\n"));
-	if (!has_no_body(reply->status)) {
-		if (reply->content_type)
-			append_line(head, SPAN("content-type"),
-				    span_from_cstr(reply->content_type));
-		buf_append(head, SPAN("content-length: "));
-		buf_append_uint(head, reply->body.len);
-		buf_append(head, SPAN("\r\n"));
-	}
-	for (size_t i = 0; i < reply->header_count; i++)
-		append_line(head, span_from_cstr(reply->headers[i].name), reply->headers[i].value);
-	if (http1->last)
-		buf_append(head, SPAN("connection: close\r\n"));
-	else if (http1->is_http10)
-		buf_append(head, SPAN("connection: keep-alive\r\n"));
-	buf_append(head, SPAN("\r\n"));
-}
-
-/* Head and small body in one piece; the rest waits in `answer`. Returns 0 or a negative errno. */
-static int send_answer(struct http1 *http1, const struct reply *reply)
-{
-	bool with_body =
-		!has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
-	struct span body = with_body ? reply->body : SPAN_EMPTY;
-	struct buf *head = &http1->connection->server->answer;
-	int code;
-
-	write_head(http1, reply, head);
-	if (body.len > COPIED_BODY_BYTES_MAX)
-		http1->answer = payload_copy(body);
-	else
-		buf_append(head, body);
-	if (head->failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
-		code = -ENOMEM;
-	else
-		code = conn_send(&http1->connection->conn, buf_span(head));
-	http1->request.sent_bytes = body.len;
-	buf_clear(head, ANSWER_BYTES_MAX);
-	return code;
-}
-
-static void http1_reply(struct request *request, const struct reply *reply)
-{
-	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
-	struct connection *connection = http1->connection;
-
-	request->ended = true;
-	request->status = reply->status;
-	if (connection->server->draining)
-		http1->last = true;
-	http1->state = HTTP1_ANSWER;
-
-	int code = send_answer(http1, reply);
-
-	account_call(connection->server->account, request, ROUTE_HTTP);
-	if (code) {
-		http1_fail(http1, OUTCOME_RESOURCE);
-		return;
-	}
-	/* The loop that called the service goes on by itself; else in this turn's flush step, or
-	 * when there is room again. */
-	if (http1->is_advancing)
-		return;
-	if (!conn_has_room(&connection->conn))
-		http1_wait_for(http1, WAIT_SEND);
-	conn_wants_flush(&connection->conn);
-}
-
-static bool http1_give(struct request *request, struct payload_slice slice)
-{
-	(void)request, (void)slice;
-	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
-}
-
-static void http1_rpc_finish(struct request *request, int grpc_status, struct span message,
-			     uint64_t retry_after_ms)
-{
-	(void)request, (void)grpc_status, (void)message, (void)retry_after_ms;
-	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
-}
-
-static void http1_drop_queue(struct request *request)
-{
-	(void)request;
-	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
-}
-
-static void http1_resume(struct request *request)
-{
-	(void)request;
-	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
-}
-
-static const struct face_operations http1_operations = {
-	.reply = http1_reply,
-	.give = http1_give,
-	.finish = http1_rpc_finish,
-	.drop_queue = http1_drop_queue,
-	.resume = http1_resume,
-};
-
-/* Answers an error row by ourselves. */
-static void http1_refuse(struct http1 *http1, enum err err)
-{
-	struct reply_header headers[2] = {{"cache-control", SPAN("no-store")}};
-	char retry_after[RETRY_AFTER_BYTES_MAX];
-	size_t count = 1;
-
-	if (err == ERR_METHOD_NOT_ALLOWED)
-		headers[count++] = (struct reply_header){"allow", span_from_cstr(http1->allow)};
-	else if (err == ERR_TOO_MANY_REQUESTS)
-		headers[count++] = (struct reply_header){
-			"retry-after", retry_after_write(retry_after, http1->gate.wait_ms)};
-	request_reply_error(&http1->request, err, headers, count);
-}
-
-/* As http1_refuse, when the rest of the bytes cannot be told apart any more. */
-static void http1_refuse_last(struct http1 *http1, enum err err)
-{
-	http1->last = true;
-	http1_refuse(http1, err);
-}
-
-/* Hands on what there is room for. Returns whether the answer has left whole. */
-static bool http1_send_rest(struct http1 *http1)
-{
-	struct conn *conn = &http1->connection->conn;
-
-	if (!http1->answer)
-		return true;
-	while (http1->answer_sent < http1->answer->len && conn_has_room(conn)) {
-		uint32_t left = http1->answer->len - http1->answer_sent;
-		struct payload_slice slice = {
-			.payload = http1->answer,
-			.offset = http1->answer_sent,
-			.len = left < BODY_SLICE_BYTES ? left : BODY_SLICE_BYTES,
-		};
-
-		if (conn_send_slice(conn, slice) != 0) {
-			http1_fail(http1, OUTCOME_RESOURCE);
-			return false;
-		}
-		http1->answer_sent += slice.len;
-		http1_wait_for(http1, WAIT_SEND);
-	}
-	return http1->answer_sent == http1->answer->len;
 }
 
 /* ---- a request's steps; each returns the bytes it took ---- */
@@ -358,17 +147,18 @@ static int keep_head(struct http1 *http1, const struct http1_head *head)
 	request->query = target;
 	for (size_t i = 0; i < head->header_count; i++)
 		request_note_header(request, head->headers[i].name, head->headers[i].value);
+	if (http1->connection->server->options.find)
+		for (size_t i = 0; i < head->header_count; i++)
+			request_keep_header(request, head->headers[i].name, head->headers[i].value);
 	return request->method.data && request->path.data && target.data ? 0 : -ENOMEM;
 }
 
 static void find_route(struct http1 *http1)
 {
 	struct request *request = &http1->request;
-	const struct router *router = http1->connection->server->options.router;
 
-	http1->refusal = ERR_NONE;
 	request->route =
-		router_find(router, request->method, request->path, &http1->refusal, http1->allow);
+		connection_find_route(http1->connection, request, &http1->refusal, http1->allow);
 	if (request->route && request->route->kind == ROUTE_GRPC) {
 		request->route = NULL;
 		http1->refusal = ERR_HTTP_VERSION;
@@ -528,6 +318,7 @@ static bool http1_step(struct http1 *http1, struct span bytes, size_t *taken)
 		*taken = take_body(http1, bytes);
 		return http1->state != HTTP1_BODY;
 	case HTTP1_SERVICE:
+	case HTTP1_STREAM:
 		return false;
 	case HTTP1_ANSWER:
 		if (!http1_send_rest(http1))
@@ -657,7 +448,9 @@ static void http1_produce(struct connection *connection)
 	if (http1->state == HTTP1_HEAD && http1->ahead.len == 0 && !http1->peer_finished &&
 	    http1->wait != WAIT_SEND)
 		return;
-	if (http1->state != HTTP1_OVER && http1->state != HTTP1_SERVICE)
+	if (http1->state == HTTP1_STREAM)
+		http1_pull(http1);
+	else if (http1->state != HTTP1_OVER && http1->state != HTTP1_SERVICE)
 		http1_advance_ahead(http1);
 }
 

@@ -39,6 +39,31 @@ void request_reply_error(struct request *request, enum err err, const struct rep
 	buf_finish(&body);
 }
 
+void http_begin(struct request *request, const struct reply *head)
+{
+	if (request->ended)
+		return;
+	request->face->begin(request, head);
+	if (!request->ended && span_equal(request->method, SPAN("HEAD")))
+		request->face->end(request, true);
+}
+
+bool http_give(struct request *request, struct payload *part)
+{
+	return rpc_give(request, part);
+}
+
+void http_end(struct request *request, bool whole)
+{
+	if (!request->ended)
+		request->face->end(request, whole);
+}
+
+void http_resume(struct request *request)
+{
+	rpc_resume(request);
+}
+
 bool rpc_send(struct request *request, struct payload_slice message)
 {
 	if (request->ended)
@@ -158,6 +183,56 @@ static bool is_hex(struct span text)
 		    !(text.data[i] >= 'a' && text.data[i] <= 'f'))
 			return false;
 	return true;
+}
+
+/* Without memory it is as if the client had not sent it. */
+void request_keep_header(struct request *request, struct span name, struct span value)
+{
+	struct request_header *header = arena_alloc(&request->arena, sizeof(*header));
+
+	if (!header)
+		return;
+	header->name = arena_copy(&request->arena, name);
+	header->value = arena_copy(&request->arena, value);
+	if (!header->name.data || !header->value.data)
+		return;
+	for (size_t i = 0; i < header->name.len; i++) {
+		uint8_t *byte = (uint8_t *)(uintptr_t)&header->name.data[i];
+
+		if (*byte >= 'A' && *byte <= 'Z')
+			*byte |= 0x20;
+	}
+	header->next = request->headers;
+	request->headers = header;
+}
+
+struct span request_find_header(struct request *request, struct span name)
+{
+	struct span separator = span_equal(name, SPAN("cookie")) ? SPAN("; ") : SPAN(", ");
+	struct span found = SPAN_EMPTY;
+
+	for (const struct request_header *header = request->headers; header;
+	     header = header->next) {
+		if (!span_equal(header->name, name))
+			continue;
+		if (found.data) {
+			struct span parts[] = {header->value, separator, found};
+			size_t len = header->value.len + separator.len + found.len;
+			uint8_t *joined = arena_alloc(&request->arena, len), *at = joined;
+
+			if (!joined)
+				return SPAN_EMPTY;
+			for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+				if (parts[i].len > 0)
+					memcpy(at, parts[i].data, parts[i].len);
+				at += parts[i].len;
+			}
+			found = span_make(joined, len);
+		} else {
+			found = header->value;
+		}
+	}
+	return found;
 }
 
 void request_note_header(struct request *request, struct span name, struct span value)

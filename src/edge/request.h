@@ -3,6 +3,7 @@
  * Thread: the worker's.
  *
  *   face ─ start(request) ─► service ─┬─ request_reply…  (HTTP)
+ *                                     ├─ http_begin + http_give* + http_end  (HTTP, streamed)
  *                                     └─ rpc_send* + rpc_finish (gRPC)
  *                                        either ends the service's part
  *   face ─ cancelled(request) ─► the client or its deadline is gone: the service lets go at
@@ -39,8 +40,8 @@ struct route {
 	/* The client reset the stream or is gone, or grpc-timeout ran out. May be NULL for routes
 	 * that answer inside start. */
 	void (*cancelled)(struct request *request);
-	/* A streaming answer may send now: rpc_send… until it returns false or there is nothing.
-	 * NULL for unary routes. */
+	/* A streaming answer may send now: rpc_send or http_give until it returns false or there is
+	 * nothing. NULL for routes that answer at once. */
 	void (*pull)(struct request *request);
 	/*
 	 * For gRPC routes whose client streams: `start` comes with the headers, then each message
@@ -52,6 +53,12 @@ struct route {
 	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,
 	 * streams. */
 	bool long_lived;
+};
+
+/* A field of the request's header, in its arena. */
+struct request_header {
+	struct request_header *next;
+	struct span name, value; /* name in lower case */
 };
 
 struct request {
@@ -66,6 +73,7 @@ struct request {
 	struct span trace_id;
 	struct span accept; /* the header, when it is not longer than usual; in arena */
 	struct span body;   /* lent until the request ends */
+	struct request_header *headers; /* the last one first; where server_options.find is set */
 	uint64_t started_us;
 	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */
 	struct arena arena;   /* the request's small memory */
@@ -99,6 +107,8 @@ struct face_operations {
 	void (*resume)(struct request *request);
 	void (*fetch)(struct request *request, unsigned step); /* as rpc_fetch; may be NULL */
 	void (*settle)(struct request *request); /* NULL: nothing to give back */
+	void (*begin)(struct request *request, const struct reply *head);
+	void (*end)(struct request *request, bool whole);
 };
 
 /* Answers an HTTP request and ends it. HEAD's body is left out by the face. */
@@ -107,6 +117,30 @@ void request_reply(struct request *request, const struct reply *reply);
 /* {"error":{"code":"…","message":"…"}} of the row; `headers` may be NULL. Ends the request. */
 void request_reply_error(struct request *request, enum err err, const struct reply_header *headers,
 			 size_t header_count);
+
+/*
+ * The value of the first field with this name (lower case), fields of the same name joined by ", " as
+ * RFC 9110 §5.3 has it (cookies by "; "). Empty when there is none, or no memory to join. In the arena.
+ */
+struct span request_find_header(struct request *request, struct span name);
+
+/*
+ * Begins a streamed answer of an HTTP route; the head's body is not looked at. HEAD's answer ends with
+ * it.
+ */
+void http_begin(struct request *request, const struct reply *head);
+
+/*
+ * One part of it, not empty. Owns: the caller's reference from now on. Returns whether more may follow
+ * at once: false means wait for route->pull.
+ */
+bool http_give(struct request *request, struct payload *part);
+
+/* Ends it. Not whole: the connection or stream is broken off, so that the client sees it. */
+void http_end(struct request *request, bool whole);
+
+/* As rpc_resume. */
+void http_resume(struct request *request);
 
 /*
  * Sends one message of a gRPC answer (its 5-byte prefix included); headers leave with the first

@@ -53,6 +53,23 @@ void connection_begin_request(struct connection *connection, struct request *req
 		   REQUEST_ARENA_BYTES_MAX + (size_t)server->options.config->http_max_header_bytes);
 }
 
+const struct route *connection_find_route(const struct connection *connection,
+					  struct request *request, enum err *err,
+					  char allow[ROUTER_ALLOW_MAX])
+{
+	const struct server_options *options = &connection->server->options;
+	const struct route *route;
+
+	*err = ERR_NONE;
+	route = router_find(options->router, request->method, request->path, err, allow);
+	if (route || *err != ERR_NOT_FOUND || !options->find)
+		return route;
+	route = options->find(request);
+	if (route)
+		*err = ERR_NONE;
+	return route;
+}
+
 struct server_gate connection_ask_gate(const struct connection *connection,
 				       const struct request *request)
 {

@@ -37,6 +37,11 @@ struct server_options {
 	const struct config_cidrs *trusted_proxies;
 	/* Asked once for each HTTP request, with a route or without. NULL: all may come in. */
 	struct server_gate (*admit)(const struct request *request);
+	/*
+	 * Asked for paths that the router does not have; may set request->service. All header fields
+	 * are kept for it. NULL with `*err` as it is, when it is no path of its either. May be NULL.
+	 */
+	const struct route *(*find)(struct request *request);
 	struct metric_registry *metrics;
 	struct metric_counter *copied_bytes; /* of payloads, as in conn_counters; may be NULL */
 	struct zerocopy *zerocopy;	     /* the worker's; may be NULL */
