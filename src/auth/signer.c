@@ -468,3 +468,20 @@ int base64_append(struct buf *out, struct span bytes)
 	buf_claim(out, text_len);
 	return 0;
 }
+
+int base64_decode(struct buf *out, struct span text)
+{
+	while (text.len > 0 && text.data[text.len - 1] == '=')
+		text.len--;
+
+	size_t len = text.len / 4 * 3 + 3;
+	uint8_t *at = buf_reserve(out, len);
+
+	if (!at)
+		return out->max - out->len < len ? -EMSGSIZE : -ENOMEM;
+	if (sodium_base642bin(at, len, (const char *)text.data, text.len, NULL, &len, NULL,
+			      sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
+		return -EINVAL;
+	buf_claim(out, len);
+	return 0;
+}
