@@ -10,6 +10,7 @@
 #include "os/limits.h"
 #include "os/sandbox.h"
 #include "os/service.h"
+#include "rest/plan.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -76,7 +77,7 @@ static struct config *load_config(void)
 	struct buf report;
 
 	buf_init(&report, REPORT_BYTES_MAX);
-	struct config *config = config_load(environ, &report);
+	struct config *config = config_load(environ, plan_compile, &report);
 
 	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
 	if (!config)
@@ -404,7 +405,7 @@ static void reload(struct program *program)
 	if (program->ready)
 		service_notify_reloading("reloading");
 	buf_init(&report, REPORT_BYTES_MAX);
-	program->next = config_file_load(program->config->config_file, &report);
+	program->next = config_file_load(program->config->config_file, plan_compile, &report);
 	log_report(buf_span(&report));
 	buf_finish(&report);
 	if (!program->next) {

@@ -54,29 +54,34 @@ void config_file_put(struct config_file *file)
 	/* release: our reading is done; acquire: so is everybody else's when it is freed */
 	if (!file || atomic_fetch_sub_explicit(&file->references, 1, memory_order_acq_rel) > 1)
 		return;
+	if (file->release)
+		file->release(file->compiled);
 	arena_finish(file->memory);
 	free(file->memory);
 	free(file);
 }
 
 /* Returns NULL without memory; mistakes are in the report. */
-static struct config_file *file_load(const char *path, struct report *report)
+static struct config_file *file_load(const char *path, config_compile_fn *compile,
+				     struct report *report)
 {
 	struct config_file *file = config_file_create();
 
 	if (!file)
 		return NULL;
-	if (path[0] != '\0' && routes_load(file, path, report) != 0) {
+	if (path[0] != '\0' && (routes_load(file, path, report) != 0 ||
+			       (compile && compile(file, path, report) != 0))) {
 		config_file_put(file);
 		return NULL;
 	}
 	return file;
 }
 
-struct config_file *config_file_load(const char *path, struct buf *out)
+struct config_file *config_file_load(const char *path, config_compile_fn *compile,
+				     struct buf *out)
 {
 	struct report report = { .out = out };
-	struct config_file *file = file_load(path, &report);
+	struct config_file *file = file_load(path, compile, &report);
 
 	if (!file)
 		report_mistake(&report, "GATEWAY_CONFIG_FILE", "%s", errno_text(ENOMEM));
@@ -86,14 +91,15 @@ struct config_file *config_file_load(const char *path, struct buf *out)
 	return NULL;
 }
 
-struct config *config_load(char *const *environment, struct buf *out)
+struct config *config_load(char *const *environment, config_compile_fn *compile,
+			   struct buf *out)
 {
 	struct report report = { .out = out };
 	struct config *config = config_create();
 	int error = config ? environment_load(environment, config, &report) : -ENOMEM;
 
 	if (!error) {
-		config->file = file_load(config->config_file, &report);
+		config->file = file_load(config->config_file, compile, &report);
 		error = config->file ? 0 : -ENOMEM;
 	}
 	if (error)

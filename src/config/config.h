@@ -86,6 +86,8 @@ struct config_file {
 	struct config_command *commands;
 	size_t command_count;
 	struct config_rest *rest; /* NULL: no API gateway */
+	void *compiled;		  /* what config_compile_fn has made of it */
+	void (*release)(void *compiled);
 	struct arena *memory; /* owns the arrays and strings above */
 	_Atomic uint32_t references;
 };
@@ -99,15 +101,23 @@ struct config {
 };
 
 /*
+ * Makes of a file what only rooms above this one can, into file->compiled and file->release; mistakes
+ * go to `report`, beside those of the file itself. Returns 0 or -ENOMEM.
+ */
+struct report;
+typedef int config_compile_fn(struct config_file *file, const char *path, struct report *report);
+
+/*
  * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to
  * `report`, one per line, all of them, as "<variable>: <what is wrong>" or
  * "<file>:<line>:<column>: <what is wrong>", warnings as "warning: …". No line tells a secret.
  * An empty variable is as if it were not there, but for strings, where empty is a value.
- * Returns the config, or NULL when there was a mistake (or no memory).
+ * `compile` may be NULL. Returns the config, or NULL when there was a mistake (or no memory).
  * Owns: the caller, config_destroy. Secrets are in base/vault's memory.
  * Limits: the file 4 MiB; UPSTREAMS_MAX, UPSTREAM_ADDRESSES_MAX, COMMANDS_MAX.
  */
-struct config *config_load(char *const *environment, struct buf *report);
+struct config *config_load(char *const *environment, config_compile_fn *compile,
+			   struct buf *report);
 void config_destroy(struct config *config);
 
 /* Whether no secret can be swapped out; false where RLIMIT_MEMLOCK refused it. */
@@ -123,7 +133,8 @@ void config_forget_environment(char **environment);
  * Reads the file at `path` anew; an empty path gives an empty file. `report` and limits as above.
  * Returns it with one reference, or NULL when there was a mistake (or no memory).
  */
-struct config_file *config_file_load(const char *path, struct buf *report);
+struct config_file *config_file_load(const char *path, config_compile_fn *compile,
+				     struct buf *report);
 struct config_file *config_file_get(struct config_file *file);
 void config_file_put(struct config_file *file); /* NULL is fine */
 

@@ -5,6 +5,9 @@
 
 #include "edge/request.h"
 
+/* How a command goes out (edge.md §2.3). */
+#define UPSTREAM_HANDLE_PATH SPAN("/galaxy.gateway.v1.CommandHandler/Handle")
+
 /* Handlers of the route; request->service is the node. */
 void execute_start(struct request *request);
 void execute_cancelled(struct request *request);

@@ -1,5 +1,6 @@
 #include "gateway/node.h"
 
+#include "gateway/execute.h"
 #include "gateway/public_auth.h"
 #include "gateway/redis_options.h"
 #include "gateway/subscribe.h"
@@ -160,6 +161,7 @@ static int create_upstreams(struct node *node)
 		.message_bytes_max = (uint32_t)config->grpc_max_message_bytes,
 		.dns = node->dns,
 		.metrics = node->shared->metrics,
+		.announced_path = UPSTREAM_HANDLE_PATH,
 	};
 
 	return upstreams_init(&node->upstreams, &options, config->file);

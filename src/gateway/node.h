@@ -12,10 +12,10 @@
 #include "gateway/bus.h"
 #include "gateway/classes.h"
 #include "gateway/sessions.h"
-#include "gateway/upstreams.h"
 #include "gateway/wire.h"
 #include "net/zerocopy.h"
 #include "upstream/http.h"
+#include "upstream/upstreams.h"
 
 /* Budgets of a call, in the order they are charged (edge.md §2.2). */
 enum budget {

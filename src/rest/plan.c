@@ -425,40 +425,11 @@ static void make(struct making *making)
 	add_web_services(making);
 }
 
-struct plan *plan_create(struct config_file *file, const char *path, struct report *report)
+static void plan_free(void *compiled)
 {
-	size_t mistakes = report->mistake_count;
-	struct making making = {.path = path, .report = report};
+	struct plan *plan = compiled;
 
-	if (!file->rest)
-		return NULL;
-	making.plan = calloc(1, sizeof(*making.plan));
-	if (making.plan) {
-		atomic_init(&making.plan->references, 1);
-		making.plan->file = config_file_get(file);
-		making.plan->rest = file->rest;
-		make(&making);
-	}
-	free(making.origins);
-	if (!making.plan || making.no_memory)
-		report_mistake(report, path, "%s", errno_text(ENOMEM));
-	if (report->mistake_count == mistakes)
-		return making.plan;
-	plan_put(making.plan);
-	return NULL;
-}
-
-struct plan *plan_get(struct plan *plan)
-{
-	/* relaxed: whoever takes one holds one */
-	atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);
-	return plan;
-}
-
-void plan_put(struct plan *plan)
-{
-	/* release: our reading is done; acquire: so is everybody else's when it is freed */
-	if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) > 1)
+	if (!plan)
 		return;
 	for (size_t i = 0; i < plan->route_count; i++) {
 		if (plan->routes[i]->owns_label)
@@ -470,6 +441,22 @@ void plan_put(struct plan *plan)
 	table_destroy(plan->table);
 	schema_destroy(plan->schema);
 	seal_destroy(plan->seal);
-	config_file_put(plan->file);
 	free(plan);
+}
+
+int plan_compile(struct config_file *file, const char *path, struct report *report)
+{
+	struct making making = {.path = path, .report = report};
+
+	if (!file->rest)
+		return 0;
+	making.plan = calloc(1, sizeof(*making.plan));
+	if (!making.plan)
+		return -ENOMEM;
+	file->compiled = making.plan;
+	file->release = plan_free;
+	making.plan->rest = file->rest;
+	make(&making);
+	free(making.origins);
+	return making.no_memory ? -ENOMEM : 0;
 }

@@ -45,8 +45,6 @@ struct plan_web_service {
 };
 
 struct plan {
-	_Atomic uint32_t references;
-	struct config_file *file; /* a reference */
 	const struct config_rest *rest;
 	struct schema *schema;
 	struct table *table;
@@ -58,11 +56,15 @@ struct plan {
 };
 
 /*
- * Every mistake is reported with its place in the file at `path`. Returns NULL when there was one,
- * or no memory (reported too), or when the file has no section `rest` (nothing is reported).
+ * Makes it of file->rest, if there is one, as a config_compile_fn: file->compiled. Every mistake is
+ * reported with its place.
  */
-struct plan *plan_create(struct config_file *file, const char *path, struct report *report);
-struct plan *plan_get(struct plan *plan);
-void plan_put(struct plan *plan); /* NULL is fine */
+int plan_compile(struct config_file *file, const char *path, struct report *report);
+
+/* NULL: the file says nothing of an API gateway. Lifetime: the file's. */
+static inline const struct plan *plan_of(const struct config_file *file)
+{
+	return file->compiled;
+}
 
 #endif

@@ -32,7 +32,7 @@ static inline struct loaded load(char *const *environment)
 	struct loaded loaded;
 
 	buf_init(&report, 1 << 20);
-	loaded.config = config_load(environment, &report);
+	loaded.config = config_load(environment, NULL, &report);
 	buf_append_byte(&report, '\0');
 	assert_false(report.failed);
 	loaded.report = (char *)report.data; /* taken over: buf's memory is malloc's */

@@ -325,7 +325,7 @@ static void report_without_room_still_refuses(void **state)
 	struct buf report;
 
 	buf_init(&report, 0);
-	assert_null(config_load(ENVIRONMENT("GATEWAY_WORKERS=x"), &report));
+	assert_null(config_load(ENVIRONMENT("GATEWAY_WORKERS=x"), NULL, &report));
 	buf_finish(&report);
 }
 

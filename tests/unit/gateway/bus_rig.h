@@ -95,7 +95,7 @@ static inline void rig_load_config(void)
 	struct buf report;
 
 	buf_init(&report, 1u << 16);
-	rig.config = config_load(environment, &report);
+	rig.config = config_load(environment, NULL, &report);
 	if (!rig.config)
 		fail_msg("%.*s", SPAN_ARGS(buf_span(&report)));
 	buf_finish(&report);

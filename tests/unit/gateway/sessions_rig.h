@@ -51,7 +51,7 @@ static inline void load_config(void)
 	struct buf report;
 
 	buf_init(&report, 1u << 16);
-	config = config_load(environment, &report);
+	config = config_load(environment, NULL, &report);
 	if (!config)
 		fail_msg("%.*s", SPAN_ARGS(buf_span(&report)));
 	buf_finish(&report);

@@ -1,4 +1,4 @@
-#include "gateway/upstreams.h"
+#include "upstream/upstreams.h"
 
 #include "base/check.h"
 
@@ -41,7 +41,8 @@ static struct service *service_create(struct upstreams *upstreams, struct config
 		free(service);
 		return NULL;
 	}
-	upstream_announce(service->upstream, UPSTREAM_HANDLE_PATH);
+	if (upstreams->options.announced_path.len > 0)
+		upstream_announce(service->upstream, upstreams->options.announced_path);
 	service->upstreams = upstreams;
 	service->file = config_file_get(file);
 	service->config = options.config;
@@ -170,6 +171,12 @@ struct upstream *upstreams_route(const struct upstreams *upstreams, struct span 
 	int at = upstreams->current.file ? config_route(upstreams->current.file, message_type) : -1;
 
 	return at < 0 ? NULL : upstreams->current.services[at]->upstream;
+}
+
+struct upstream *upstreams_at(const struct upstreams *upstreams, const struct config_file *file,
+			      size_t index)
+{
+	return upstreams->current.file == file ? upstreams->current.services[index]->upstream : NULL;
 }
 
 void upstreams_stop(struct upstreams *upstreams, void (*stopped)(void *context), void *context)

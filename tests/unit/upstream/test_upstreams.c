@@ -21,7 +21,7 @@ static void *failing_calloc(size_t count, size_t size)
 }
 
 #define calloc failing_calloc
-#include "gateway/upstreams.c"
+#include "upstream/upstreams.c"
 #undef calloc
 
 #define TURNS_MAX 4000
@@ -41,7 +41,7 @@ static struct config_file *load(const char *text)
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	close(fd);
 	buf_init(&report, 4096);
-	struct config_file *file = config_file_load(path, &report);
+	struct config_file *file = config_file_load(path, NULL, &report);
 
 	unlink(path);
 	assert_int_equal(report.len, 0);

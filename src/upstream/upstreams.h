@@ -7,8 +7,8 @@
  *                             └─ abandon ─► (as if nothing had been)
  *   any ─► stop ─► finish
  */
-#ifndef GATEWAY_UPSTREAMS_H
-#define GATEWAY_UPSTREAMS_H
+#ifndef UPSTREAM_UPSTREAMS_H
+#define UPSTREAM_UPSTREAMS_H
 
 #include "base/list.h"
 #include "upstream/grpc.h"
@@ -18,10 +18,8 @@ struct upstreams_options {
 	uint32_t message_bytes_max;
 	struct dns *dns;
 	struct metric_registry *metrics;
+	struct span announced_path; /* of each service, as upstream_announce; empty: none */
 };
-
-/* How a command goes out (edge.md §2.3). */
-#define UPSTREAM_HANDLE_PATH SPAN("/galaxy.gateway.v1.CommandHandler/Handle")
 
 struct service; /* one upstream */
 
@@ -50,6 +48,10 @@ void upstreams_start(struct upstreams *upstreams);
 
 /* The upstream that this message type goes to, or NULL: not routed. Lent until the next turn. */
 struct upstream *upstreams_route(const struct upstreams *upstreams, struct span message_type);
+
+/* The service of an index in `file`, or NULL when it is another file that is routed by now. */
+struct upstream *upstreams_at(const struct upstreams *upstreams, const struct config_file *file,
+			      size_t index);
 
 /*
  * Makes all that `file` (a reference is taken) has and the current one has not; nothing is dialled.
