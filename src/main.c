@@ -11,6 +11,7 @@
 #include "os/sandbox.h"
 #include "os/service.h"
 #include "rest/plan.h"
+#include "rest/rest.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -533,6 +534,49 @@ static int create_control(struct program *program)
 	return 0;
 }
 
+/* ---- the API gateway, as the edge gateway's guest ---- */
+
+static int create_rest(void **guest, const struct guest_home *home)
+{
+	const struct rest_options options = {
+		.worker = home->worker,
+		.upstreams = home->upstreams,
+		.config = home->config,
+		.secret = home->secret,
+		.metrics = home->metrics,
+	};
+
+	return rest_create((struct rest **)guest, &options);
+}
+
+static void destroy_rest(void *guest)
+{
+	rest_destroy(guest);
+}
+
+static const struct route *find_rest_route(void *guest, struct request *request)
+{
+	return rest_find(guest, request);
+}
+
+static void revoke_rest_session(void *guest, struct span session)
+{
+	rest_session_revoked(guest, session);
+}
+
+static void forget_rest_sessions(void *guest)
+{
+	rest_sessions_forgotten(guest);
+}
+
+static const struct guest_operations rest_operations = {
+	.create = create_rest,
+	.destroy = destroy_rest,
+	.find = find_rest_route,
+	.session_revoked = revoke_rest_session,
+	.sessions_forgotten = forget_rest_sessions,
+};
+
 static int create_parts(struct program *program)
 {
 	char why[WHY_BYTES];
@@ -546,6 +590,7 @@ static int create_parts(struct program *program)
 		.metrics = program->metrics,
 		.public_socket = &program->sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->sockets[LISTENER_GRPC],
+		.guest = &rest_operations,
 		.started = started,
 		.accepting_stopped = accepting_stopped,
 		.stopped = gateway_stopped,

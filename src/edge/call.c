@@ -416,6 +416,23 @@ static int take_target(struct call *call, struct span value)
 	return 0;
 }
 
+/* Method and target come before all other fields: RFC 9113 §8.3. */
+static void call_find_route(struct call *call)
+{
+	struct request *request = &call->request;
+	char allow[ROUTER_ALLOW_MAX];
+	enum err err;
+
+	if (call->is_routed)
+		return;
+	call->is_routed = true;
+	request->route = connection_find_route(call->http2->connection, request, &err, allow);
+	call->route_error = (uint8_t)err;
+	/* without memory for it the answer is sent without */
+	if (call->route_error == ERR_METHOD_NOT_ALLOWED)
+		call->allow = arena_copy(&request->arena, span_from_cstr(allow));
+}
+
 int call_take_header(struct h2_stream *stream, struct span name, struct span value)
 {
 	struct call *call = call_of_stream(stream);
@@ -427,8 +444,11 @@ int call_take_header(struct h2_stream *stream, struct span name, struct span val
 		return take_copy(call, &call->request.method, value);
 	if (span_equal(name, SPAN(":path")))
 		return take_target(call, value);
-	if (server_of(call)->options.find && name.data[0] != ':')
-		request_keep_header(&call->request, name, value);
+	if (name.data[0] != ':') {
+		call_find_route(call);
+		if (call->request.route && call->request.route->keeps_headers)
+			request_keep_header(&call->request, name, value);
+	}
 	if (span_equal(name, SPAN("content-type")))
 		call->content_is_grpc = is_grpc_content(value);
 	else if (span_equal(name, SPAN("grpc-timeout")))
@@ -450,13 +470,10 @@ static enum err call_route(struct call *call)
 	struct request *request = &call->request;
 	const struct server_options *options = &server_of(call)->options;
 	bool must_be_grpc = (options->protocols & SERVER_GRPC) != 0;
-	enum err err = ERR_NONE;
-	char allow[ROUTER_ALLOW_MAX];
+	enum err err;
 
-	request->route = connection_find_route(call->http2->connection, request, &err, allow);
-	/* without memory for it the answer is sent without */
-	if (err == ERR_METHOD_NOT_ALLOWED)
-		call->allow = arena_copy(&request->arena, span_from_cstr(allow));
+	call_find_route(call);
+	err = call->route_error;
 	if (request->route && request->route->kind == ROUTE_GRPC)
 		must_be_grpc = true;
 	if (must_be_grpc && !call->content_is_grpc)

@@ -52,10 +52,12 @@ struct call {
 	uint64_t timeout_us; /* grpc-timeout */
 	struct span message; /* gRPC: the one message */
 	enum grpc_encoding encoding;
-	enum err header_error; /* found in the header fields; ERR_NONE */
+	uint8_t header_error; /* enum err; found in the header fields, or ERR_NONE */
+	uint8_t route_error;  /* enum err; with is_routed */
 	bool content_is_grpc, has_timeout, has_content_length;
 	bool expects_continue, expects_more; /* more: something that we do not know */
-	bool is_grpc;			     /* how it is answered */
+	bool is_routed;
+	bool is_grpc; /* how it is answered */
 	bool headers_done, has_message, is_started, is_responded, is_broken;
 	struct span allow; /* in the arena; with ERR_METHOD_NOT_ALLOWED */
 };

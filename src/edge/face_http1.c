@@ -147,10 +147,14 @@ static int keep_head(struct http1 *http1, const struct http1_head *head)
 	request->query = target;
 	for (size_t i = 0; i < head->header_count; i++)
 		request_note_header(request, head->headers[i].name, head->headers[i].value);
-	if (http1->connection->server->options.find)
-		for (size_t i = 0; i < head->header_count; i++)
-			request_keep_header(request, head->headers[i].name, head->headers[i].value);
 	return request->method.data && request->path.data && target.data ? 0 : -ENOMEM;
+}
+
+static void keep_headers(struct http1 *http1, const struct http1_head *head)
+{
+	for (size_t i = 0; i < head->header_count; i++)
+		request_keep_header(&http1->request, head->headers[i].name,
+				    head->headers[i].value);
 }
 
 static void find_route(struct http1 *http1)
@@ -226,6 +230,8 @@ static size_t take_head(struct http1 *http1, struct span bytes)
 		return bytes.len;
 	}
 	find_route(http1);
+	if (http1->request.route && http1->request.route->keeps_headers)
+		keep_headers(http1, &head);
 	buf_init(&http1->body, http1->body_bytes_max);
 	begin_body(http1, &head);
 	return (size_t)taken;

@@ -50,6 +50,8 @@ struct route {
 	 */
 	void (*message)(struct request *request, struct span message);
 	void (*half_closed)(struct request *request);
+	/* All header fields are kept for request_find_header: paths of server_options.find. */
+	bool keeps_headers;
 	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,
 	 * streams. */
 	bool long_lived;
@@ -73,7 +75,7 @@ struct request {
 	struct span trace_id;
 	struct span accept; /* the header, when it is not longer than usual; in arena */
 	struct span body;   /* lent until the request ends */
-	struct request_header *headers; /* the last one first; where server_options.find is set */
+	struct request_header *headers; /* the last one first; if route->keeps_headers */
 	uint64_t started_us;
 	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */
 	struct arena arena;   /* the request's small memory */

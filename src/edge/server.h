@@ -38,8 +38,8 @@ struct server_options {
 	/* Asked once for each HTTP request, with a route or without. NULL: all may come in. */
 	struct server_gate (*admit)(const struct request *request);
 	/*
-	 * Asked for paths that the router does not have; may set request->service. All header fields
-	 * are kept for it. NULL with `*err` as it is, when it is no path of its either. May be NULL.
+	 * Asked for paths that the router does not have, before the header fields are there; may set
+	 * request->context. Returns NULL when it is no path of its either. May be NULL.
 	 */
 	const struct route *(*find)(struct request *request);
 	struct metric_registry *metrics;

@@ -67,11 +67,19 @@ enum public_class classes_of(struct span method, struct span path, struct span r
 	return span_starts_with(path, SPAN("/assets/")) ? CLASS_BROWSER_ASSET : CLASS_PUBLIC_MISC;
 }
 
+/* Where the guest answers now; the file may be another tomorrow. */
+static struct span rest_base(const struct node *node)
+{
+	const struct config_file *file = node->upstreams.current.file;
+
+	return file && file->rest ? span_from_cstr(file->rest->base_path) : SPAN_EMPTY;
+}
+
 struct server_gate classes_admit(const struct request *request)
 {
 	struct node *node = request->service;
 	struct node_shared *shared = node->shared;
-	enum public_class class = classes_of(request->method, request->path, shared->rest_base);
+	enum public_class class = classes_of(request->method, request->path, rest_base(node));
 	uint8_t key[ADDRESS_KEY_MAX];
 	size_t key_len = address_budget_key(request->peer, key);
 

@@ -154,6 +154,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		.config = config,
 		.redis_tls = options->redis_tls,
 		.signer = options->signer,
+		.guest = options->guest,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
 		.connections.max_count = config->max_connections

@@ -11,6 +11,7 @@
 
 #include "auth/signer.h"
 #include "config/config.h"
+#include "gateway/guest.h"
 #include "gateway/survey.h"
 #include "net/listener.h"
 #include "uring/worker.h"
@@ -27,6 +28,7 @@ struct gateway_options {
 	uint64_t nofile; /* soft RLIMIT_NOFILE */
 	struct metric_registry *metrics;
 	const struct listen_socket *public_socket, *grpc_socket;
+	const struct guest_operations *guest; /* of every worker; NULL: none */
 	void (*started)(void *context);
 	/* No worker accepts any more: the sockets may be closed, so that clients are refused at
 	 * once. */

@@ -69,6 +69,20 @@ static struct node *node_of(struct bus_port *port)
 	return port->worker->context;
 }
 
+/* A session that is no longer active is over for the guest, too. */
+static void tell_guest(struct node *node, const struct bus_update *update)
+{
+	const struct guest_operations *guest = node->shared->guest;
+
+	if (!guest)
+		return;
+	if (update->kind == BUS_ALL_FORGOTTEN)
+		guest->sessions_forgotten(node->guest);
+	else if (update->kind == BUS_SESSION_FORGOTTEN ||
+		 !span_equal(update->fields.status, SPAN("active")))
+		guest->session_revoked(node->guest, update->fields.device_session_id);
+}
+
 static void updated(struct bus_port *port, const struct bus_update *update)
 {
 	struct node *node = node_of(port);
@@ -76,6 +90,7 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 	const char *field;
 	int error;
 
+	tell_guest(node, update);
 	switch (update->kind) {
 	case BUS_ALL_FORGOTTEN:
 		sessions_forget_all(&node->sessions, update->sequence);
@@ -167,6 +182,27 @@ static int create_upstreams(struct node *node)
 	return upstreams_init(&node->upstreams, &options, config->file);
 }
 
+static const struct route *find_guest_route(struct request *request)
+{
+	struct node *node = request->service;
+
+	return node->shared->guest->find(node->guest, request);
+}
+
+static int create_guest(struct node *node)
+{
+	struct node_shared *shared = node->shared;
+	const struct guest_home home = {
+		.worker = node->worker,
+		.upstreams = &node->upstreams,
+		.config = shared->config,
+		.secret = shared->secret,
+		.metrics = shared->metrics,
+	};
+
+	return shared->guest ? shared->guest->create(&node->guest, &home) : 0;
+}
+
 static int create_servers(struct node *node)
 {
 	struct node_shared *shared = node->shared;
@@ -180,6 +216,7 @@ static int create_servers(struct node *node)
 		.peers = shared->peers,
 		.trusted_proxies = &shared->config->trusted_proxies,
 		.admit = classes_admit,
+		.find = shared->guest ? find_guest_route : NULL,
 		.metrics = shared->metrics,
 		.copied_bytes = &node->metrics.copied_bytes,
 		.zerocopy = &node->zerocopy,
@@ -191,6 +228,7 @@ static int create_servers(struct node *node)
 	if (error)
 		return error;
 	options.name = "grpc";
+	options.find = NULL;
 	options.admit = NULL; /* the pipeline has budgets of its own */
 	options.protocols = SERVER_HTTP2 | SERVER_GRPC;
 	options.router = shared->grpc_router;
@@ -239,6 +277,8 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	error = create_upstreams(node);
 	if (!error)
 		error = public_auth_open(node, &node->auth);
+	if (!error)
+		error = create_guest(node);
 	if (!error)
 		error = create_servers(node);
 	if (!error)
@@ -307,6 +347,8 @@ void node_stop(struct node *node, void (*stopped)(struct node *node), void *cont
 void node_destroy(struct node *node)
 {
 	CHECK(list_is_empty(&node->streams));
+	if (node->shared->guest)
+		node->shared->guest->destroy(node->guest);
 	upstreams_finish(&node->upstreams);
 	http_pool_destroy(node->auth);
 	sessions_finish(&node->sessions);

@@ -11,6 +11,7 @@
 #include "edge/server.h"
 #include "gateway/bus.h"
 #include "gateway/classes.h"
+#include "gateway/guest.h"
 #include "gateway/sessions.h"
 #include "gateway/wire.h"
 #include "net/zerocopy.h"
@@ -42,9 +43,8 @@ struct node_shared {
 	struct connection_limit connections;
 	struct peers *peers; /* NULL: connections are not counted by peer */
 	struct class_rule class_rules[CLASS_COUNT];
-	struct span
-		rest_base; /* where another room answers on the public listener; empty: none does */
 	struct router *public_router, *grpc_router;
+	const struct guest_operations *guest; /* NULL: none */
 	struct metric_registry *metrics;
 	struct hash_secret secret;
 	struct payload *heartbeat;
@@ -63,6 +63,7 @@ struct node {
 	struct upstreams upstreams;
 	struct http_pool *auth; /* NULL: no auth service is configured */
 	struct zerocopy zerocopy; /* of both servers' connections */
+	void *guest;
 	struct server *public_server, *grpc_server;
 	struct feed_ready ready;
 	struct mpsc_node *draining; /* feeds taken from `ready` and not yet looked after */

@@ -1,0 +1,34 @@
+/*
+ * guest: another room's part of a worker, to which the edge gateway's node gives a home: other paths of
+ * its public listener, its services, and what the bus says of sessions. main.c knows both. Thread: the
+ * worker's.
+ */
+#ifndef GATEWAY_GUEST_H
+#define GATEWAY_GUEST_H
+
+#include "base/hash.h"
+#include "edge/request.h"
+#include "upstream/upstreams.h"
+
+/* What the node has for it; lives longer than it. */
+struct guest_home {
+	struct worker *worker;
+	struct upstreams *upstreams;
+	const struct config *config;
+	struct hash_secret secret;
+	struct metric_registry *metrics;
+};
+
+struct guest_operations {
+	/* Returns 0 or -ENOMEM. */
+	int (*create)(void **guest, const struct guest_home *home);
+	/* After its last request and all services have ended. */
+	void (*destroy)(void *guest);
+	/* As server_options.find; request->context is the guest's. */
+	const struct route *(*find)(void *guest, struct request *request);
+	/* Snapshots of this session, of all, are no longer good. */
+	void (*session_revoked)(void *guest, struct span session);
+	void (*sessions_forgotten)(void *guest);
+};
+
+#endif

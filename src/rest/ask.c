@@ -1,0 +1,171 @@
+#include "rest/rest_internal.h"
+
+#include "codec/grpc.h"
+#include "codec/pb.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define VALIDATE_PATH	SPAN("/auth.v1.AuthService/ValidateSession")
+#define PERMISSION_PATH SPAN("/auth.v1.AuthService/CheckPermission")
+
+/* proto/auth/v1/auth_service.proto */
+enum { VALIDATE_TOKEN = 1 };
+enum { VALIDATED_USER = 1, VALIDATED_SESSION = 2, VALIDATED_EXPIRES = 3 };
+enum { CHECK_USER = 1, CHECK_PERMISSION = 2 };
+enum { CHECKED_ALLOWED = 1 };
+
+struct question {
+	struct list link;
+	struct rest *rest;
+	struct identity_lookup *lookup;
+	struct upstream_call call;
+};
+
+/* A message of one or two texts, behind its prefix. NULL: no memory. */
+static struct payload *message_of(struct span first, struct span second)
+{
+	size_t len = pb_size_bytes(1, first) + pb_size_bytes(2, second);
+	struct payload *payload = payload_create(GRPC_PREFIX_BYTES + len);
+
+	if (!payload)
+		return NULL;
+	grpc_write_prefix(payload->data, (uint32_t)len);
+	uint8_t *at = pb_write_bytes(payload->data + GRPC_PREFIX_BYTES, 1, first);
+
+	(void)pb_write_bytes(at, 2, second);
+	return payload;
+}
+
+static struct upstream *auth_of(const struct rest *rest)
+{
+	const struct config_file *file = rest->options.upstreams->current.file;
+
+	if (!file || !file->rest || !file->rest->auth.set)
+		return NULL;
+	return upstreams_at(rest->options.upstreams, file, file->rest->auth.upstream);
+}
+
+/* ---- ValidateSession ---- */
+
+static uint64_t left_ms(const struct rest *rest, uint64_t expires_ms)
+{
+	uint64_t now_ms = (uint64_t)rest->options.worker->wall_ms;
+
+	if (expires_ms == 0)
+		return UINT64_MAX;
+	return expires_ms > now_ms ? expires_ms - now_ms : 0;
+}
+
+static void read_session(const struct rest *rest, struct span message, struct identity_facts *facts)
+{
+	struct pb_reader reader = {.rest = message};
+	struct pb_field field;
+	uint64_t expires_ms = 0;
+	int more;
+
+	while ((more = pb_next(&reader, &field)) > 0) {
+		if (field.number == VALIDATED_USER && field.wire == PB_BYTES)
+			facts->user = field.bytes;
+		else if (field.number == VALIDATED_SESSION && field.wire == PB_BYTES)
+			facts->session = field.bytes;
+		else if (field.number == VALIDATED_EXPIRES && field.wire == PB_VARINT)
+			expires_ms = field.value;
+	}
+	facts->answer = more < 0 ? IDENTITY_UNAVAILABLE : IDENTITY_FOUND;
+	facts->expires_in_ms = left_ms(rest, expires_ms);
+}
+
+static void session_told(struct upstream_call *call, const struct upstream_result *result)
+{
+	struct question *question = CONTAINER_OF(call, struct question, call);
+	struct rest *rest = question->rest;
+	struct identity_lookup *lookup = question->lookup;
+	struct identity_facts facts = {.answer = IDENTITY_UNAVAILABLE};
+
+	if (result->outcome == UPSTREAM_OK)
+		read_session(rest, result->message, &facts);
+	else if (result->outcome == UPSTREAM_STATUS &&
+		 (result->status == GRPC_UNAUTHENTICATED || result->status == GRPC_NOT_FOUND))
+		facts.answer = IDENTITY_REFUSED;
+	list_remove(&question->link);
+	free(question);
+	identities_answer(&rest->identities, lookup, &facts, rest->options.worker->now_ms);
+}
+
+int ask_session(void *context, struct identity_lookup *lookup, struct span token)
+{
+	struct rest *rest = context;
+	struct upstream *upstream = auth_of(rest);
+	struct question *question = upstream ? malloc(sizeof(*question)) : NULL;
+	struct payload *message = question ? message_of(token, SPAN_EMPTY) : NULL;
+	const struct upstream_request request = {.path = VALIDATE_PATH, .message = message};
+	int code = -ENOMEM;
+
+	if (message) {
+		*question = (struct question){.rest = rest, .lookup = lookup};
+		code = upstream_call_start(upstream, &question->call, session_told, &request);
+	}
+	payload_put(message);
+	if (code)
+		free(question);
+	else
+		list_push_back(&rest->questions, &question->link);
+	return code;
+}
+
+void ask_finish(struct rest *rest)
+{
+	struct list *link;
+
+	while ((link = list_pop_front(&rest->questions)) != NULL) {
+		struct question *question = CONTAINER_OF(link, struct question, link);
+		struct identity_lookup *lookup = question->lookup;
+
+		upstream_call_cancel(&question->call);
+		free(question);
+		identities_answer(&rest->identities, lookup,
+				  &(struct identity_facts){.answer = IDENTITY_UNAVAILABLE}, 0);
+	}
+}
+
+/* ---- CheckPermission ---- */
+
+int ask_permission(struct rest_call *call, upstream_done_fn *done)
+{
+	struct upstream *upstream = auth_of(call->rest);
+	struct payload *message =
+		upstream ? message_of(identity_user(call->identity), call->route->permission)
+			 : NULL;
+	const struct upstream_request request = {
+		.path = PERMISSION_PATH,
+		.message = message,
+		.request_id = call->request->request_id,
+	};
+
+	if (!message)
+		return -ENOMEM;
+
+	int code = upstream_call_start(upstream, &call->upstream, done, &request);
+
+	payload_put(message);
+	return code;
+}
+
+enum permission permission_of(const struct upstream_result *result)
+{
+	struct pb_reader reader = {.rest = result->message};
+	struct pb_field field;
+	enum permission permission = PERMISSION_DENIED;
+	int more;
+
+	if (result->outcome == UPSTREAM_STATUS && result->status == GRPC_PERMISSION_DENIED)
+		return PERMISSION_DENIED;
+	if (result->outcome != UPSTREAM_OK)
+		return PERMISSION_UNKNOWN;
+	while ((more = pb_next(&reader, &field)) > 0) {
+		if (field.number == CHECKED_ALLOWED && field.wire == PB_VARINT)
+			permission = field.value ? PERMISSION_GRANTED : PERMISSION_DENIED;
+	}
+	return more < 0 ? PERMISSION_UNKNOWN : permission;
+}

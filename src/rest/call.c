@@ -1,0 +1,323 @@
+/*
+ *   start ─► (origin) ─► session ─► permission ─► transcoded ─► service ─► answer
+ *              403       401, 503    403, 503        400, 413
+ */
+#include "rest/rest_internal.h"
+
+#include "auth/seal.h"
+#include "base/check.h"
+#include "codec/grpc.h"
+#include "rest/fields.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define ANSWER_BYTES_MAX     (64u << 20) /* of JSON; the message limit comes long before */
+#define REQUEST_ID_RANDOM    16
+#define USER_AGENT_BYTES_MAX 512
+
+/* ---- the end ---- */
+
+/* Everything but the request itself, which is answered last: its arena holds the call. */
+static void call_finish(struct rest_call *call)
+{
+	upstream_call_cancel(&call->upstream);
+	identities_cancel(&call->waiter);
+	identity_put(call->identity);
+	call->identity = NULL;
+	list_remove(&call->link);
+}
+
+static void call_fail(struct rest_call *call, int status, const char *message)
+{
+	struct config_file *file = call->file;
+
+	call_finish(call);
+	answer_error(call->request, call->plan, status, message);
+	config_file_put(file);
+}
+
+void rest_call_cancel(struct rest_call *call)
+{
+	call_finish(call);
+	config_file_put(call->file);
+}
+
+/* ---- the service's answer ---- */
+
+static void answer_with(struct rest_call *call, int status, const struct buf *body)
+{
+	struct config_file *file = call->file;
+
+	call_finish(call);
+	answer_reply(call->request, call->plan, &(struct answer_head){.status = status},
+		     buf_span(body));
+	config_file_put(file);
+}
+
+static void pass_message(struct rest_call *call, struct span message)
+{
+	struct transcode_error why;
+	struct buf body;
+
+	buf_init(&body, ANSWER_BYTES_MAX);
+
+	int code = transcode_write(call->plan, call->route, message, &body, &why);
+
+	if (code) {
+		LOG(LOG_WARN, "rest", "an answer has no JSON form",
+		    LOG_BYTES("rpc", call->route->rpc->path), LOG_TEXT("reason", why.text));
+		call_fail(call, code == -ENOMEM ? 503 : 502, "the service's answer cannot be used");
+	} else {
+		answer_with(call, 200, &body);
+	}
+	buf_finish(&body);
+}
+
+static void pass_status(struct rest_call *call, const struct upstream_result *result)
+{
+	int status = transcode_http_status(result->status);
+	struct buf body;
+
+	buf_init(&body, ANSWER_BYTES_MAX);
+	if (transcode_write_error(call->plan, status, result->message, result->details, &body) != 0)
+		buf_clear(&body, 0);
+	answer_with(call, status, &body);
+	buf_finish(&body);
+}
+
+static void service_done(struct upstream_call *upstream, const struct upstream_result *result)
+{
+	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
+
+	switch (result->outcome) {
+	case UPSTREAM_OK:
+		pass_message(call, result->message);
+		return;
+	case UPSTREAM_STATUS:
+		pass_status(call, result);
+		return;
+	case UPSTREAM_UNAVAILABLE:
+		call_fail(call, 503, "service is unavailable");
+		return;
+	case UPSTREAM_TIMEOUT:
+		call_fail(call, 504, "service did not answer in time");
+		return;
+	case UPSTREAM_BUSY:
+		call_fail(call, 503, "service is busy");
+		return;
+	case UPSTREAM_MALFORMED:
+		call_fail(call, 502, "the service's answer cannot be used");
+		return;
+	case UPSTREAM_OUTCOME_COUNT:
+		break;
+	}
+	UNREACHABLE("every outcome has its case");
+}
+
+/* ---- to the service ---- */
+
+static void add_header(struct rest_call *call, struct span name, struct span value)
+{
+	CHECK(call->header_count < UPSTREAM_HEADERS_MAX);
+	if (value.len > 0)
+		call->headers[call->header_count++] = (struct upstream_header){name, value};
+}
+
+static void pass_header(struct rest_call *call, struct span name)
+{
+	add_header(call, name, request_find_header(call->request, name));
+}
+
+/* api.md §3: a client's x-user-id and x-session-id go nowhere. */
+static void collect_headers(struct rest_call *call)
+{
+	struct span client = request_find_header(call->request, SPAN("user-agent"));
+	char agent[USER_AGENT_BYTES_MAX];
+	int len = snprintf(agent, sizeof(agent), "ringway/" RINGWAY_VERSION "%s%.*s",
+			   client.len > 0 ? " " : "", client.len < 400 ? (int)client.len : 400,
+			   client.len > 0 ? (const char *)client.data : "");
+
+	pass_header(call, SPAN("traceparent"));
+	pass_header(call, SPAN("tracestate"));
+	pass_header(call, SPAN("accept-language"));
+	add_header(call, SPAN("user-agent"),
+		   arena_copy(&call->request->arena, span_make(agent, (size_t)len)));
+	if (!call->identity)
+		return;
+	add_header(call, SPAN("x-user-id"), identity_user(call->identity));
+	add_header(call, SPAN("x-session-id"), identity_session(call->identity));
+}
+
+/* What the client gives the call, in milliseconds; 0: nothing. */
+static uint64_t client_deadline_ms(struct request *request)
+{
+	struct span value = request_find_header(request, SPAN("grpc-timeout"));
+	int64_t us = value.len > 0 ? grpc_parse_timeout(value) : -1;
+
+	return us < 0 ? request_time_left_ms(request) : (uint64_t)us / 1000 + 1;
+}
+
+static void send_on(struct rest_call *call, struct payload *message)
+{
+	struct upstream *upstream =
+		upstreams_at(call->rest->options.upstreams, call->file, call->route->upstream);
+	const struct upstream_request request = {
+		.path = call->route->rpc->path,
+		.message = message,
+		.deadline_ms = client_deadline_ms(call->request),
+		.request_id = call->request->request_id,
+		.headers = call->headers,
+		.header_count = call->header_count,
+	};
+	int code = upstream ? upstream_call_start(upstream, &call->upstream, service_done, &request)
+			    : -UPSTREAM_UNAVAILABLE;
+
+	if (code)
+		call_fail(call, 503,
+			  code == -UPSTREAM_BUSY ? "service is busy" : "service is unavailable");
+}
+
+static void call_go(struct rest_call *call)
+{
+	struct request *request = call->request;
+	const struct transcode_request transcode = {
+		.route = call->route,
+		.values = call->match.values,
+		.query = request->query,
+		.body = request->body,
+	};
+	struct payload *message = NULL;
+	struct transcode_error error;
+	int code = transcode_read(call->plan, &transcode,
+				  call->rest->options.config->grpc_max_message_bytes, &message,
+				  &error);
+
+	if (code == -EINVAL) {
+		call_fail(call, 400, error.text);
+	} else if (code) {
+		call_fail(call, code == -EMSGSIZE ? 413 : 503,
+			  code == -EMSGSIZE ? "request is too large" : "out of memory");
+	} else {
+		collect_headers(call);
+		send_on(call, message);
+		payload_put(message);
+	}
+}
+
+/* ---- who asks, and may they ---- */
+
+static void permission_told(struct upstream_call *upstream, const struct upstream_result *result)
+{
+	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
+
+	switch (permission_of(result)) {
+	case PERMISSION_GRANTED:
+		call_go(call);
+		return;
+	case PERMISSION_DENIED:
+		metric_add(&call->rest->metrics.forbidden, 1);
+		call_fail(call, 403, "you do not have permission to perform this action");
+		return;
+	case PERMISSION_UNKNOWN:
+		call_fail(call, 503, "auth service is unavailable");
+		return;
+	}
+	UNREACHABLE("every answer has its case");
+}
+
+static void session_told(struct rest_call *call, enum identity_answer answer,
+			 struct identity *identity)
+{
+	switch (answer) {
+	case IDENTITY_PENDING:
+		return;
+	case IDENTITY_REFUSED:
+		metric_add(&call->rest->metrics.unauthenticated, 1);
+		call_fail(call, 401, "session is not valid");
+		return;
+	case IDENTITY_UNAVAILABLE:
+		call_fail(call, 503, "auth service is unavailable");
+		return;
+	case IDENTITY_FOUND:
+		break;
+	}
+	identity_get(identity);
+	call->identity = identity;
+	if (call->route->permission.len == 0)
+		call_go(call);
+	else if (ask_permission(call, permission_told) != 0)
+		call_fail(call, 503, "auth service is unavailable");
+}
+
+static void waiter_told(struct identity_waiter *waiter, enum identity_answer answer,
+			struct identity *identity)
+{
+	session_told(CONTAINER_OF(waiter, struct rest_call, waiter), answer, identity);
+}
+
+static bool is_write(struct span method)
+{
+	return !span_equal(method, SPAN("GET")) && !span_equal(method, SPAN("HEAD")) &&
+	       !span_equal(method, SPAN("OPTIONS"));
+}
+
+/* Cookies go along with whatever page asks: such a write needs one of ours. */
+static bool is_foreign_write(struct rest_call *call)
+{
+	struct request *request = call->request;
+
+	return is_write(request->method) &&
+	       !origins_vouch(&call->plan->rest->allowed_origins,
+			      request_find_header(request, SPAN("origin")),
+			      request_find_header(request, SPAN("referer")));
+}
+
+static void authenticate(struct rest_call *call)
+{
+	struct request *request = call->request;
+	struct span token, header = request_find_header(request, SPAN("authorization"));
+	struct identity *identity = NULL;
+
+	if (!bearer_find(header, &token)) {
+		header = request_find_header(request, SPAN("cookie"));
+		if (!cookie_find(header, span_from_cstr(call->plan->rest->auth.cookie), &token) ||
+		    token.len == 0) {
+			metric_add(&call->rest->metrics.unauthenticated, 1);
+			call_fail(call, 401, "a session is needed");
+			return;
+		}
+		if (is_foreign_write(call)) {
+			metric_add(&call->rest->metrics.foreign_origin, 1);
+			call_fail(call, 403, "requests from this origin are not allowed");
+			return;
+		}
+	}
+	call->rest->identities.keep_ms = call->plan->rest->auth.validate_cache_ms;
+	enum identity_answer answer = identities_find(
+		&call->rest->identities, token, request->worker->now_ms, &call->waiter, &identity);
+
+	session_told(call, answer, identity);
+}
+
+static void ensure_request_id(struct request *request)
+{
+	char text[RANDOM_TEXT_BYTES(REQUEST_ID_RANDOM)];
+
+	if (request->request_id.len > 0)
+		return;
+	random_text(text, sizeof(text), REQUEST_ID_RANDOM);
+	request->request_id = arena_copy(&request->arena, span_from_cstr(text));
+}
+
+void rest_call_start(struct rest_call *call)
+{
+	list_push_back(&call->rest->calls, &call->link);
+	list_init(&call->waiter.link);
+	call->waiter.told = waiter_told;
+	ensure_request_id(call->request);
+	if (call->route->is_public)
+		call_go(call);
+	else
+		authenticate(call);
+}

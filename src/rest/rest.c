@@ -1,0 +1,211 @@
+#include "rest/rest_internal.h"
+
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- which requests are ours ---- */
+
+enum claim { CLAIM_NONE, CLAIM_CALL, CLAIM_PREFLIGHT, CLAIM_NO_METHOD, CLAIM_UNKNOWN };
+
+/* A path of the API that has no route still has its kind of answer. */
+static bool is_below(struct span path, const char *base)
+{
+	struct span prefix = span_from_cstr(base);
+
+	return prefix.len > 0 && span_starts_with(path, prefix) &&
+	       (path.len == prefix.len || path.data[prefix.len] == '/');
+}
+
+/* Fetch §3.2.2: an OPTIONS that only asks what another request might. */
+static bool is_preflight(struct request *request)
+{
+	return span_equal(request->method, SPAN("OPTIONS")) &&
+	       request_find_header(request, SPAN("origin")).len > 0 &&
+	       request_find_header(request, SPAN("access-control-request-method")).len > 0;
+}
+
+static enum claim claim(const struct plan *plan, struct request *request, struct table_match *match,
+			char allow[TABLE_ALLOW_MAX])
+{
+	if (request->path.len == 0 || request->path.data[0] != '/')
+		return CLAIM_NONE;
+	switch (table_find(plan->table, request->method, request->path, match, allow)) {
+	case TABLE_FOUND:
+		return CLAIM_CALL;
+	case TABLE_NO_METHOD:
+		return is_preflight(request) ? CLAIM_PREFLIGHT : CLAIM_NO_METHOD;
+	case TABLE_NO_PATH:
+		break;
+	}
+	return is_below(request->path, plan->rest->base_path) ? CLAIM_UNKNOWN : CLAIM_NONE;
+}
+
+static void rest_start(struct request *request);
+static void rest_cancelled(struct request *request);
+
+static const struct route rest_route = {
+	.kind = ROUTE_HTTP,
+	.method = "*",
+	.path = "/*",
+	.body_bytes_max = REST_BODY_BYTES_MAX,
+	.keeps_headers = true,
+	.start = rest_start,
+	.cancelled = rest_cancelled,
+};
+
+static struct config_file *file_of(const struct rest *rest)
+{
+	return rest->options.upstreams->current.file;
+}
+
+const struct route *rest_find(struct rest *rest, struct request *request)
+{
+	const struct config_file *file = file_of(rest);
+	struct table_match match;
+	char allow[TABLE_ALLOW_MAX];
+
+	if (!file || !plan_of(file) || claim(plan_of(file), request, &match, allow) == CLAIM_NONE)
+		return NULL;
+	request->context = rest;
+	return &rest_route;
+}
+
+/* ---- answers of our own ---- */
+
+static void answer_preflight(struct request *request, const struct plan *plan, const char *allow)
+{
+	char age[SPAN_DECIMAL_BYTES];
+	struct answer_head head = {.status = 204};
+
+	if (cors_judge(&plan->rest->cors, request_find_header(request, SPAN("origin")))
+		    .allow_origin.len > 0) {
+		head.more[head.more_count++] = (struct reply_header){"access-control-allow-methods",
+								     span_from_cstr(allow)};
+		head.more[head.more_count++] = (struct reply_header){
+			"access-control-allow-headers",
+			request_find_header(request, SPAN("access-control-request-headers"))};
+		head.more[head.more_count++] =
+			(struct reply_header){"access-control-max-age",
+					      span_write_uint64(age, plan->rest->cors.max_age_s)};
+	}
+	answer_reply(request, plan, &head, SPAN_EMPTY);
+}
+
+static void answer_no_method(struct request *request, const struct plan *plan, const char *allow)
+{
+	struct answer_head head = {
+		.status = 405,
+		.more = {{"allow", span_from_cstr(allow)}},
+		.more_count = 1,
+	};
+	struct buf body;
+
+	buf_init(&body, 256);
+	(void)transcode_write_error(NULL, 405, SPAN("method is not allowed for this route"),
+				    SPAN_EMPTY, &body);
+	answer_reply(request, plan, &head, buf_span(&body));
+	buf_finish(&body);
+}
+
+/* ---- start ---- */
+
+static void start_call(struct rest *rest, struct request *request, const struct table_match *match)
+{
+	struct rest_call *call = arena_alloc(&request->arena, sizeof(*call));
+	struct config_file *file = file_of(rest);
+
+	if (!call) {
+		answer_error(request, plan_of(file), 503, "out of memory");
+		return;
+	}
+	*call = (struct rest_call){
+		.request = request,
+		.rest = rest,
+		.file = config_file_get(file),
+		.plan = plan_of(file),
+		.route = match->target,
+		.match = *match,
+	};
+	request->context = call;
+	rest_call_start(call);
+}
+
+/* The routes may have changed since the head was there: they are asked again. */
+static void rest_start(struct request *request)
+{
+	struct rest *rest = request->context;
+	const struct plan *plan = plan_of(file_of(rest));
+	struct table_match match;
+	char allow[TABLE_ALLOW_MAX];
+
+	request->context = NULL;
+	if (!plan) {
+		request_reply_error(request, ERR_NOT_FOUND, NULL, 0);
+		return;
+	}
+	switch (claim(plan, request, &match, allow)) {
+	case CLAIM_CALL:
+		start_call(rest, request, &match);
+		return;
+	case CLAIM_PREFLIGHT:
+		answer_preflight(request, plan, allow);
+		return;
+	case CLAIM_NO_METHOD:
+		answer_no_method(request, plan, allow);
+		return;
+	case CLAIM_UNKNOWN:
+	case CLAIM_NONE:
+		answer_error(request, plan, 404, "no such route");
+		return;
+	}
+	UNREACHABLE("every claim has its case");
+}
+
+static void rest_cancelled(struct request *request)
+{
+	rest_call_cancel(request->context);
+}
+
+/* ---- sessions ---- */
+
+void rest_session_revoked(struct rest *rest, struct span session)
+{
+	identities_revoke(&rest->identities, session);
+}
+
+void rest_sessions_forgotten(struct rest *rest)
+{
+	identities_forget_all(&rest->identities);
+}
+
+/* ---- life ---- */
+
+int rest_create(struct rest **created, const struct rest_options *options)
+{
+	struct rest *rest = calloc(1, sizeof(*rest));
+	const struct identities_options of_identities = {
+		.secret = options->secret,
+		.ask = ask_session,
+		.context = rest,
+	};
+
+	*created = rest;
+	if (!rest)
+		return -ENOMEM;
+	rest->options = *options;
+	list_init(&rest->questions);
+	list_init(&rest->calls);
+	return identities_init(&rest->identities, &of_identities);
+}
+
+void rest_destroy(struct rest *rest)
+{
+	if (!rest)
+		return;
+	CHECK(list_is_empty(&rest->calls));
+	ask_finish(rest);
+	identities_finish(&rest->identities);
+	free(rest);
+}

@@ -1,0 +1,35 @@
+/*
+ * rest: the API gateway's part of one worker: which requests of the public listener are its, and
+ * what it needs to serve them. Thread: the worker's. Source: api.md.
+ */
+#ifndef REST_REST_H
+#define REST_REST_H
+
+#include "base/hash.h"
+#include "edge/request.h"
+#include "upstream/upstreams.h"
+
+struct rest;
+
+struct rest_options {
+	struct worker *worker;
+	struct upstreams *upstreams; /* its file is the one that is served by */
+	const struct config *config;
+	struct hash_secret secret;
+	struct metric_registry *metrics;
+};
+
+/* Returns 0 or -ENOMEM. */
+int rest_create(struct rest **rest, const struct rest_options *options);
+
+/* After its last request has ended and the upstreams have stopped. NULL is fine. */
+void rest_destroy(struct rest *rest);
+
+/* The route of a request whose head is there, for server_options.find; NULL: none of its paths. */
+const struct route *rest_find(struct rest *rest, struct request *request);
+
+/* A device session was revoked, or some events were missed. */
+void rest_session_revoked(struct rest *rest, struct span session);
+void rest_sessions_forgotten(struct rest *rest);
+
+#endif

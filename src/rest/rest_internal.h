@@ -1,0 +1,91 @@
+/*
+ * rest_internal: what the files of the API gateway's service share. Nobody else includes it.
+ * Thread: the worker's.
+ *
+ *   rest.c     which route a request takes
+ *   call.c     a call through to its service: session, permission, transcoding
+ *   ask.c      ValidateSession and CheckPermission
+ *   answer.c   headers and bodies of answers
+ */
+#ifndef REST_REST_INTERNAL_H
+#define REST_REST_INTERNAL_H
+
+#include "log/log.h"
+#include "rest/identities.h"
+#include "rest/origins.h"
+#include "rest/plan.h"
+#include "rest/rest.h"
+#include "rest/transcode.h"
+
+#define REST_BODY_BYTES_MAX (4u << 20) /* of a request */
+
+struct rest {
+	struct rest_options options;
+	struct identities identities;
+	struct list questions; /* ValidateSession calls under way */
+	struct list calls;
+	struct {
+		struct metric_counter forbidden, unauthenticated, foreign_origin;
+	} metrics;
+};
+
+/* ---- answer.c ---- */
+
+/* What an answer has besides its body. */
+struct answer_head {
+	int status;
+	const char *content_type; /* NULL: application/json */
+	struct reply_header more[6];
+	size_t more_count;
+};
+
+/* With x-request-id, cache-control and CORS. Ends the request: nothing of its arena is there after.
+ */
+void answer_reply(struct request *request, const struct plan *plan, const struct answer_head *head,
+		  struct span body);
+/* {"error":…} */
+void answer_error(struct request *request, const struct plan *plan, int status,
+		  const char *message);
+
+/* The headers that every answer has; room for REPLY_HEADERS_MAX. Returns how many. */
+size_t answer_headers(struct request *request, const struct plan *plan,
+		      const struct answer_head *head, struct reply_header *headers);
+
+/* ---- call.c ---- */
+
+/* In the request's arena, from its start on. */
+struct rest_call {
+	struct request *request;
+	struct rest *rest;
+	struct config_file *file; /* a reference: plan and route are its */
+	const struct plan *plan;
+	const struct plan_route *route;
+	struct table_match match;
+	struct list link; /* in rest->calls while it runs */
+	struct identity_waiter waiter;
+	struct identity *identity; /* a reference; NULL: public */
+	struct upstream_call upstream;
+	struct upstream_header headers[UPSTREAM_HEADERS_MAX];
+	size_t header_count;
+};
+
+/* The whole request is there. Owns: the call's reference to its file. */
+void rest_call_start(struct rest_call *call);
+void rest_call_cancel(struct rest_call *call);
+
+/* ---- ask.c ---- */
+
+/* identities_options.ask */
+int ask_session(void *context, struct identity_lookup *lookup, struct span token);
+/* Those that are under way are given up. */
+void ask_finish(struct rest *rest);
+
+/*
+ * Asks CheckPermission by call->upstream; `told` follows once. Returns 0 or a negative code:
+ * unavailable.
+ */
+enum permission { PERMISSION_GRANTED, PERMISSION_DENIED, PERMISSION_UNKNOWN };
+int ask_permission(struct rest_call *call, upstream_done_fn *done);
+enum permission permission_of(const struct upstream_result *result);
+
+#endif

@@ -1,0 +1,241 @@
+"""The API gateway (api.md): REST calls through to gRPC services, by real clients and real services."""
+
+import http.client
+import json
+import subprocess
+
+import grpc
+import pytest
+
+import harness
+from services import AIService, AuthService, Failure, auth
+
+CONFIG = """
+descriptor_sets: [api.pb]
+upstreams:
+  auth: {{ addresses: ["{auth}"], deadline: 5s }}
+  ai: {{ addresses: ["{ai}"], deadline: 5s }}
+rest:
+  base_path: /api/v1
+  auth: {{ upstream: auth, validate_cache: {cache} }}
+  routes:
+    - {{ method: GET, path: "/users/{{user_id}}", rpc: auth.v1.AuthService/GetUser, upstream: auth, permission: "user:list" }}
+    - {{ method: GET, path: "/users", rpc: auth.v1.AuthService/ListUsers, upstream: auth }}
+    - {{ method: POST, path: "/users/invite", rpc: auth.v1.AuthService/InviteUser, upstream: auth, body: "*",
+        permission: "user:invite" }}
+    - {{ method: POST, absolute: /api/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*" }}
+    - {{ method: POST, absolute: /public/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*", public: true }}
+  cors: {{ origins: ["https://app.example.com"], credentials: true, max_age: 10m }}
+  allowed_origins: ["https://app.example.com"]
+"""
+
+
+def make_descriptors(folder):
+    """By protoc, as a user would."""
+    subprocess.run(["protoc", f"--proto_path={harness.ROOT / 'proto'}", "--include_imports",
+                    f"--descriptor_set_out={folder / 'api.pb'}", "auth/v1/auth_service.proto",
+                    "ai_service/ai_service.proto"], check=True)
+
+
+@pytest.fixture
+def services():
+    started = AuthService(), AIService()
+    yield started
+    for service in started:
+        service.stop()
+
+
+class Api:
+    def __init__(self, gateway, services):
+        self.gateway = gateway
+        self.auth, self.ai = services
+
+    def call(self, method, path, body=None, token=None, **headers):
+        """Status, JSON body (None: none) and headers."""
+        host, _, port = self.gateway.public.rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        if isinstance(body, (dict, list)):
+            body, headers["content-type"] = json.dumps(body), "application/json"
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        return response.status, json.loads(text) if text else None, response.headers
+
+
+@pytest.fixture
+def api(folder, redis_server, services):
+    make_descriptors(folder)
+    config = CONFIG.format(auth=services[0].address, ai=services[1].address, cache="5s")
+    with harness.Gateway(folder, redis_server, config=config) as gateway:
+        yield Api(gateway, services)
+
+
+def error(status, message):
+    return {"error": {"code": status, "message": message}}
+
+
+def test_rest_call_is_a_grpc_call_with_permission(api):
+    api.auth.users["u1"] = auth.User(user_id="u1", email="u1@example.com", status=auth.ACTIVE)
+    token = api.auth.login(user="alice", session="s1")
+    refused = api.call("GET", "/api/v1/users/u1", token=token)
+    assert refused[:2] == (403, error(403, "you do not have permission to perform this action"))
+    assert api.auth.times("GetUser") == 0
+    api.auth.permissions.add(("alice", "user:list"))
+    status, body, headers = api.call("GET", "/api/v1/users/u1", token=token, user_agent="tester/1", traceparent="00-" + "a" * 32
+                                     + "-" + "b" * 16 + "-01", x_user_id="mallory", x_request_id="r-1")
+    assert status == 200 and headers["content-type"] == "application/json" and headers["x-request-id"] == "r-1"
+    assert body == {"userId": "u1", "email": "u1@example.com", "status": "ACTIVE"}
+    request, metadata = api.auth.last("GetUser")
+    assert request.user_id == "u1"
+    assert metadata["x-user-id"] == "alice" and metadata["x-session-id"] == "s1" and metadata["x-request-id"] == "r-1"
+    assert metadata["traceparent"].startswith("00-aaaa")
+    assert metadata["user-agent"].startswith("ringway/") and "tester/1" in metadata["user-agent"]
+
+
+def test_body_query_and_path_fill_the_message(api):
+    token = api.auth.login()
+    api.auth.permissions.add(("alice", "user:invite"))
+    status, body, _ = api.call("POST", "/api/v1/users/invite", {"email": "b@c", "displayName": "B"}, token=token)
+    assert (status, body) == (200, {"userId": "new", "email": "b@c", "displayName": "B", "status": "INVITED"})
+    status, body, _ = api.call("GET", "/api/v1/users?page_size=7&pageToken=a%20b&status=ACTIVE&status=INVITED", token=token)
+    assert (status, body) == (200, {"nextPageToken": "a b"})
+    request, _ = api.auth.last("ListUsers")
+    assert (request.page_size, request.page_token, list(request.status)) == (7, "a b", [auth.ACTIVE, auth.INVITED])
+
+
+def test_public_route_needs_no_session(api):
+    status, body, _ = api.call("POST", "/public/ai", {"query": "abc", "confirmation": {"planId": "p"}})
+    assert (status, body) == (200, {"finalAnswer": {"response": "cba"}})
+    assert api.auth.calls == []
+
+
+def test_without_a_session_nothing_is_called(api):
+    assert api.call("GET", "/api/v1/users")[:2] == (401, error(401, "a session is needed"))
+    assert api.call("GET", "/api/v1/users", token="stranger")[:2] == (401, error(401, "session is not valid"))
+    assert api.auth.times("ListUsers") == 0
+
+
+def test_cookie_is_a_session_and_its_writes_come_from_our_pages(api):
+    token = api.auth.login()
+    cookie = f"other=1; session_token={token}"
+    assert api.call("GET", "/api/v1/users", cookie=cookie)[0] == 200
+    foreign = error(403, "requests from this origin are not allowed")
+    for headers in ({}, {"origin": "https://evil.example"}, {"origin": "null"}, {"referer": "https://evil.example/"}):
+        assert api.call("POST", "/api/ai", {"query": "x"}, cookie=cookie, **headers)[:2] == (403, foreign)
+    for headers in ({"origin": "https://app.example.com"}, {"referer": "https://app.example.com/page"}):
+        assert api.call("POST", "/api/ai", {"query": "x"}, cookie=cookie, **headers)[0] == 200
+
+
+def test_validation_is_kept_and_forgotten_with_the_session(api):
+    token = api.auth.login(session="s-kept")
+    for _ in range(5):
+        assert api.call("GET", "/api/v1/users", token=token)[0] == 200
+    assert 1 <= api.auth.times("ValidateSession") <= 2, "once for each worker"
+    asked = api.auth.times("ValidateSession")
+    del api.auth.sessions[token]
+    device = harness.Device(api.gateway, session="s-kept")
+    device.revoke()
+    harness.wait_until(lambda: api.call("GET", "/api/v1/users", token=token)[0] == 401, "the revoked session is refused")
+    assert api.auth.times("ValidateSession") > asked
+
+
+def test_auth_service_that_is_down_lets_nobody_through(api):
+    token = api.auth.login()
+    api.auth.stop()
+    harness.wait_until(lambda: api.call("GET", "/api/v1/users", token=token)[:2] == (
+        503, error(503, "auth service is unavailable")), "the service is missed")
+
+
+@pytest.mark.parametrize("code, status", [
+    ("CANCELLED", 499), ("UNKNOWN", 500), ("INVALID_ARGUMENT", 400), ("DEADLINE_EXCEEDED", 504), ("NOT_FOUND", 404),
+    ("ALREADY_EXISTS", 409), ("PERMISSION_DENIED", 403), ("RESOURCE_EXHAUSTED", 429), ("FAILED_PRECONDITION", 400),
+    ("ABORTED", 409), ("OUT_OF_RANGE", 400), ("UNIMPLEMENTED", 501), ("INTERNAL", 500), ("UNAVAILABLE", 503),
+    ("DATA_LOSS", 500), ("UNAUTHENTICATED", 401)])
+def test_status_of_the_service_is_an_http_status(api, code, status):
+    def fail(request, context):
+        raise Failure(grpc.StatusCode[code], "told by \"it\"")
+
+    api.ai.ProcessQuery = fail
+    assert api.call("POST", "/public/ai", {})[:2] == (status, error(status, "told by \"it\""))
+
+
+@pytest.mark.parametrize("path, body, message", [
+    ("/public/ai", '{"query": 7}', "query"),
+    ("/public/ai", '{"query": "a", "query": "b"}', "query"),
+    ("/public/ai", '{"nothing": 1}', "nothing"),
+    ("/public/ai", '{"confirmation": {"confirmed": "maybe"}}', "confirmation.confirmed"),
+    ("/public/ai", '{', ""), ("/public/ai", '[]', ""), ("/public/ai", '{"query": "\\ud800"}', "query"),
+    ("/public/ai?x=1", '{}', "unknown parameter x"),
+    ("/public/ai?%zz=1", '{}', "%"),
+])
+def test_bad_input_is_told_with_its_field(api, path, body, message):
+    status, told, _ = api.call("POST", path, body)
+    assert status == 400 and message in told["error"]["message"]
+    assert api.ai.calls == []
+
+
+def test_unknown_paths_and_methods_are_told(api):
+    assert api.call("GET", "/api/v1/nothing")[:2] == (404, error(404, "no such route"))
+    status, told, headers = api.call("DELETE", "/api/v1/users/u1")
+    assert (status, told) == (405, error(405, "method is not allowed for this route"))
+    assert headers["allow"] == "GET, HEAD"
+    assert api.call("GET", "/elsewhere")[1]["error"]["code"] == "not_found", "the edge gateway's own answer"
+    assert api.call("GET", "/healthz")[0] == 200
+
+
+def test_pages_of_the_list_may_read(api):
+    ours, theirs = "https://app.example.com", "https://evil.example"
+    status, _, headers = api.call("OPTIONS", "/public/ai", origin=ours, access_control_request_method="POST",
+                                  access_control_request_headers="content-type")
+    assert status == 204
+    assert headers["access-control-allow-origin"] == ours and headers["access-control-allow-credentials"] == "true"
+    assert headers["access-control-allow-methods"] == "POST" and headers["access-control-max-age"] == "600"
+    assert headers["access-control-allow-headers"] == "content-type"
+    status, _, headers = api.call("POST", "/public/ai", {}, origin=ours)
+    assert status == 200 and headers["access-control-allow-origin"] == ours and headers["vary"] == "origin"
+    for method in ("OPTIONS", "POST"):
+        _, _, headers = api.call(method, "/public/ai", {}, origin=theirs, access_control_request_method="POST")
+        assert headers["access-control-allow-origin"] is None
+
+
+def test_http2_clients_get_the_same(api, folder):
+    done = subprocess.run(["curl", "-sS", "--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/json", "-d",
+                           '{"query":"abc"}', f"http://{api.gateway.public}/public/ai", "-w", " %{http_version} %{http_code}"],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == '{"finalAnswer":{"response":"cba"}} 2 200'
+
+
+def test_mistakes_are_told_together_with_their_places(folder, redis_server):
+    make_descriptors(folder)
+    config = """descriptor_sets: [api.pb]
+upstreams: { auth: { addresses: ["127.0.0.1:1"] } }
+rest:
+  auth: { upstream: auth }
+  base_path: bad
+  routes:
+    - { method: GET, path: "/a/{nothing}", rpc: auth.v1.AuthService/GetUser, upstream: auth }
+    - { method: GET, path: "/b/{user_id}", rpc: auth.v1.AuthService/GetUser, upstream: auth }
+    - { method: GET, path: "/b/{x=*}", rpc: auth.v1.AuthService/NoSuch, upstream: auth }
+    - { method: GET, path: "/b/*", rpc: auth.v1.AuthService/GetUser, upstream: auth }
+    - { method: POST, path: "/c", rpc: auth.v1.AuthService/GetUser, upstream: auth, body: nobody }
+  sso: { provider: google, client_id: c, cookie_key_file: none.key, redirect_url: "https://a/b" }
+  grpc_web: [no.Service]
+"""
+    gateway = harness.Gateway(folder, redis_server, config=config, wait=False)
+    assert gateway.process.wait() == 2
+    gateway.process.err.join()
+    path = folder / "gateway.yaml"
+    told = [line.removeprefix(f"{path}:") for line in gateway.process.err.text().splitlines() if line.startswith(f"{path}:")]
+    assert told == [
+        "5:14: base_path must begin with / and end without, and have none of {}*:?#",
+        f"12:59: cookie_key_file \"{folder}/none.key\" cannot be read: No such file or directory",
+        "7:28: path \"/a/{nothing}\": nothing is no field of auth.v1.GetUserRequest",
+        "9:45: rpc \"auth.v1.AuthService/NoSuch\" is in no descriptor set",
+        "10:28: GET \"/b/*\" collides with \"/b/{user_id}\" of line 8",
+        "11:93: body \"nobody\" is no field of auth.v1.GetUserRequest",
+        "13:14: service \"no.Service\" is in no descriptor set",
+    ]
