@@ -116,7 +116,8 @@ void request_note_header(struct request *request, struct span name, struct span 
 void request_keep_header(struct request *request, struct span name, struct span value);
 
 /*
- * The request's route: the router's, else server_options.find's; its method and target are there. NULL with `*err` and, for ERR_METHOD_NOT_ALLOWED, `allow`.
+ * The request's route: the router's, else server_options.find's; its method and target are there.
+ * NULL with `*err` and, for ERR_METHOD_NOT_ALLOWED, `allow`.
  */
 const struct route *connection_find_route(const struct connection *connection,
 					  struct request *request, enum err *err,

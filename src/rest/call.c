@@ -18,28 +18,28 @@
 
 /* ---- the end ---- */
 
-/* Everything but the request itself, which is answered last: its arena holds the call. */
-static void call_finish(struct rest_call *call)
+void rest_call_finish(struct rest_call *call)
 {
 	upstream_call_cancel(&call->upstream);
 	identities_cancel(&call->waiter);
+	identity_unfollow(&call->follower);
 	identity_put(call->identity);
 	call->identity = NULL;
 	list_remove(&call->link);
 }
 
-static void call_fail(struct rest_call *call, int status, const char *message)
+void rest_call_fail(struct rest_call *call, int status, const char *message)
 {
 	struct config_file *file = call->file;
 
-	call_finish(call);
+	rest_call_finish(call);
 	answer_error(call->request, call->plan, status, message);
 	config_file_put(file);
 }
 
 void rest_call_cancel(struct rest_call *call)
 {
-	call_finish(call);
+	rest_call_finish(call);
 	config_file_put(call->file);
 }
 
@@ -49,7 +49,7 @@ static void answer_with(struct rest_call *call, int status, const struct buf *bo
 {
 	struct config_file *file = call->file;
 
-	call_finish(call);
+	rest_call_finish(call);
 	answer_reply(call->request, call->plan, &(struct answer_head){.status = status},
 		     buf_span(body));
 	config_file_put(file);
@@ -67,20 +67,46 @@ static void pass_message(struct rest_call *call, struct span message)
 	if (code) {
 		LOG(LOG_WARN, "rest", "an answer has no JSON form",
 		    LOG_BYTES("rpc", call->route->rpc->path), LOG_TEXT("reason", why.text));
-		call_fail(call, code == -ENOMEM ? 503 : 502, "the service's answer cannot be used");
+		rest_call_fail(call, code == -ENOMEM ? 503 : 502,
+			       "the service's answer cannot be used");
 	} else {
 		answer_with(call, 200, &body);
 	}
 	buf_finish(&body);
 }
 
-static void pass_status(struct rest_call *call, const struct upstream_result *result)
+int rest_call_status(const struct upstream_result *result, struct span *text)
 {
-	int status = transcode_http_status(result->status);
+	switch (result->outcome) {
+	case UPSTREAM_OK:
+	case UPSTREAM_OUTCOME_COUNT:
+		break;
+	case UPSTREAM_STATUS:
+		*text = result->message;
+		return transcode_http_status(result->status);
+	case UPSTREAM_UNAVAILABLE:
+		*text = SPAN("service is unavailable");
+		return 503;
+	case UPSTREAM_TIMEOUT:
+		*text = SPAN("service did not answer in time");
+		return 504;
+	case UPSTREAM_BUSY:
+		*text = SPAN("service is busy");
+		return 503;
+	case UPSTREAM_MALFORMED:
+		*text = SPAN("the service's answer cannot be used");
+		return 502;
+	}
+	UNREACHABLE("every outcome has its case");
+}
+
+void rest_call_answer_error(struct rest_call *call, int status, struct span text,
+			    struct span details)
+{
 	struct buf body;
 
 	buf_init(&body, ANSWER_BYTES_MAX);
-	if (transcode_write_error(call->plan, status, result->message, result->details, &body) != 0)
+	if (transcode_write_error(call->plan, status, text, details, &body) != 0)
 		buf_clear(&body, 0);
 	answer_with(call, status, &body);
 	buf_finish(&body);
@@ -89,30 +115,16 @@ static void pass_status(struct rest_call *call, const struct upstream_result *re
 static void service_done(struct upstream_call *upstream, const struct upstream_result *result)
 {
 	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
+	struct span text;
 
-	switch (result->outcome) {
-	case UPSTREAM_OK:
+	if (result->outcome == UPSTREAM_OK) {
 		pass_message(call, result->message);
 		return;
-	case UPSTREAM_STATUS:
-		pass_status(call, result);
-		return;
-	case UPSTREAM_UNAVAILABLE:
-		call_fail(call, 503, "service is unavailable");
-		return;
-	case UPSTREAM_TIMEOUT:
-		call_fail(call, 504, "service did not answer in time");
-		return;
-	case UPSTREAM_BUSY:
-		call_fail(call, 503, "service is busy");
-		return;
-	case UPSTREAM_MALFORMED:
-		call_fail(call, 502, "the service's answer cannot be used");
-		return;
-	case UPSTREAM_OUTCOME_COUNT:
-		break;
 	}
-	UNREACHABLE("every outcome has its case");
+
+	int status = rest_call_status(result, &text);
+
+	rest_call_answer_error(call, status, text, result->details);
 }
 
 /* ---- to the service ---- */
@@ -162,6 +174,7 @@ static void send_on(struct rest_call *call, struct payload *message)
 {
 	struct upstream *upstream =
 		upstreams_at(call->rest->options.upstreams, call->file, call->route->upstream);
+	bool is_stream = call->route->rpc->server_streams;
 	const struct upstream_request request = {
 		.path = call->route->rpc->path,
 		.message = message,
@@ -169,13 +182,17 @@ static void send_on(struct rest_call *call, struct payload *message)
 		.request_id = call->request->request_id,
 		.headers = call->headers,
 		.header_count = call->header_count,
+		.message_received = is_stream ? rest_stream_message : NULL,
 	};
-	int code = upstream ? upstream_call_start(upstream, &call->upstream, service_done, &request)
+	int code = upstream ? upstream_call_start(upstream, &call->upstream,
+						  is_stream ? rest_stream_done : service_done,
+						  &request)
 			    : -UPSTREAM_UNAVAILABLE;
 
 	if (code)
-		call_fail(call, 503,
-			  code == -UPSTREAM_BUSY ? "service is busy" : "service is unavailable");
+		rest_call_fail(call, 503,
+			       code == -UPSTREAM_BUSY ? "service is busy"
+						      : "service is unavailable");
 }
 
 static void call_go(struct rest_call *call)
@@ -194,12 +211,14 @@ static void call_go(struct rest_call *call)
 				  &error);
 
 	if (code == -EINVAL) {
-		call_fail(call, 400, error.text);
+		rest_call_fail(call, 400, error.text);
 	} else if (code) {
-		call_fail(call, code == -EMSGSIZE ? 413 : 503,
-			  code == -EMSGSIZE ? "request is too large" : "out of memory");
+		rest_call_fail(call, code == -EMSGSIZE ? 413 : 503,
+			       code == -EMSGSIZE ? "request is too large" : "out of memory");
 	} else {
 		collect_headers(call);
+		if (call->route->rpc->server_streams)
+			rest_stream_prepare(call);
 		send_on(call, message);
 		payload_put(message);
 	}
@@ -217,10 +236,10 @@ static void permission_told(struct upstream_call *upstream, const struct upstrea
 		return;
 	case PERMISSION_DENIED:
 		metric_add(&call->rest->metrics.forbidden, 1);
-		call_fail(call, 403, "you do not have permission to perform this action");
+		rest_call_fail(call, 403, "you do not have permission to perform this action");
 		return;
 	case PERMISSION_UNKNOWN:
-		call_fail(call, 503, "auth service is unavailable");
+		rest_call_fail(call, 503, "auth service is unavailable");
 		return;
 	}
 	UNREACHABLE("every answer has its case");
@@ -234,10 +253,10 @@ static void session_told(struct rest_call *call, enum identity_answer answer,
 		return;
 	case IDENTITY_REFUSED:
 		metric_add(&call->rest->metrics.unauthenticated, 1);
-		call_fail(call, 401, "session is not valid");
+		rest_call_fail(call, 401, "session is not valid");
 		return;
 	case IDENTITY_UNAVAILABLE:
-		call_fail(call, 503, "auth service is unavailable");
+		rest_call_fail(call, 503, "auth service is unavailable");
 		return;
 	case IDENTITY_FOUND:
 		break;
@@ -247,7 +266,7 @@ static void session_told(struct rest_call *call, enum identity_answer answer,
 	if (call->route->permission.len == 0)
 		call_go(call);
 	else if (ask_permission(call, permission_told) != 0)
-		call_fail(call, 503, "auth service is unavailable");
+		rest_call_fail(call, 503, "auth service is unavailable");
 }
 
 static void waiter_told(struct identity_waiter *waiter, enum identity_answer answer,
@@ -284,12 +303,12 @@ static void authenticate(struct rest_call *call)
 		if (!cookie_find(header, span_from_cstr(call->plan->rest->auth.cookie), &token) ||
 		    token.len == 0) {
 			metric_add(&call->rest->metrics.unauthenticated, 1);
-			call_fail(call, 401, "a session is needed");
+			rest_call_fail(call, 401, "a session is needed");
 			return;
 		}
 		if (is_foreign_write(call)) {
 			metric_add(&call->rest->metrics.foreign_origin, 1);
-			call_fail(call, 403, "requests from this origin are not allowed");
+			rest_call_fail(call, 403, "requests from this origin are not allowed");
 			return;
 		}
 	}
@@ -314,6 +333,7 @@ void rest_call_start(struct rest_call *call)
 {
 	list_push_back(&call->rest->calls, &call->link);
 	list_init(&call->waiter.link);
+	list_init(&call->follower.link);
 	call->waiter.told = waiter_told;
 	ensure_request_id(call->request);
 	if (call->route->is_public)

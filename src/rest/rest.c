@@ -44,6 +44,7 @@ static enum claim claim(const struct plan *plan, struct request *request, struct
 
 static void rest_start(struct request *request);
 static void rest_cancelled(struct request *request);
+static void rest_pull(struct request *request);
 
 static const struct route rest_route = {
 	.kind = ROUTE_HTTP,
@@ -53,6 +54,7 @@ static const struct route rest_route = {
 	.keeps_headers = true,
 	.start = rest_start,
 	.cancelled = rest_cancelled,
+	.pull = rest_pull,
 };
 
 static struct config_file *file_of(const struct rest *rest)
@@ -166,6 +168,12 @@ static void rest_start(struct request *request)
 static void rest_cancelled(struct request *request)
 {
 	rest_call_cancel(request->context);
+}
+
+static void rest_pull(struct request *request)
+{
+	if (request->context)
+		rest_stream_pull(request->context);
 }
 
 /* ---- sessions ---- */

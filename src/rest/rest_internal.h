@@ -4,6 +4,7 @@
  *
  *   rest.c     which route a request takes
  *   call.c     a call through to its service: session, permission, transcoding
+ *   stream.c   answers that are streams: NDJSON and Server-Sent Events
  *   ask.c      ValidateSession and CheckPermission
  *   answer.c   headers and bodies of answers
  */
@@ -67,11 +68,38 @@ struct rest_call {
 	struct upstream_call upstream;
 	struct upstream_header headers[UPSTREAM_HEADERS_MAX];
 	size_t header_count;
+	/* of a streamed answer */
+	struct identity_follower follower;
+	bool is_events; /* Server-Sent Events, not NDJSON */
+	bool has_begun; /* its head is out */
 };
 
 /* The whole request is there. Owns: the call's reference to its file. */
 void rest_call_start(struct rest_call *call);
 void rest_call_cancel(struct rest_call *call);
+
+/* Lets go of everything but the request, which is answered last: its arena holds the call. */
+void rest_call_finish(struct rest_call *call);
+
+/* Ends it with an error body; `details`: grpc-status-details-bin. */
+void rest_call_answer_error(struct rest_call *call, int status, struct span text,
+			    struct span details);
+void rest_call_fail(struct rest_call *call, int status, const char *message);
+
+/* What a result other than OK is to a client. `*text` static or of the result. */
+int rest_call_status(const struct upstream_result *result, struct span *text);
+
+/* ---- stream.c ---- */
+
+/* The call's answer is a stream: before it is sent on. */
+void rest_stream_prepare(struct rest_call *call);
+
+/* upstream_request.message_received and done of such a call. */
+void rest_stream_message(struct upstream_call *upstream, struct span message);
+void rest_stream_done(struct upstream_call *upstream, const struct upstream_result *result);
+
+/* The client takes more. */
+void rest_stream_pull(struct rest_call *call);
 
 /* ---- ask.c ---- */
 

@@ -217,11 +217,11 @@ void upstream_settle_later(struct upstream *upstream)
 		worker_sweep_later(upstream->worker, &upstream->settle);
 }
 
-static void fail_waiting(struct upstream *upstream)
+static void fail_all(struct list *streams)
 {
-	while (!list_is_empty(&upstream->waiting)) {
+	while (!list_is_empty(streams)) {
 		struct upstream_stream *stream =
-			CONTAINER_OF(upstream->waiting.next, struct upstream_stream, link);
+			CONTAINER_OF(streams->next, struct upstream_stream, link);
 
 		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
 	}
@@ -281,6 +281,7 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 	made->options = *options;
 	made->config = config;
 	list_init(&made->waiting);
+	list_init(&made->parked);
 	task_init(&made->pump, pump);
 	task_init(&made->settle, settle);
 	backoff_init(&made->jitter);
@@ -332,7 +333,8 @@ void upstream_stop(struct upstream *upstream, void (*stopped)(void *context), vo
 	upstream->is_running = false;
 	upstream->is_retiring = false;
 	upstream->is_stopping = true;
-	fail_waiting(upstream);
+	fail_all(&upstream->waiting);
+	fail_all(&upstream->parked);
 	for (size_t i = 0; i < upstream->backend_count; i++)
 		backend_stop(&upstream->backends[i]);
 	upstream_settle_later(upstream);

@@ -103,8 +103,8 @@ int upstream_call_start(struct upstream *upstream, struct upstream_call *call,
 			upstream_done_fn *done, const struct upstream_request *request);
 
 /*
- * Of a streaming answer: no more is asked for until upstream_call_resume; what is on its way, at most
- * the stream's window, still comes. Safe on an idle call.
+ * Of a streaming answer: no message and no end is told until upstream_call_resume, and the service is
+ * held back by the stream's window. Resuming tells what is there at once, inside. Safe on an idle call.
  */
 void upstream_call_pause(struct upstream_call *call);
 void upstream_call_resume(struct upstream_call *call);

@@ -82,8 +82,9 @@ struct upstream_stream {
 	uint64_t started_us, due_ms;
 	uint64_t avoided_link; /* serial of the link that refused it; 0: none */
 	uint32_t pass;	       /* the breaker's; 0: a health check */
-	size_t held_bytes;     /* received and not consumed: the call is paused */
-	bool is_paused;
+	struct buf held;       /* received and not told: the call is paused */
+	bool is_paused, is_telling;
+	bool has_ended;	       /* the answer is whole, but for being told */
 	bool is_unseen;	       /* GOAWAY said so */
 	bool is_shortened;     /* the caller gave it less than the upstream's deadline */
 	bool was_reset;	       /* ended by RST_STREAM, not by an answer */
@@ -110,7 +111,7 @@ void stream_end(struct upstream_stream *stream, const struct upstream_result *re
 void stream_fail(struct upstream_stream *stream, enum upstream_outcome outcome,
 		 enum grpc_status status);
 
-/* What was held back while paused is asked for again. */
+/* The call takes messages again. */
 void stream_resume(struct upstream_stream *stream);
 
 /* As stream_end without telling anyone. */
@@ -279,6 +280,7 @@ struct upstream {
 	size_t backend_next; /* round robin */
 	struct slab streams;
 	struct list waiting;
+	struct list parked; /* whole answers that are not told yet */
 	uint32_t in_flight_count; /* waiting ones too; health checks not */
 	uint64_t link_serial;
 	struct payload *check_message;

@@ -4,6 +4,8 @@
 #include <errno.h>
 
 #define STATUS_DETAILS_BYTES_MAX 16384 /* in base64; longer ones are left out */
+/* A stream's window bounds what a paused call holds; this is only above it. */
+#define HELD_BYTES_MAX		 (16u << 20)
 #define STATUS_MESSAGE_BYTES_MAX 4096 /* decoded grpc-message; a longer one is left out */
 /* A service that ran out of the time we gave it may say so just before our own clock does. */
 #define DEADLINE_SLACK_MS 20
@@ -90,6 +92,7 @@ struct upstream_stream *stream_create(struct upstream *upstream,
 		memcpy(stream->request_id, request->request_id.data, request->request_id.len);
 	}
 	answer_init(&stream->answer, upstream->options.message_bytes_max);
+	buf_init(&stream->held, HELD_BYTES_MAX);
 	deadline_init(&stream->deadline, expired);
 	deadline_arm(upstream->worker, &stream->deadline, timeout_ms);
 	return stream;
@@ -103,6 +106,7 @@ void stream_free(struct upstream_stream *stream)
 	deadline_disarm(upstream->worker, &stream->deadline);
 	list_remove(&stream->link);
 	answer_finish(&stream->answer);
+	buf_finish(&stream->held);
 	payload_put(stream->message);
 	slab_free(&upstream->streams, stream);
 }
@@ -137,8 +141,8 @@ static int stream_request(struct upstream_stream *stream, struct upstream_link *
 		span_make(timeout, grpc_format_timeout(left_ms * 1000, timeout))};
 	headers[count++] = (struct h2_header){SPAN("content-type"), SPAN("application/grpc")};
 	for (size_t i = 0; i < stream->header_count; i++)
-		headers[count++] = (struct h2_header){stream->headers[i].name,
-						      stream->headers[i].value};
+		headers[count++] =
+			(struct h2_header){stream->headers[i].name, stream->headers[i].value};
 	if (!has_user_agent(stream))
 		headers[count++] = (struct h2_header){SPAN("user-agent"), SPAN(USER_AGENT)};
 	if (stream->request_id_len > 0)
@@ -205,9 +209,11 @@ static struct upstream_call *detach(struct upstream_stream *stream, enum grpc_st
 static void leave(struct upstream_stream *stream)
 {
 	if (!stream->on) {
-		stream_free(stream);
+		if (!stream->is_telling)
+			stream_free(stream);
 		return;
 	}
+	buf_finish(&stream->held);
 	answer_finish(&stream->answer);
 	if (!stream->h2.session)
 		return;
@@ -380,67 +386,89 @@ static int take_message(struct answer *answer, struct span message, struct span 
 	return code;
 }
 
-/* A message of a streaming answer. Returns whether the call is still there. */
-static bool pass_message(struct upstream_stream *stream, struct span message)
-{
-	stream->answer.has_message = true;
-	stream->call->message(stream->call, message);
-	return stream->call != NULL;
-}
-
-/* Returns 0 or a negative code; the call may be over afterwards. */
-static int take_data(struct upstream_stream *stream, struct span bytes)
+/*
+ * Up to the end of the bytes, or until the call is paused or over. Returns the bytes taken; `*code`
+ * is negative when they are no gRPC.
+ */
+static size_t take_data(struct upstream_stream *stream, struct span bytes, int *code)
 {
 	struct answer *answer = &stream->answer;
+	size_t taken = 0;
 
-	while (bytes.len > 0) {
-		struct span message = SPAN_EMPTY;
-		ptrdiff_t taken = grpc_deframer_take(&answer->deframer, bytes, &message);
-		int code = taken < 0 ? (int)taken : 0;
+	*code = 0;
+	while (taken < bytes.len && stream->call && !stream->is_paused && *code == 0) {
+		struct span rest = span_from(bytes, taken), message = SPAN_EMPTY;
+		ptrdiff_t step = grpc_deframer_take(&answer->deframer, rest, &message);
 
-		if (code == 0 && message.data && stream->call->message) {
-			if (!pass_message(stream, message))
-				return 0;
-		} else if (code == 0 && message.data) {
-			code = take_message(answer, message, bytes);
+		if (step < 0) {
+			*code = (int)step;
+			break;
 		}
-		if (code)
-			return code;
-		bytes = span_from(bytes, (size_t)taken);
+		taken += (size_t)step;
+		if (!message.data)
+			continue;
+		if (!stream->call->message) {
+			*code = take_message(answer, message, rest);
+			continue;
+		}
+		answer->has_message = true;
+		stream->call->message(stream->call, message);
 	}
-	return 0;
+	return taken;
+}
+
+/* What is not asked for yet; its window stays shut, so that there is never more than one. */
+static int hold(struct upstream_stream *stream, struct span bytes)
+{
+	return bytes.len > 0 ? buf_append(&stream->held, bytes) : 0;
 }
 
 static void on_data(struct h2_stream *h2, struct span bytes)
 {
 	struct upstream_stream *stream = stream_of(h2);
+	int code;
 
 	link_heard(link_of(h2));
-	if (!stream->call) {
-		h2_consume(h2, bytes.len);
-		return;
-	}
 
-	int code = take_data(stream, bytes);
+	size_t taken = stream->call ? take_data(stream, bytes, &code) : bytes.len;
 
-	if (code)
+	if (stream->call && code == 0)
+		code = hold(stream, span_from(bytes, taken));
+	if (stream->call && code)
 		malformed(stream, code == -EPROTO ? GRPC_INTERNAL : GRPC_RESOURCE_EXHAUSTED);
-	if (stream->call && stream->is_paused)
-		stream->held_bytes += bytes.len;
-	else
-		h2_consume(h2, bytes.len);
+	h2_consume(h2, stream->call ? taken : bytes.len);
+}
+
+static void tell_end(struct upstream_stream *stream);
+
+/* What is held, and then the end, as far as the call goes along. */
+static void tell_held(struct upstream_stream *stream)
+{
+	int code = 0;
+	size_t taken = take_data(stream, buf_span(&stream->held), &code);
+
+	buf_consume(&stream->held, taken);
+	if (stream->h2.session)
+		h2_consume(&stream->h2, taken);
+	if (stream->call && code)
+		malformed(stream, code == -EPROTO ? GRPC_INTERNAL : GRPC_RESOURCE_EXHAUSTED);
+	else if (stream->call && stream->has_ended && !stream->is_paused && stream->held.len == 0)
+		tell_end(stream);
 }
 
 void stream_resume(struct upstream_stream *stream)
 {
-	size_t bytes = stream->held_bytes;
-
+	/* a call that resumes from inside goes on where it is */
 	stream->is_paused = false;
-	stream->held_bytes = 0;
-	if (bytes == 0 || !stream->h2.session)
+	if (stream->is_telling || stream->held.len == 0)
 		return;
-	h2_consume(&stream->h2, bytes);
-	link_flush(stream->on);
+	stream->is_telling = true;
+	tell_held(stream);
+	stream->is_telling = false;
+	if (!stream->on && !stream->call)
+		stream_free(stream); /* parked, and over now */
+	else if (stream->on)
+		link_flush(stream->on);
 }
 
 /* Whether an answer that ended with OK is whole. */
@@ -452,13 +480,10 @@ static bool is_whole(const struct upstream_stream *stream)
 	       (answer->has_message || stream->call->message);
 }
 
-static void on_ended(struct h2_stream *h2)
+static void tell_end(struct upstream_stream *stream)
 {
-	struct upstream_stream *stream = stream_of(h2);
 	struct answer *answer = &stream->answer;
 
-	if (!stream->call)
-		return;
 	if (!answer->has_status) {
 		malformed(stream, GRPC_UNKNOWN);
 	} else if (answer->status != GRPC_OK) {
@@ -474,6 +499,18 @@ static void on_ended(struct h2_stream *h2)
 
 		stream_end(stream, &result);
 	}
+}
+
+static void on_ended(struct h2_stream *h2)
+{
+	struct upstream_stream *stream = stream_of(h2);
+
+	if (!stream->call)
+		return;
+	if (stream->held.len > 0)
+		stream->has_ended = true;
+	else
+		tell_end(stream);
 }
 
 /* ---- the last word of h2 ---- */
@@ -534,6 +571,14 @@ static void end_closed(struct upstream_stream *stream, uint32_t code)
 	end_with_status(stream, status_from_reset(code), SPAN_EMPTY);
 }
 
+/* Its answer is whole here, but its call does not take it yet: it needs its connection no more. */
+static void park(struct upstream_stream *stream)
+{
+	list_remove(&stream->link);
+	stream->on = NULL;
+	list_push_back(&stream->upstream->parked, &stream->link);
+}
+
 static void on_closed(struct h2_stream *h2, uint32_t code)
 {
 	struct upstream_stream *stream = stream_of(h2);
@@ -542,6 +587,8 @@ static void on_closed(struct h2_stream *h2, uint32_t code)
 	if (stream->call && is_unseen(stream, code) && !stream->pinned &&
 	    stream->avoided_link == 0 && !stream->upstream->is_stopping) {
 		send_again(stream);
+	} else if (stream->call && stream->has_ended && code == H2_NO_ERROR) {
+		park(stream);
 	} else {
 		if (stream->call)
 			end_closed(stream, code);

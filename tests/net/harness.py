@@ -24,6 +24,7 @@ import uuid
 # Processes are started by vfork and exec (no preexec_fn anywhere): grpcio's fork handlers can hang a fork.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+import google.protobuf  # noqa: E402
 import grpc  # noqa: E402
 import nacl.signing
 import redis
@@ -52,21 +53,24 @@ PROTOS = OUT / "tests" / "python"
 def _generate_protos():
     """Once, if several test processes start together: the others wait for the lock and find the files there."""
     PROTOS.mkdir(parents=True, exist_ok=True)
-    sources = sorted((ROOT / "proto").rglob("*.proto"))
+    roots = [ROOT / "proto", ROOT / "tests" / "conformance" / "proto"]
+    sources = sorted(path for root in roots for path in root.rglob("*.proto"))
     newest = max(path.stat().st_mtime for path in sources)
     done = PROTOS / "done"
     with open(PROTOS / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists() and done.stat().st_mtime > newest:
+        names = "\n".join(map(str, sources))
+        if done.exists() and done.stat().st_mtime > newest and done.read_text() == names:
             return
-        subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={PROTOS}", *map(str, sources)],
+        subprocess.run(["protoc", *(f"--proto_path={root}" for root in roots), f"--python_out={PROTOS}", *map(str, sources)],
                        check=True)
-        done.touch()
+        done.write_text(names)
 
 
 _generate_protos()
 sys.path.insert(0, str(PROTOS))
 grpc.__path__.append(str(PROTOS / "grpc"))  # grpc.health: the package is grpcio's
+google.__path__.append(str(PROTOS / "google"))  # google.api: the package is protobuf's
 
 from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 

@@ -1,6 +1,7 @@
 """Real services behind the API gateway, by grpcio: AuthService and AIService, with what they know as plain attributes."""
 
 import concurrent.futures
+import inspect
 import threading
 
 import grpc
@@ -9,6 +10,7 @@ import harness  # noqa: F401  (makes the protos)
 
 from ai_service import ai_service_pb2 as ai  # noqa: E402
 from auth.v1 import auth_service_pb2 as auth  # noqa: E402
+from ringway import wide_pb2 as shop  # noqa: E402
 
 
 class Failure(Exception):
@@ -52,16 +54,28 @@ class Service(grpc.GenericRpcHandler):
         if found is None or not hasattr(self, method):
             return None
         message = getattr(self.module, found.input_type.name)
+        function = getattr(self, method)
 
         def run(request, context):
             with self.lock:
                 self.calls.append((method, request, dict(context.invocation_metadata())))
             try:
-                return getattr(self, method)(request, context)
+                return function(request, context)
             except Failure as failure:
                 context.set_trailing_metadata(failure.trailers)
                 context.abort(failure.code, failure.details)
 
+        def stream(request, context):
+            with self.lock:
+                self.calls.append((method, request, dict(context.invocation_metadata())))
+            try:
+                yield from function(request, context)
+            except Failure as failure:
+                context.set_trailing_metadata(failure.trailers)
+                context.abort(failure.code, failure.details)
+
+        if inspect.isgeneratorfunction(function):
+            return grpc.unary_stream_rpc_method_handler(stream, message.FromString, lambda reply: reply.SerializeToString())
         return grpc.unary_unary_rpc_method_handler(run, message.FromString, lambda reply: reply.SerializeToString())
 
 
@@ -95,6 +109,17 @@ class AuthService(Service):
 
     def ListUsers(self, request, context):
         return auth.ListUsersResponse(users=[user for user in self.users.values()], next_page_token=request.page_token)
+
+
+class ShopService(Service):
+    """Of the tests' own protos: it has a streaming answer."""
+
+    def __init__(self):
+        super().__init__("ringway.test.Shop", shop)
+
+    def Watch(self, request, context):
+        for number in range(3):
+            yield shop.Order(order_id=f"{request.name}-{number}")
 
 
 class AIService(Service):

@@ -2,19 +2,22 @@
 
 import http.client
 import json
+import socket
 import subprocess
+import threading
 
 import grpc
 import pytest
 
 import harness
-from services import AIService, AuthService, Failure, auth
+from services import AIService, AuthService, Failure, ShopService, auth, shop
 
 CONFIG = """
 descriptor_sets: [api.pb]
 upstreams:
   auth: {{ addresses: ["{auth}"], deadline: 5s }}
   ai: {{ addresses: ["{ai}"], deadline: 5s }}
+  shop: {{ addresses: ["{shop}"], deadline: {stream} }}
 rest:
   base_path: /api/v1
   auth: {{ upstream: auth, validate_cache: {cache} }}
@@ -25,6 +28,8 @@ rest:
         permission: "user:invite" }}
     - {{ method: POST, absolute: /api/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*" }}
     - {{ method: POST, absolute: /public/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*", public: true }}
+    - {{ method: GET, absolute: "/watch/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop }}
+    - {{ method: GET, absolute: "/watch-all/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop, public: true }}
   cors: {{ origins: ["https://app.example.com"], credentials: true, max_age: 10m }}
   allowed_origins: ["https://app.example.com"]
 """
@@ -32,14 +37,14 @@ rest:
 
 def make_descriptors(folder):
     """By protoc, as a user would."""
-    subprocess.run(["protoc", f"--proto_path={harness.ROOT / 'proto'}", "--include_imports",
-                    f"--descriptor_set_out={folder / 'api.pb'}", "auth/v1/auth_service.proto",
-                    "ai_service/ai_service.proto"], check=True)
+    subprocess.run(["protoc", f"--proto_path={harness.ROOT / 'proto'}", f"--proto_path={harness.ROOT / 'tests/conformance/proto'}",
+                    "--include_imports", f"--descriptor_set_out={folder / 'api.pb'}", "auth/v1/auth_service.proto",
+                    "ai_service/ai_service.proto", "ringway/wide.proto"], check=True)
 
 
 @pytest.fixture
 def services():
-    started = AuthService(), AIService()
+    started = AuthService(), AIService(), ShopService()
     yield started
     for service in started:
         service.stop()
@@ -48,7 +53,7 @@ def services():
 class Api:
     def __init__(self, gateway, services):
         self.gateway = gateway
-        self.auth, self.ai = services
+        self.auth, self.ai, self.shop = services
 
     def call(self, method, path, body=None, token=None, **headers):
         """Status, JSON body (None: none) and headers."""
@@ -66,10 +71,23 @@ class Api:
         return response.status, json.loads(text) if text else None, response.headers
 
 
+    def open(self, path, token=None, **headers):
+        """A response whose body is read as it comes."""
+        host, _, port = self.gateway.public.rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.socket = connection.sock
+        return response
+
+
 @pytest.fixture
 def api(folder, redis_server, services):
     make_descriptors(folder)
-    config = CONFIG.format(auth=services[0].address, ai=services[1].address, cache="5s")
+    config = CONFIG.format(auth=services[0].address, ai=services[1].address, shop=services[2].address, cache="5s",
+                           stream=f"{harness.PATIENCE:.0f}s")
     with harness.Gateway(folder, redis_server, config=config) as gateway:
         yield Api(gateway, services)
 
@@ -209,6 +227,128 @@ def test_http2_clients_get_the_same(api, folder):
     assert done.stdout == '{"finalAnswer":{"response":"cba"}} 2 200'
 
 
+# ---- streams ----
+
+def test_streaming_answer_is_a_line_for_each_message(api):
+    response = api.open("/watch-all/a")
+    assert response.status == 200 and response.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in response] == [{"orderId": f"a-{number}"} for number in range(3)]
+
+
+def test_streaming_answer_is_events_for_who_asks_for_them(api):
+    response = api.open("/watch-all/a", accept="text/event-stream")
+    assert response.status == 200 and response.headers["content-type"] == "text/event-stream"
+    assert response.read().decode() == "".join(f'data: {{"orderId":"a-{number}"}}\n\n' for number in range(3))
+
+
+def test_http2_clients_get_streams_too(api):
+    done = subprocess.run(["curl", "-sS", "--http2-prior-knowledge", f"http://{api.gateway.public}/watch-all/a"],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f'{{"orderId":"a-{number}"}}' for number in range(3)]
+
+
+def test_messages_leave_as_they_come(api):
+    """The second message is made only when the client has seen the first."""
+    seen = threading.Event()
+
+    def watch(request, context):
+        yield shop.Order(order_id="first")
+        assert seen.wait(harness.PATIENCE)
+        yield shop.Order(order_id="second")
+
+    api.shop.Watch = watch
+    response = api.open("/watch-all/a")
+    assert json.loads(response.readline()) == {"orderId": "first"}
+    seen.set()
+    assert json.loads(response.readline()) == {"orderId": "second"}
+    assert response.read() == b""
+
+
+@pytest.mark.parametrize("accept, last", [
+    ("*/*", '{"error":{"code":500,"message":"broken"}}\n'),
+    ("text/event-stream", 'event: error\ndata: {"error":{"code":500,"message":"broken"}}\n\n')])
+def test_error_after_the_first_message_is_the_last_line(api, accept, last):
+    def watch(request, context):
+        yield shop.Order(order_id="first")
+        raise Failure(grpc.StatusCode.DATA_LOSS, "broken")
+
+    api.shop.Watch = watch
+    response = api.open("/watch-all/a", accept=accept)
+    assert response.status == 200
+    assert response.read().decode().endswith(last)
+
+
+def test_error_before_the_first_message_is_a_status(api):
+    def watch(request, context):
+        raise Failure(grpc.StatusCode.NOT_FOUND, "no such thing")
+        yield
+
+    api.shop.Watch = watch
+    response = api.open("/watch-all/a")
+    assert (response.status, json.loads(response.read())) == (404, error(404, "no such thing"))
+
+
+def test_empty_stream_is_an_empty_answer(api):
+    def watch(request, context):
+        yield from ()
+
+    api.shop.Watch = watch
+    response = api.open("/watch-all/a")
+    assert (response.status, response.read()) == (200, b"")
+
+
+def watch_for_ever(ended):
+    def watch(request, context):
+        context.add_callback(ended.set)
+        yield shop.Order(order_id="first")
+        assert ended.wait(harness.PATIENCE)
+
+    return watch
+
+
+def test_client_that_goes_away_cancels_the_call(api):
+    ended = threading.Event()
+    api.shop.Watch = watch_for_ever(ended)
+    response = api.open("/watch-all/a")
+    response.readline()
+    response.socket.shutdown(socket.SHUT_RDWR)
+    response.close()
+    assert ended.wait(harness.PATIENCE)
+
+
+def test_stream_ends_with_its_session(api):
+    ended = threading.Event()
+    api.shop.Watch = watch_for_ever(ended)
+    token = api.auth.login(session="s-stream")
+    response = api.open("/watch/a", token=token)
+    response.readline()
+    harness.Device(api.gateway, session="s-stream").revoke()
+    assert json.loads(response.readline()) == error(401, "session is not valid")
+    assert response.read() == b"" and ended.wait(harness.PATIENCE)
+
+
+def test_client_that_does_not_read_holds_its_service_back(api):
+    """Bounded: what the service may send before the client reads is windows and socket buffers, no more."""
+    sent, size, count = [0], 100_000, 1000
+
+    def watch(request, context):
+        for number in range(count):
+            yield shop.Order(order_id=str(number), token=b"x" * size)
+            sent[0] = number + 1
+
+    api.shop.Watch = watch
+    response = api.open("/watch-all/a")
+    before = -1
+    while before != sent[0]:
+        before = sent[0]
+        assert api.call("POST", "/public/ai", {"query": "abc"})[0] == 200, "others are served meanwhile"
+    assert before < count / 2
+    assert [json.loads(line)["orderId"] for line in response.read().splitlines()] == [str(number) for number in range(count)]
+    assert sent[0] == count
+
+
+# ---- configuration ----
+
 def test_mistakes_are_told_together_with_their_places(folder, redis_server):
     make_descriptors(folder)
     config = """descriptor_sets: [api.pb]
@@ -236,6 +376,6 @@ rest:
         "7:28: path \"/a/{nothing}\": nothing is no field of auth.v1.GetUserRequest",
         "9:45: rpc \"auth.v1.AuthService/NoSuch\" is in no descriptor set",
         "10:28: GET \"/b/*\" collides with \"/b/{user_id}\" of line 8",
-        "11:93: body \"nobody\" is no field of auth.v1.GetUserRequest",
+        "11:91: body \"nobody\" is no field of auth.v1.GetUserRequest",
         "13:14: service \"no.Service\" is in no descriptor set",
     ]
