@@ -391,6 +391,17 @@ static void add_web_services(struct making *making)
 
 /* ---- the whole ---- */
 
+/* What this version does not serve must not look as if it were. */
+static void refuse_unserved(struct making *making)
+{
+	const struct config_rest *rest = making->plan->rest;
+
+	if (rest->sso.set)
+		mistake(making, rest->sso.cookie_key_file.place, "sign-on is not served yet");
+	if (rest->grpc_web.count > 0)
+		mistake(making, rest->grpc_web.items[0].place, "gRPC-Web is not served yet");
+}
+
 static void load_key(struct making *making)
 {
 	const struct config_text *file = &making->plan->rest->sso.cookie_key_file;
@@ -408,6 +419,7 @@ static void make(struct making *making)
 	struct plan *plan = making->plan;
 	const struct config_rest *rest = plan->rest;
 
+	refuse_unserved(making);
 	load_descriptors(making);
 	load_key(making);
 	plan->table = table_create();

@@ -460,7 +460,7 @@ void stream_resume(struct upstream_stream *stream)
 {
 	/* a call that resumes from inside goes on where it is */
 	stream->is_paused = false;
-	if (stream->is_telling || stream->held.len == 0)
+	if (stream->is_telling || (stream->held.len == 0 && !stream->has_ended))
 		return;
 	stream->is_telling = true;
 	tell_held(stream);
@@ -507,7 +507,7 @@ static void on_ended(struct h2_stream *h2)
 
 	if (!stream->call)
 		return;
-	if (stream->held.len > 0)
+	if (stream->is_paused)
 		stream->has_ended = true;
 	else
 		tell_end(stream);

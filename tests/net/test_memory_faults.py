@@ -257,7 +257,7 @@ def test_checked_configuration_is_valid_or_the_error_says_why(faulty, faults):
     faults.arm(NEVER)
     assert check().returncode == 0
     codes = set()
-    for number in numbers(faults.attempts, 20):
+    for number in numbers(faults.attempts, 80):
         faults.arm(number)
         done = check()
         faults.disarm()

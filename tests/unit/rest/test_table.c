@@ -201,7 +201,7 @@ static void the_most_literal_route_wins(void **state)
 		{"PUT /tree/x:prune", "405 POST, GET, HEAD"},
 	};
 	struct rig rig;
-	char got[256];
+	char got[512];
 
 	rig_open(&rig, routes);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -242,7 +242,7 @@ static void path_of_too_many_segments_is_not_found(void **state)
 	char path[2 * TABLE_SEGMENTS_MAX + 16] = "GET /tree";
 	size_t len = strlen(path);
 	struct rig rig;
-	char got[256];
+	char got[512];
 
 	rig_open(&rig, routes);
 	for (int i = 1; i < TABLE_SEGMENTS_MAX; i++)

@@ -136,6 +136,22 @@ static void paused_answer_outlives_its_connection(void **state)
 	assert_int_equal(stopped.result.outcome, UPSTREAM_UNAVAILABLE);
 }
 
+/* It is paused by its last message: the end alone is left to tell. */
+static void end_of_a_paused_answer_is_told_when_it_goes_on(void **state)
+{
+	struct rig *rig = *state;
+	struct listener_of_stream to = {.pauses_at = 3};
+
+	open_stream(rig, 3);
+	listen_to(rig, &to);
+	TURN_UNTIL(rig->worker, to.messages == 3);
+	turns(rig, 10);
+	assert_false(to.done);
+	upstream_call_resume(&to.call);
+	assert_true(to.done);
+	assert_int_equal(to.result.outcome, UPSTREAM_OK);
+}
+
 /* No more than a stream's window comes while nobody takes it; nothing is lost. */
 static void paused_stream_holds_its_service_back(void **state)
 {
@@ -205,6 +221,7 @@ int main(void)
 		TEST(every_message_is_told_then_the_end),
 		TEST(stream_may_be_empty_and_may_end_badly),
 		TEST(paused_answer_outlives_its_connection),
+		TEST(end_of_a_paused_answer_is_told_when_it_goes_on),
 		TEST(paused_stream_holds_its_service_back),
 		TEST(stream_cancelled_inside_a_message_is_silent_and_gives_its_window_back),
 		TEST(message_over_the_bound_ends_the_stream),
