@@ -183,7 +183,7 @@ static void job_read(struct redis_call *call, enum redis_outcome outcome,
 		return;
 	}
 	struct payload *message = message_make(request->body);
-	const struct upstream_request asked = {.path = PATH, .message = message};
+	const struct upstream_request asked = {.path = SPAN(PATH), .message = message};
 	int code = upstream_call_start(story.upstream, &job->call, job_called, &asked);
 
 	payload_put(message);
@@ -382,7 +382,7 @@ static void front_start(struct front_call *front)
 {
 	size_t len = 1 + sim_random(BODY_MAX - 1);
 	const struct upstream_request request = {
-		.path = PATH, .message = payload_create(GRPC_PREFIX_BYTES + len)};
+		.path = SPAN(PATH), .message = payload_create(GRPC_PREFIX_BYTES + len)};
 
 	CHECK(request.message);
 	front->message = request.message;
