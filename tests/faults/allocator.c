@@ -70,9 +70,18 @@ __attribute__((constructor)) static void begin(void)
 	}
 }
 
+/*
+ * Inside what is known to break without memory, and is called once, at the start: libseccomp 2.5 frees
+ * twice in seccomp_load, OpenSSL 3.0 asserts its secure heap's tables (crypto/mem_sec.c).
+ */
+static _Thread_local bool is_spared;
+
 /* Whether this attempt fails. Thread: any. */
 static bool is_refused(void)
 {
+	if (is_spared)
+		return false;
+
 	uint64_t at = atomic_load(&control->at);
 
 	if (at == 0)
@@ -123,6 +132,33 @@ int posix_memalign(void **object, size_t alignment, size_t bytes)
 		return ENOMEM;
 	*object = made;
 	return 0;
+}
+
+/* ---- libraries that break (the linker's --wrap) ---- */
+
+int __real_sandbox_enter(char *why, size_t why_size);
+int __wrap_sandbox_enter(char *why, size_t why_size);
+int __real_secrets_init(void);
+int __wrap_secrets_init(void);
+
+int __wrap_sandbox_enter(char *why, size_t why_size)
+{
+	is_spared = true;
+
+	int code = __real_sandbox_enter(why, why_size);
+
+	is_spared = false;
+	return code;
+}
+
+int __wrap_secrets_init(void)
+{
+	is_spared = true;
+
+	int code = __real_secrets_init();
+
+	is_spared = false;
+	return code;
 }
 
 /* ---- memory that was asked for before (the linker's --wrap) ---- */
