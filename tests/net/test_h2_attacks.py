@@ -155,13 +155,14 @@ FLOODS = [
     ("chopped_headers", "grpc", "continuation"),
     ("late_headers", "grpc", "late_headers"),
     ("header_list", "grpc", "header_list"),
-    ("one_byte_windows", "grpc", "small_window"),
+    # updates that a busy server finds together are small frames; one by one they cut its DATA
+    ("one_byte_windows", "grpc", "small_window small_frame"),
 ]
 FLOOD_UNITS_MAX = 400000  # never reached: it is how the test fails
 
 
-@pytest.mark.parametrize("name, listener, kind", FLOODS, ids=[row[0] for row in FLOODS])
-def test_flood_ends_its_own_connection(victim, name, listener, kind):
+@pytest.mark.parametrize("name, listener, kinds", FLOODS, ids=[row[0] for row in FLOODS])
+def test_flood_ends_its_own_connection(victim, name, listener, kinds):
     # 256 answers that have not left yet are too many, however few PINGs there were before
     by_framing = "" if name == "ping_flood" else GLITCHES
     with neighbour_of(victim, listener) as neighbour:
@@ -173,7 +174,7 @@ def test_flood_ends_its_own_connection(victim, name, listener, kind):
         assert (outcome.code, outcome.reason) in ((CALM, GLITCHES), (CALM, by_framing), (None, None))
         neighbour.more()
         counters = check_bill(bill, outcome.units, neighbour.answered - calls)
-        assert counters[GLITCH % kind] > 0
+        assert sum(counters[GLITCH % kind] for kind in kinds.split()) > 0
         assert counters[GLITCH % GLITCHES] + counters[GLITCH % "http2_connection_error"] == 1
         assert by_framing == "" or counters[GLITCH % GLITCHES] == 1
         victim.wait_metric(OUTCOME % (listener, "protocol"),
