@@ -53,8 +53,10 @@ static ptrdiff_t find_head_end(struct span bytes)
 static ptrdiff_t judge_part(struct span bytes, const struct http1_limits *limits)
 {
 	ptrdiff_t line = span_find_byte(bytes, '\n');
+	/* a line's end is no part of it */
+	size_t line_len = bytes.len - (bytes.len > 0 && bytes.data[bytes.len - 1] == '\r');
 
-	if (bytes.len > limits->head_bytes_max || (line < 0 && bytes.len > limits->line_bytes_max))
+	if (bytes.len > limits->head_bytes_max || (line < 0 && line_len > limits->line_bytes_max))
 		return -HTTP1_FAULT_HEAD_SIZE;
 
 	/* who speaks another protocol would wait for an answer, and we for an empty line */

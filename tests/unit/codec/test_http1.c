@@ -288,6 +288,9 @@ static void limits_hold_to_the_byte(void **state)
 	(void)state;
 	assert_int_equal(text.len, 30);
 	assert_int_equal(http1_parse_request(text, &limits, &head), 30);
+	/* wherever it is cut, between CR and LF too */
+	for (size_t cut = 0; cut < text.len; cut++)
+		assert_int_equal(http1_parse_request(span_first(text, cut), &limits, &head), 0);
 	limits.line_bytes_max = 16;
 	assert_int_equal(http1_parse_request(text, &limits, &head), -ERR_HEADERS_TOO_LARGE);
 	assert_int_equal(http1_parse_request(span_first(text, 17), &limits, &head),
