@@ -32,6 +32,7 @@ static inline bool is_known_difference(struct span text, const char *why)
 		"NULL_VALUE",	    /* null for a list of Values is a null in it to libprotobuf */
 		": -0\n",	    /* it reads -0 as a whole number and loses the sign */
 		"Invalid type URL", /* it takes type.googleapis.com/ only */
+		"field_mask",	    /* runs of capitals in a path stay together */
 		"must have a name", /* an empty member name, in what is ignored too */
 		"TYPE_INT",	    /* whole numbers in quotes: digits only */
 		"TYPE_BYTES",	    /* bits left over at the end of base64 */
