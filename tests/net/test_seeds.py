@@ -14,7 +14,7 @@ SIMULATIONS = ("worker", "conn", "story")
 def run(name, **env):
     program = harness.OUT / "tests" / "sim" / f"test_{name}_sim"
     if not program.exists():
-        subprocess.run(["make", "--no-print-directory", "-s", f"MODE={harness.MODE}", f"BUILD={harness.BUILD}", str(program)],
+        subprocess.run(["make", "--no-print-directory", "-s", f"MODE={harness.MODE}", f"BUILD={harness.OUT.parent}", str(program)],
                        cwd=harness.ROOT, check=True, stdout=subprocess.DEVNULL)
     return subprocess.run([program], env={**os.environ, **harness.SANITIZERS, **env}, capture_output=True, text=True,
                           timeout=5 * harness.PATIENCE)
