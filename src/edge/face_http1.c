@@ -441,8 +441,13 @@ static void http1_peer_finished(struct connection *connection)
 {
 	struct http1 *http1 = connection->http1;
 
-	/* It may well wait for its answers; what it still owes will not come. */
+	/* It may well wait for its answers; what it still owes will not come. But who ends while a
+	 * stream is under way has gone: nothing else would tell before the next part. */
 	http1->peer_finished = true;
+	if (http1->state == HTTP1_STREAM) {
+		http1_fail(http1, OUTCOME_PEER);
+		return;
+	}
 	http1_settle(http1);
 }
 
