@@ -9,8 +9,9 @@
 
 #define LINE_BYTES_MAX (64u << 20) /* of JSON; the message limit comes long before */
 
-/* Every answer has a head; the first message or the end brings it. */
-static void begin(struct rest_call *call)
+/* Every answer has a head; the first message or the end brings it. Returns whether parts may
+ * follow: HEAD is answered by it, and then the call is over. */
+static bool begin(struct rest_call *call)
 {
 	struct reply_header headers[REPLY_HEADERS_MAX];
 	const struct answer_head head = {.status = 200};
@@ -21,8 +22,15 @@ static void begin(struct rest_call *call)
 		.header_count = answer_headers(call->request, call->plan, &head, headers),
 	};
 
+	struct config_file *file = call->file;
+
 	call->has_begun = true;
 	http_begin(call->request, &reply);
+	if (!call->request->ended)
+		return true;
+	rest_call_finish(call);
+	config_file_put(file);
+	return false;
 }
 
 /* `line` without its frame, which it gets here. Returns 1: the client takes more at once, 0: later,
@@ -102,8 +110,8 @@ static void take(struct rest_call *call, struct span line)
 	struct config_file *file = call->file;
 	struct request *request = call->request;
 
-	if (!call->has_begun)
-		begin(call);
+	if (!call->has_begun && !begin(call))
+		return;
 
 	int more = give(call, line, false);
 
@@ -152,8 +160,8 @@ void rest_stream_done(struct upstream_call *upstream, const struct upstream_resu
 		rest_call_answer_error(call, status, text, result->details);
 		return;
 	}
-	if (!call->has_begun)
-		begin(call);
+	if (!call->has_begun && !begin(call))
+		return;
 	end(call, status, text, result->details);
 }
 

@@ -288,6 +288,17 @@ def test_error_before_the_first_message_is_a_status(api):
     assert (response.status, json.loads(response.read())) == (404, error(404, "no such thing"))
 
 
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+def test_head_of_a_stream_ends_with_its_head(api, version):
+    """And the call behind it is cancelled, though it would go on."""
+    ended = threading.Event()
+    api.shop.Watch = watch_for_ever(ended)
+    done = subprocess.run(["curl", "-sS", version, "--head", f"http://{api.gateway.public}/watch-all/a", "-w", "%{http_code}"],
+                          capture_output=True, text=True, check=True, timeout=harness.PATIENCE)
+    assert done.stdout.endswith("200") and "application/x-ndjson" in done.stdout
+    assert ended.wait(harness.PATIENCE)
+
+
 def test_empty_stream_is_an_empty_answer(api):
     def watch(request, context):
         yield from ()
