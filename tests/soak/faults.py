@@ -9,7 +9,9 @@ import harness
 from load import ringbench, ringbench_report
 
 DOWN_S = 1.0
-FROZEN_S = 2.2  # longer than the deadlines: 1 s of Redis, 2 s of the service
+# Where every wait may take longer (TEST_PATIENCE), so may a call.
+DEADLINE_MS = round(harness.PATIENCE * 100)  # of the service; Redis has half of it
+FROZEN_S = DEADLINE_MS / 1000 * 1.1  # longer than both
 STORM = 200  # connections, twice
 
 NO_REDIS = {("UNAVAILABLE", "session cache is unavailable"), ("UNAVAILABLE", "replay store is unavailable")}
@@ -18,7 +20,7 @@ LATE_SERVICE = NO_SERVICE | {("DEADLINE_EXCEEDED", "downstream service timed out
 
 ECHO_CONFIG = """
 upstreams:
-  echo: {{ addresses: ["{address}"], deadline: 2s, health: true, health_interval: 5s }}
+  echo: {{ addresses: ["{address}"], deadline: {deadline}ms, health: true, health_interval: 5s }}
 commands:
   - {{ message_type: "test.*", upstream: echo }}
   - {{ message_type: "echo.*", upstream: echo }}

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "net")]
 
 import harness  # noqa: E402
-from faults import ECHO_CONFIG, Echo, Faults, pause  # noqa: E402
+from faults import DEADLINE_MS, ECHO_CONFIG, Echo, Faults, pause  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from load import Callers, Publisher, Subscribers, ringbench, ringbench_report  # noqa: E402
 from report import Report, Sample  # noqa: E402
@@ -46,7 +46,7 @@ class Soak:
         self.duration, self.began = duration, time.monotonic()
         self.redis = harness.Redis(folder, "--appendfsync", "no", data=True)  # killed, it has what it had answered
         self.echo = Echo()
-        self.gateway = harness.Gateway(folder, self.redis, env=ENV, config=ECHO_CONFIG.format(address=self.echo.address))
+        self.gateway = harness.Gateway(folder, self.redis, env=ENV, config=ECHO_CONFIG.format(address=self.echo.address, deadline=DEADLINE_MS))
         self.ledger = Ledger()
         self.samples = []
         self.warm_up()
