@@ -1,7 +1,8 @@
 /*
  * echo_handler: a command handler behind the gateway, for tests and benchmarks. It answers
- * galaxy.gateway.v1.CommandHandler/Handle with the payload that came, and
- * grpc.health.v1.Health/Check. The command's message_type may ask for something else:
+ * galaxy.gateway.v1.CommandHandler/Handle with the payload that came, ringway.test.Mirror/Echo with the
+ * message that came, and grpc.health.v1.Health/Check. A command's message_type may ask for something
+ * else:
  *
  *   echo.status.N   ends with gRPC status N and the message "chosen by the caller"
  *   echo.delay.N    answers after N ms
@@ -183,6 +184,15 @@ static void handle_cancelled(struct request *request)
 	free(pending);
 }
 
+static void mirror(struct request *request)
+{
+	struct payload *payload = payload_create(GRPC_PREFIX_BYTES + request->body.len);
+
+	if (payload && request->body.len > 0)
+		memcpy(payload->data + GRPC_PREFIX_BYTES, request->body.data, request->body.len);
+	send_message(request, payload);
+}
+
 static void check_health(struct request *request)
 {
 	const struct handler *handler = request->service;
@@ -202,6 +212,14 @@ static const struct route handle_route = {
 	.body_bytes_max = MESSAGE_BYTES_MAX,
 	.start = handle,
 	.cancelled = handle_cancelled,
+};
+
+static const struct route mirror_route = {
+	.kind = ROUTE_GRPC,
+	.method = "POST",
+	.path = "/ringway.test.Mirror/Echo",
+	.body_bytes_max = MESSAGE_BYTES_MAX,
+	.start = mirror,
 };
 
 static const struct route health_route = {
@@ -279,6 +297,7 @@ static struct router *make_router(bool has_health)
 		return NULL;
 	router = router_create(secret);
 	if (router && (router_add(router, &handle_route) != 0 ||
+		       router_add(router, &mirror_route) != 0 ||
 		       (has_health && router_add(router, &health_route) != 0))) {
 		router_destroy(router);
 		return NULL;

@@ -2,6 +2,8 @@
  * micro_pbjson: what transcoding costs, both ways, for messages of about 1 KB and 100 KB.
  * usage: micro_pbjson DESCRIPTOR_SET. Prints one JSON object, in ns of CPU time for a message; the
  * same of libprotobuf's C++ is what bench/reference/pbjson.cc prints.
+ * usage: micro_pbjson DESCRIPTOR_SET FOLDER. Writes the message of 1 KB there, as order.json and
+ * order.wire, for who sends it.
  */
 #include "base/check.h"
 #include "codec/pbjson.h"
@@ -127,24 +129,53 @@ static struct schema *load(const char *path)
 	return schema;
 }
 
-int main(int argc, char **argv)
+static struct work work_of(struct schema *schema)
 {
-	struct schema *schema = argc == 2 ? load(argv[1]) : NULL;
+	struct work work = {
+		.options = {.schema = schema},
+		.message = schema_find_message(schema, SPAN("ringway.test.Order")),
+	};
 
-	if (!schema) {
-		fprintf(stderr, "usage: micro_pbjson DESCRIPTOR_SET\n");
-		return 2;
-	}
+	CHECK(work.message);
+	return work;
+}
+
+static int write_file(const char *folder, const char *name, struct span bytes)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	FILE *file = fopen(path, "wb");
+	bool good = file && fwrite(bytes.data, 1, bytes.len, file) == bytes.len;
+
+	if (file)
+		good = fclose(file) == 0 && good;
+	if (!good)
+		fprintf(stderr, "%s cannot be written\n", path);
+	return good ? 0 : 1;
+}
+
+static int write_message(struct schema *schema, const char *folder)
+{
+	struct work work = work_of(schema);
+
+	prepare(&work, sizes[0].line_count);
+
+	int code = write_file(folder, "order.json", buf_span(&work.text)) +
+		   write_file(folder, "order.wire", buf_span(&work.wire));
+
+	finish(&work);
+	return code;
+}
+
+static void measure_all(struct schema *schema)
+{
 	printf("{\"work\":\"pbjson\",\"program\":\"ringway\"");
 	for (int to_json = 0; to_json < 2; to_json++) {
 		printf(",\"%s\":{", to_json ? "wire_to_json_ns" : "json_to_wire_ns");
 		for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-			struct work work = {
-				.options = {.schema = schema},
-				.message = schema_find_message(schema, SPAN("ringway.test.Order")),
-			};
+			struct work work = work_of(schema);
 
-			CHECK(work.message);
 			prepare(&work, sizes[i].line_count);
 			printf("%s", i ? "," : "");
 			measure(&work, sizes[i].name, to_json);
@@ -153,6 +184,21 @@ int main(int argc, char **argv)
 		printf("}");
 	}
 	printf("}\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct schema *schema = argc == 2 || argc == 3 ? load(argv[1]) : NULL;
+	int code = 0;
+
+	if (!schema) {
+		fprintf(stderr, "usage: micro_pbjson DESCRIPTOR_SET [FOLDER]\n");
+		return 2;
+	}
+	if (argc == 3)
+		code = write_message(schema, argv[2]);
+	else
+		measure_all(schema);
 	schema_destroy(schema);
-	return 0;
+	return code;
 }

@@ -189,9 +189,9 @@ class Redis:
 
 
 class Echo:
-    def __init__(self, stage):
-        self.process = stage.start("echo_handler", [OUT / "echo_handler", "--listen", "127.0.0.1:0"], LOAD_CPU)
-        self.address = self.process.line().split()[1]
+    def __init__(self, stage, cpu=LOAD_CPU):
+        self.process = stage.start("echo_handler", [OUT / "echo_handler", "--listen", "127.0.0.1:0"], cpu)
+        self.pid, self.address = self.process.pid, self.process.line().split()[1]
 
 
 def make_keys(stage):
@@ -207,7 +207,7 @@ class Gateway:
 
     name = "ringway"
 
-    def __init__(self, stage, redis, echo=None, workers=1, cpu=SERVER_CPU, **more):
+    def __init__(self, stage, redis, echo=None, workers=1, cpu=SERVER_CPU, config=None, **more):
         self.redis = redis
         signer = make_keys(stage)
         self.public_key = stage.folder / "gateway.public.pem"
@@ -229,7 +229,9 @@ class Gateway:
             **{f"GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_{name}_REQUESTS": "0" for name in ("IP", "SESSION", "USER")},
         }
         if echo:
-            env["GATEWAY_CONFIG_FILE"] = str(stage.configure("ringway.yaml", upstream=echo.address))
+            config = stage.configure("ringway.yaml", upstream=echo.address)
+        if config:
+            env["GATEWAY_CONFIG_FILE"] = str(config)
         env.update({name: str(value) for name, value in more.items()})
         cpus = cpu if workers == 1 else ",".join(map(str, CPUS))
         self.process = stage.start("ringway", [OUT / "ringway"], cpus, env)

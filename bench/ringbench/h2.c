@@ -1,11 +1,16 @@
-/* h2: the cheapest calls over HTTP/2: the gRPC health Check, or a GET. */
+/* h2: the cheapest calls over HTTP/2: the gRPC health Check, a GET, or a call with a given message. */
 #include "calls.h"
 #include "works.h"
 
+#include "codec/grpc.h"
+
 #include <pthread.h>
 
+#define MESSAGE_BYTES_MAX (8u << 20)
+
 struct h2_work {
-	/* of a GET: the first answer says what the others must be; locked when lanes share it */
+	struct buf message; /* of a call, with its prefix */
+	/* given, or the first answer says what the others must be; locked when lanes share it */
 	pthread_mutex_t lock;
 	struct buf expected;
 	bool is_known;
@@ -37,7 +42,17 @@ static bool get_next(struct lane *lane, struct call *call, struct span *body)
 	return true;
 }
 
-static enum calls_verdict get_judge(struct lane *lane, struct call *call)
+static bool call_next(struct lane *lane, struct call *call, struct span *body)
+{
+	const struct h2_work *work = calls_of(lane)->work;
+
+	(void)call;
+	*body = buf_span(&work->message);
+	return true;
+}
+
+/* Of a GET or a call. */
+static enum calls_verdict same_judge(struct lane *lane, struct call *call)
 {
 	struct h2_work *work = calls_of(lane)->work;
 	bool is_equal;
@@ -64,26 +79,76 @@ static const struct calls_kind check_kind = {
 static const struct calls_kind get_kind = {
 	.name = "h2",
 	.next = get_next,
-	.judge = get_judge,
+	.judge = same_judge,
 };
+
+static const struct calls_kind call_kind = {
+	.name = "h2",
+	.is_grpc = true,
+	.next = call_next,
+	.judge = same_judge,
+};
+
+static const struct {
+	const char *name;
+	const struct calls_kind *kind;
+} methods[] = {{"health", &check_kind}, {"get", &get_kind}, {"call", &call_kind}};
+
+static const struct calls_kind *kind_of(const char *method)
+{
+	for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++)
+		if (strcmp(method, methods[i].name) == 0)
+			return methods[i].kind;
+	tell("--method is health, get or call");
+	return NULL;
+}
+
+static void put_message(struct buf *out, struct span message)
+{
+	uint8_t prefix[GRPC_PREFIX_BYTES];
+
+	grpc_write_prefix(prefix, (uint32_t)message.len);
+	buf_append(out, span_make(prefix, sizeof(prefix)));
+	if (message.len > 0)
+		buf_append(out, message);
+}
+
+/* Returns whether there was memory. */
+static bool work_init(struct h2_work *work, const struct options *options, bool is_grpc)
+{
+	*work = (struct h2_work){
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.is_known = options->answer.data != NULL,
+	};
+	buf_init(&work->message, MESSAGE_BYTES_MAX);
+	buf_init(&work->expected, MESSAGE_BYTES_MAX);
+	put_message(&work->message, options->body);
+	if (work->is_known && is_grpc)
+		put_message(&work->expected, options->answer);
+	else if (work->is_known)
+		buf_append(&work->expected, options->answer);
+	if (!work->message.failed && !work->expected.failed)
+		return true;
+	tell("--body or --answer is too long");
+	return false;
+}
 
 int h2_run(const struct options *options)
 {
-	bool is_get = strcmp(options->method, "get") == 0;
-	struct h2_work work = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	const struct calls_kind *kind = kind_of(options->method);
+	struct h2_work work;
 	struct calls calls;
-	int code;
+	int code = 2;
 
-	if (!is_get && strcmp(options->method, "health") != 0) {
-		tell("--method is health or get");
+	if (!kind)
 		return 2;
+	if (work_init(&work, options, kind->is_grpc) &&
+	    calls_init(&calls, options, kind,
+		       kind == &check_kind ? "/grpc.health.v1.Health/Check" : options->path) == 0) {
+		calls.work = &work;
+		code = calls_run(&calls, options);
 	}
-	if (calls_init(&calls, options, is_get ? &get_kind : &check_kind,
-		       is_get ? options->path : "/grpc.health.v1.Health/Check") != 0)
-		return 2;
-	buf_init(&work.expected, 8u << 20);
-	calls.work = &work;
-	code = calls_run(&calls, options);
+	buf_finish(&work.message);
 	buf_finish(&work.expected);
 	return code;
 }

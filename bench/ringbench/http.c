@@ -1,7 +1,7 @@
 /*
- * http: GET over HTTP/1.1 keep-alive, one request at a time on each connection. The first answer is
- * read by codec/http1 and becomes what is expected; a later one that is not the same bytes is read
- * again and must have the same status and body.
+ * http: GET, or POST of JSON, over HTTP/1.1 keep-alive, one request at a time on each connection.
+ * What is expected is given, or the first answer, as codec/http1 reads it; a later one that is not the
+ * same bytes is read again and must have the same status and body.
  */
 #include "link.h"
 #include "works.h"
@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ANSWER_BYTES_MAX (1u << 20)
+#define ANSWER_BYTES_MAX  (1u << 20)
+#define REQUEST_BYTES_MAX (1u << 20)
 
 struct http_slot {
 	struct link link;
@@ -235,6 +236,11 @@ static int http_open(struct lane *lane)
 		return -ENOMEM;
 	buf_init(&http->answer, ANSWER_BYTES_MAX);
 	buf_init(&http->body, ANSWER_BYTES_MAX);
+	if (lane->options->answer.data) {
+		http->has_body = true;
+		if (buf_append(&http->body, lane->options->answer) != 0)
+			return -ENOMEM;
+	}
 	for (uint32_t i = 0; i < lane->slot_count; i++) {
 		buf_init(&http->slots[i].partial, ANSWER_BYTES_MAX);
 		link_open(&http->slots[i].link, lane, first + i, &slot_handler);
@@ -283,9 +289,22 @@ int http_run(const struct options *options)
 	int code;
 
 	endpoint_format(&options->target_endpoint, authority);
-	buf_init(&shared.request, 65536);
-	buf_printf(&shared.request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", options->path,
+	buf_init(&shared.request, REQUEST_BYTES_MAX);
+	buf_printf(&shared.request, "%s %s HTTP/1.1\r\nHost: %s\r\n",
+		   options->body.data ? "POST" : "GET", options->path,
 		   options->target_endpoint.kind == ENDPOINT_UNIX ? "localhost" : authority);
+	if (options->body.data)
+		buf_printf(&shared.request,
+			   "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+			   options->body.len);
+	buf_append(&shared.request, SPAN("\r\n"));
+	if (options->body.data)
+		buf_append(&shared.request, options->body);
+	if (shared.request.failed) {
+		tell("--body is too long");
+		buf_finish(&shared.request);
+		return 2;
+	}
 	code = run_start(&run, options, &http_ops, &shared);
 	code = run_report(&run, code, SPAN_EMPTY);
 	run_finish(&run);

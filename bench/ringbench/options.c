@@ -1,16 +1,21 @@
 #include "options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum kind {
 	KIND_TEXT,
 	KIND_COUNT,
 	KIND_NUMBER,
 	KIND_SWITCH,
+	KIND_FILE,
 	KIND_TARGET,
 	KIND_REDIS,
 	KIND_PID,
@@ -50,9 +55,14 @@ static const struct row rows[] = {
 	 "h2, command: at a time on each connection (32); push: in all"},
 	{"--streams-per-connection", KIND_COUNT, AT(streams_per_connection), FOR_PUSH, 1, 1000,
 	 "(1)"},
-	{"--path", KIND_TEXT, AT(path), FOR_HTTP | FOR_H2, 0, 0, "of a GET (/healthz)"},
+	{"--path", KIND_TEXT, AT(path), FOR_HTTP | FOR_H2, 0, 0,
+	 "of a GET, a POST or a call (/healthz)"},
 	{"--method", KIND_TEXT, AT(method), FOR_H2, 0, 0,
-	 "health: gRPC health Check; get (health)"},
+	 "health: gRPC health Check; get; call: gRPC, --body to --path (health)"},
+	{"--body", KIND_FILE, AT(body), FOR_HTTP | FOR_H2, 0, 0,
+	 "FILE: http: POST of this JSON; h2: a call's message"},
+	{"--answer", KIND_FILE, AT(answer), FOR_HTTP | FOR_H2, 0, 0,
+	 "FILE: body or message of every right answer (what the first one is)"},
 	{"--sessions", KIND_COUNT, AT(sessions), FOR_SIGNED, 1, 1e7,
 	 "session records (one a connection)"},
 	{"--users", KIND_COUNT, AT(users), FOR_SIGNED, 1, 1e7, "users of the sessions"},
@@ -154,6 +164,23 @@ static bool take_redis(struct options *options, const char *text)
 	return options->has_redis;
 }
 
+/* Stays mapped until the end. */
+static bool take_file(struct span *content, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat status;
+	void *bytes = NULL;
+
+	if (fd >= 0 && fstat(fd, &status) == 0 && status.st_size > 0)
+		bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (!bytes || bytes == MAP_FAILED)
+		return false;
+	*content = span_make(bytes, (size_t)status.st_size);
+	return true;
+}
+
 static bool take_value(struct options *options, const struct row *row, const char *text)
 {
 	void *at = (uint8_t *)options + row->at;
@@ -163,6 +190,8 @@ static bool take_value(struct options *options, const struct row *row, const cha
 	case KIND_TEXT:
 		*(const char **)at = text;
 		return true;
+	case KIND_FILE:
+		return take_file(at, text);
 	case KIND_TARGET:
 		return take_target(options, text);
 	case KIND_REDIS:

@@ -30,6 +30,7 @@ struct options {
 	bool targeted, hold, prefill, steps;
 	/* what */
 	const char *method, *path;
+	struct span body, answer; /* of files; answer.data NULL: the first one says what is right */
 	const char *key_prefix, *stream_key, *gateway_key, *message_type;
 	/* with what */
 	int cpu; /* -1: any */

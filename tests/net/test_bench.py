@@ -1,10 +1,12 @@
 """The benchmarks' own parts: floors that answer, a reference that passes, and verdicts that are as BENCH.md has them."""
 
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -24,11 +26,11 @@ def _bench_modules():
     package = importlib.util.module_from_spec(spec)
     sys.modules["benchmarks"] = package
     spec.loader.exec_module(package)
-    from benchmarks import contest, report, verdict
-    return contest, report, verdict
+    from benchmarks import contest, processes, report, transcode, verdict
+    return contest, processes, report, transcode, verdict
 
 
-contest, report, verdict = _bench_modules()
+contest, processes, report, transcode, verdict = _bench_modules()
 
 
 # ---- verdicts, on figures made up ----
@@ -122,6 +124,30 @@ def test_readme_keeps_what_people_wrote(tmp_path):
         report.write_readme(results, readme)
 
 
+@pytest.mark.parametrize("status,change", [(200, None), (200, b"[]"), (200, b"no JSON"), (500, None), (200, b"")])
+def test_server_that_does_not_answer_with_the_order_has_no_figure(status, change):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(json.loads(body), indent=1).encode() if change is None else change)
+
+        def log_message(self, *_):
+            pass
+
+    with processes.Stage() as stage, http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.name, server.public = "peer", f"127.0.0.1:{server.server_port}"
+        order = transcode.Order(stage)
+        if (status, change) == (200, None):
+            assert json.loads(order.answer_of(server).read_text()) == json.loads(order.json.read_text())
+        else:
+            with pytest.raises(processes.Wrong):
+                order.answer_of(server)
+        server.shutdown()
+
+
 # ---- the programs ----
 
 def test_floor_answers_as_http(folder):
@@ -205,3 +231,18 @@ def test_quick_run_writes_results_of_all_contestants(tmp_path):
     assert work["contestants"]["ringway"]["figure"] and work["contestants"]["floor"]["figure"]
     assert work["goals"][0]["verdict"].split(":")[0] in ("reached", "not reached", "void")
     assert "| W1 |" in (tmp_path / "results.md").read_text()
+
+
+def test_quick_run_measures_transcoding_beside_its_parts(tmp_path):
+    done = subprocess.run([BENCH / "run", "--quick", "--no-build", "--output", tmp_path, "W10"], capture_output=True, text=True,
+                          env={**os.environ, "BUILD": str(harness.BUILD)}, timeout=120)
+    assert done.returncode == 0, done.stderr
+    work = json.loads((tmp_path / "results.json").read_text())["works"]["W10"]
+    assert set(work["contestants"]) == {"ringway", "gRPC, direct", "ringway, W1", "ringway, W2 16×32", "Envoy"}
+    figures = {name: found["figure"]["median"] for name, found in work["contestants"].items() if not found["absent"]}
+    assert set(figures) >= {"ringway", "gRPC, direct", "ringway, W1", "ringway, W2 16×32"}
+    goal = work["goals"][0]
+    assert goal["value"] == figures["ringway"]
+    assert goal["limit"] == pytest.approx(figures["ringway, W1"] + figures["ringway, W2 16×32"] + 3)
+    assert goal["verdict"] in ("reached", "not reached")
+    assert "| W10 |" in (tmp_path / "results.md").read_text()

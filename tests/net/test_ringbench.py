@@ -87,6 +87,41 @@ def test_h2_gets_over_prior_knowledge(gateway):
         *SHORT).check_clean()
 
 
+@pytest.fixture
+def order(folder):
+    """The message of 1 KB that W10 sends: its JSON and its protobuf."""
+    subprocess.run([harness.OUT / "micro_pbjson", harness.OUT / "gen" / "tests.pb", folder], check=True)
+    return folder / "order.json", folder / "order.wire"
+
+
+def call_words(echo, message, *more):
+    return ["h2", "--target", echo.address, "--method", "call", "--path", "/ringway.test.Mirror/Echo", "--body", message,
+            "--connections", "2", "--streams", "4", *SHORT, *more]
+
+
+@pytest.mark.parametrize("words", [[], ["--threads", "2"]], ids=" ".join)
+def test_calls_with_a_given_message_are_counted(echo, order, words):
+    Run(*call_words(echo, order[1], "--answer", order[1], *words)).check_clean()
+    Run(*call_words(echo, order[1], *words)).check_clean()
+
+
+def rest_words(gateway, order, *more):
+    return ["http", "--target", gateway.public, "--path", "/api/v1/orders:echo", "--body", order[0], "--connections", "4", *SHORT,
+            *more]
+
+
+@pytest.fixture
+def rest_gateway(folder, redis_server, echo):
+    config = (harness.ROOT / "bench" / "config" / "rest.yaml").read_text()
+    config = config.replace("@upstream@", echo.address).replace("@descriptors@", str(harness.OUT / "gen" / "tests.pb"))
+    with harness.Gateway(folder, redis_server, config=config) as gateway:
+        yield gateway
+
+
+def test_posts_are_counted_whose_answer_is_the_given_one(rest_gateway, order):
+    Run(*rest_words(rest_gateway, order, "--answer", order[0], "--threads", "2")).check_clean()
+
+
 @pytest.mark.parametrize("words", [
     [], ["--threads", "2", "--sessions", "5"], ["--rate", "300"], ["--payload", "0"],
     ["--payload", "40000", "--envelopes", "2000", "--rate", "100"]], ids=" ".join)
@@ -119,6 +154,14 @@ def test_report_has_the_servers_cpu_time(gateway):
 
 
 # ---- wrong answers ----
+
+def test_answer_that_is_not_the_given_one_is_wrong(gateway, echo, order, folder):
+    other = folder / "other"
+    other.write_bytes(order[1].read_bytes()[:-1] + b"x")
+    for words in (call_words(echo, order[1], "--answer", other), http_words(gateway, "--answer", other)):
+        run = Run(*words)
+        assert run.code == 1 and run.report["wrong"] > 0 and run.report["units"] == 0, run
+
 
 def test_another_gateways_key_makes_answers_wrong(gateway):
     other = gateway.folder / "other.pem"
@@ -260,7 +303,9 @@ def test_h2_runs_against_nghttpd(folder):
     (["http", "--target", ":80"], "':80' is not possible"),
     (["http", "--target"], "--target needs a value"),
     (["http", "--streams", "3"], "'--streams' is no option of http"),
-    (["h2", "--target", "127.0.0.1:1", "--method", "post"], "--method is health or get"),
+    (["h2", "--target", "127.0.0.1:1", "--method", "post"], "--method is health, get or call"),
+    (["http", "--target", "127.0.0.1:1", "--body", "/nowhere"], "'/nowhere' is not possible"),
+    (["command", "--target", "127.0.0.1:1", "--body", "x"], "'--body' is no option of command"),
     (["h2", "--target", "127.0.0.1:1", "--connections", "0"], "'0' is not possible"),
     (["h2", "--target", "127.0.0.1:1", "--connections", "1.5"], "'1.5' is not possible"),
     (["h2", "--target", "127.0.0.1:1", "--duration", "x"], "'x' is not possible"),
