@@ -1,8 +1,8 @@
 #include "admin/admin.h"
 
-#include "admin/accept.h"
 #include "admin/process.h"
 #include "base/check.h"
+#include "codec/accept.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,7 +57,8 @@ static void readyz(struct request *request)
 static void metrics(struct request *request)
 {
 	const struct admin *admin = request->service;
-	bool open = accept_prefers_openmetrics(request->accept);
+	bool open = accept_prefers(request->accept, SPAN("application/openmetrics-text"),
+				   SPAN("text/plain"));
 	enum metric_format format = open ? METRIC_OPENMETRICS : METRIC_PROMETHEUS;
 	struct buf out;
 

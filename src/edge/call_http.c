@@ -7,11 +7,6 @@
 
 #include <errno.h>
 
-static bool has_no_body(int status)
-{
-	return status == 204 || status == 304;
-}
-
 static int push_body(struct call *call, struct span body)
 {
 	struct payload *payload = payload_copy(body);
@@ -38,10 +33,10 @@ static int respond(struct call *call, const struct reply *reply, const size_t *l
 	headers[count++] = (struct h2_header){SPAN(":status"),
 					      span_write_uint64(status, (uint64_t)reply->status)};
 	headers[count++] = (struct h2_header){SPAN("date"), server_date(server_of(call))};
-	if (!has_no_body(reply->status) && reply->content_type)
+	if (!status_has_no_body(reply->status) && reply->content_type)
 		headers[count++] = (struct h2_header){SPAN("content-type"),
 						      span_from_cstr(reply->content_type)};
-	if (!has_no_body(reply->status) && length)
+	if (!status_has_no_body(reply->status) && length)
 		headers[count++] = (struct h2_header){SPAN("content-length"),
 						      span_write_uint64(bytes, *length)};
 	for (size_t i = 0; i < reply->header_count; i++)
@@ -54,7 +49,7 @@ static int respond(struct call *call, const struct reply *reply, const size_t *l
 void call_reply(struct request *request, const struct reply *reply)
 {
 	struct call *call = call_of(request);
-	bool with_body = !has_no_body(reply->status) && reply->body.len > 0 &&
+	bool with_body = !status_has_no_body(reply->status) && reply->body.len > 0 &&
 			 !span_equal(request->method, SPAN("HEAD"));
 	int code = respond(call, reply, &reply->body.len, !with_body);
 

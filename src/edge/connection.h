@@ -69,6 +69,12 @@ _Static_assert(sizeof(struct connection) <= 552, "560 bytes of malloc's for each
 /* The head of an HTTP/1.1 answer, and a small body behind it. */
 #define ANSWER_BYTES_MAX (20u << 10)
 
+/* An HTTP answer that has no content, nor a length of it: RFC 9110 §6.4.1. */
+static inline bool status_has_no_body(int status)
+{
+	return status == 204 || status == 304;
+}
+
 #define DATE_BYTES 29 /* "Sun, 06 Nov 1994 08:49:37 GMT" */
 
 struct server {
@@ -114,6 +120,10 @@ void request_note_header(struct request *request, struct span name, struct span 
 
 /* As request_note_header, for request_find_header. */
 void request_keep_header(struct request *request, struct span name, struct span value);
+
+/* Before `start`: by the route's `refuse`, or request_reply_error. */
+void request_refuse(struct request *request, enum err err, const struct reply_header *headers,
+		    size_t header_count);
 
 /*
  * The request's route: the router's, else server_options.find's; its method and target are there.

@@ -12,11 +12,6 @@
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
 
-static bool has_no_body(int status)
-{
-	return status == 204 || status == 304;
-}
-
 static void append_line(struct buf *head, struct span name, struct span value)
 {
 	/* A line break in a value would let it write headers of its own. */
@@ -39,7 +34,7 @@ static void write_head(struct http1 *http1, const struct reply *reply, bool is_s
 	buf_append(head, SPAN("date: "));
 	buf_append(head, server_date(http1->connection->server));
 	buf_append(head, SPAN("\r\n"));
-	if (!has_no_body(reply->status)) {
+	if (!status_has_no_body(reply->status)) {
 		if (reply->content_type)
 			append_line(head, SPAN("content-type"),
 				    span_from_cstr(reply->content_type));
@@ -64,7 +59,7 @@ static void write_head(struct http1 *http1, const struct reply *reply, bool is_s
 static int send_answer(struct http1 *http1, const struct reply *reply)
 {
 	bool with_body =
-		!has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
+		!status_has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
 	struct span body = with_body ? reply->body : SPAN_EMPTY;
 	struct buf *head = &http1->connection->server->answer;
 	int code;
@@ -251,7 +246,7 @@ void http1_refuse(struct http1 *http1, enum err err)
 	else if (err == ERR_TOO_MANY_REQUESTS)
 		headers[count++] = (struct reply_header){
 			"retry-after", retry_after_write(retry_after, http1->gate.wait_ms)};
-	request_reply_error(&http1->request, err, headers, count);
+	request_refuse(&http1->request, err, headers, count);
 }
 
 void http1_refuse_last(struct http1 *http1, enum err err)

@@ -2,8 +2,6 @@
 
 #include "base/check.h"
 
-#define ERROR_BYTES_MAX (64u << 10)
-
 static size_t add(struct reply_header *headers, size_t count, const char *name, struct span value)
 {
 	headers[count] = (struct reply_header){name, value};
@@ -52,14 +50,21 @@ void answer_reply(struct request *request, const struct plan *plan, const struct
 	request_reply(request, &reply);
 }
 
-void answer_error(struct request *request, const struct plan *plan, int status, const char *message)
+void answer_error_as(struct request *request, const struct plan *plan,
+		     const struct answer_head *head, struct span message, struct span details)
 {
 	struct buf body;
 
-	buf_init(&body, ERROR_BYTES_MAX);
+	buf_init(&body, REST_ANSWER_BYTES_MAX);
 	/* Without memory for a body the status alone has to say it. */
-	if (transcode_write_error(NULL, status, span_from_cstr(message), SPAN_EMPTY, &body) != 0)
+	if (transcode_write_error(plan, head->status, message, details, &body) != 0)
 		buf_clear(&body, 0);
-	answer_reply(request, plan, &(struct answer_head){.status = status}, buf_span(&body));
+	answer_reply(request, plan, head, buf_span(&body));
 	buf_finish(&body);
+}
+
+void answer_error(struct request *request, const struct plan *plan, int status, const char *message)
+{
+	answer_error_as(request, plan, &(struct answer_head){.status = status},
+			span_from_cstr(message), SPAN_EMPTY);
 }

@@ -10,9 +10,7 @@
 #define PERMISSION_PATH SPAN("/auth.v1.AuthService/CheckPermission")
 
 /* proto/auth/v1/auth_service.proto */
-enum { VALIDATE_TOKEN = 1 };
 enum { VALIDATED_USER = 1, VALIDATED_SESSION = 2, VALIDATED_EXPIRES = 3 };
-enum { CHECK_USER = 1, CHECK_PERMISSION = 2 };
 enum { CHECKED_ALLOWED = 1 };
 
 struct question {
@@ -22,7 +20,8 @@ struct question {
 	struct upstream_call call;
 };
 
-/* A message of one or two texts, behind its prefix. NULL: no memory. */
+/* ValidateSessionRequest or CheckPermissionRequest: its texts are fields 1 and 2. Behind its prefix;
+ * NULL: no memory. */
 static struct payload *message_of(struct span first, struct span second)
 {
 	size_t len = pb_size_bytes(1, first) + pb_size_bytes(2, second);

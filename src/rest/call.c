@@ -10,11 +10,10 @@
 #include "rest/fields.h"
 
 #include <errno.h>
-#include <stdio.h>
 
-#define ANSWER_BYTES_MAX     (64u << 20) /* of JSON; the message limit comes long before */
 #define REQUEST_ID_RANDOM    16
-#define USER_AGENT_BYTES_MAX 512
+#define USER_AGENT_BYTES_MAX 400  /* of the client's */
+#define PASSED_BYTES_MAX     1024 /* of one field: services bound their metadata, often to 8 KiB */
 
 /* ---- the end ---- */
 
@@ -28,13 +27,21 @@ void rest_call_finish(struct rest_call *call)
 	list_remove(&call->link);
 }
 
-void rest_call_fail(struct rest_call *call, int status, const char *message)
+/* `text` may be of the upstream's result or of the call: both are there until the answer is. */
+void rest_call_answer_error(struct rest_call *call, int status, struct span text,
+			    struct span details)
 {
 	struct config_file *file = call->file;
 
 	rest_call_finish(call);
-	answer_error(call->request, call->plan, status, message);
+	answer_error_as(call->request, call->plan, &(struct answer_head){.status = status}, text,
+			details);
 	config_file_put(file);
+}
+
+void rest_call_fail(struct rest_call *call, int status, const char *message)
+{
+	rest_call_answer_error(call, status, span_from_cstr(message), SPAN_EMPTY);
 }
 
 void rest_call_cancel(struct rest_call *call)
@@ -45,32 +52,34 @@ void rest_call_cancel(struct rest_call *call)
 
 /* ---- the service's answer ---- */
 
-static void answer_with(struct rest_call *call, int status, const struct buf *body)
+int rest_call_write(struct rest_call *call, struct span message, struct buf *out)
 {
-	struct config_file *file = call->file;
+	struct transcode_error why;
+	int code = transcode_write(call->plan, call->route, message, out, &why);
 
-	rest_call_finish(call);
-	answer_reply(call->request, call->plan, &(struct answer_head){.status = status},
-		     buf_span(body));
-	config_file_put(file);
+	if (code == 0)
+		return 200;
+	LOG(LOG_WARN, "rest", "an answer has no JSON form",
+	    LOG_BYTES("rpc", call->route->rpc->path), LOG_TEXT("reason", why.text));
+	return code == -ENOMEM ? 503 : 502;
 }
 
 static void pass_message(struct rest_call *call, struct span message)
 {
-	struct transcode_error why;
+	struct config_file *file = call->file;
 	struct buf body;
 
-	buf_init(&body, ANSWER_BYTES_MAX);
+	buf_init(&body, REST_ANSWER_BYTES_MAX);
 
-	int code = transcode_write(call->plan, call->route, message, &body, &why);
+	int status = rest_call_write(call, message, &body);
 
-	if (code) {
-		LOG(LOG_WARN, "rest", "an answer has no JSON form",
-		    LOG_BYTES("rpc", call->route->rpc->path), LOG_TEXT("reason", why.text));
-		rest_call_fail(call, code == -ENOMEM ? 503 : 502,
-			       "the service's answer cannot be used");
+	if (status != 200) {
+		rest_call_fail(call, status, REST_UNUSABLE);
 	} else {
-		answer_with(call, 200, &body);
+		rest_call_finish(call);
+		answer_reply(call->request, call->plan, &(struct answer_head){.status = status},
+			     buf_span(&body));
+		config_file_put(file);
 	}
 	buf_finish(&body);
 }
@@ -94,22 +103,10 @@ int rest_call_status(const struct upstream_result *result, struct span *text)
 		*text = SPAN("service is busy");
 		return 503;
 	case UPSTREAM_MALFORMED:
-		*text = SPAN("the service's answer cannot be used");
+		*text = SPAN(REST_UNUSABLE);
 		return 502;
 	}
 	UNREACHABLE("every outcome has its case");
-}
-
-void rest_call_answer_error(struct rest_call *call, int status, struct span text,
-			    struct span details)
-{
-	struct buf body;
-
-	buf_init(&body, ANSWER_BYTES_MAX);
-	if (transcode_write_error(call->plan, status, text, details, &body) != 0)
-		buf_clear(&body, 0);
-	answer_with(call, status, &body);
-	buf_finish(&body);
 }
 
 static void service_done(struct upstream_call *upstream, const struct upstream_result *result)
@@ -136,25 +133,42 @@ static void add_header(struct rest_call *call, struct span name, struct span val
 		call->headers[call->header_count++] = (struct upstream_header){name, value};
 }
 
+/* What a service would refuse a call for is left out. */
 static void pass_header(struct rest_call *call, struct span name)
 {
-	add_header(call, name, request_find_header(call->request, name));
+	struct span value = request_find_header(call->request, name);
+
+	if (value.len <= PASSED_BYTES_MAX && text_is_printable(value))
+		add_header(call, name, value);
+}
+
+static struct span user_agent(struct request *request)
+{
+	struct span ours = SPAN("ringway/" RINGWAY_VERSION);
+	struct span client = request_find_header(request, SPAN("user-agent"));
+
+	if (client.len > USER_AGENT_BYTES_MAX)
+		client = span_first(client, USER_AGENT_BYTES_MAX);
+
+	uint8_t *text = client.len > 0 && text_is_printable(client)
+				? arena_alloc(&request->arena, ours.len + 1 + client.len)
+				: NULL;
+
+	if (!text)
+		return ours;
+	memcpy(text, ours.data, ours.len);
+	text[ours.len] = ' ';
+	memcpy(text + ours.len + 1, client.data, client.len);
+	return span_make(text, ours.len + 1 + client.len);
 }
 
 /* api.md §3: a client's x-user-id and x-session-id go nowhere. */
 static void collect_headers(struct rest_call *call)
 {
-	struct span client = request_find_header(call->request, SPAN("user-agent"));
-	char agent[USER_AGENT_BYTES_MAX];
-	int len = snprintf(agent, sizeof(agent), "ringway/" RINGWAY_VERSION "%s%.*s",
-			   client.len > 0 ? " " : "", client.len < 400 ? (int)client.len : 400,
-			   client.len > 0 ? (const char *)client.data : "");
-
 	pass_header(call, SPAN("traceparent"));
 	pass_header(call, SPAN("tracestate"));
 	pass_header(call, SPAN("accept-language"));
-	add_header(call, SPAN("user-agent"),
-		   arena_copy(&call->request->arena, span_make(agent, (size_t)len)));
+	add_header(call, SPAN("user-agent"), user_agent(call->request));
 	if (!call->identity)
 		return;
 	add_header(call, SPAN("x-user-id"), identity_user(call->identity));

@@ -175,3 +175,12 @@ bool path_is_local(struct span path)
 	}
 	return true;
 }
+
+bool text_is_printable(struct span text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.data[i] < 0x20 || text.data[i] > 0x7e)
+			return false;
+	}
+	return true;
+}

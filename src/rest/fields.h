@@ -42,4 +42,8 @@ int query_find(struct span query, struct span name, struct buf *value);
  */
 bool path_is_local(struct span path);
 
+/* Whether it may be the value of a gRPC header: printable ASCII, else a peer may refuse the call.
+ * Source: grpc/doc/PROTOCOL-HTTP2.md, ASCII-Value. */
+bool text_is_printable(struct span text);
+
 #endif

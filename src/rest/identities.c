@@ -1,6 +1,7 @@
 #include "rest/identities.h"
 
 #include "base/check.h"
+#include "rest/fields.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -274,7 +275,8 @@ static enum identity_answer judge(const struct identities *identities,
 	if (facts->answer != IDENTITY_FOUND)
 		return facts->answer;
 	if (facts->user.len == 0 || facts->user.len > IDENTITY_TEXT_MAX ||
-	    facts->session.len > IDENTITY_TEXT_MAX)
+	    facts->session.len > IDENTITY_TEXT_MAX || !text_is_printable(facts->user) ||
+	    !text_is_printable(facts->session))
 		return IDENTITY_UNAVAILABLE;
 	if (facts->expires_in_ms == 0)
 		return IDENTITY_REFUSED;

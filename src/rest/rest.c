@@ -45,6 +45,8 @@ static enum claim claim(const struct plan *plan, struct request *request, struct
 static void rest_start(struct request *request);
 static void rest_cancelled(struct request *request);
 static void rest_pull(struct request *request);
+static void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
+			size_t header_count);
 
 static const struct route rest_route = {
 	.kind = ROUTE_HTTP,
@@ -55,6 +57,7 @@ static const struct route rest_route = {
 	.start = rest_start,
 	.cancelled = rest_cancelled,
 	.pull = rest_pull,
+	.refuse = rest_refuse,
 };
 
 static struct config_file *file_of(const struct rest *rest)
@@ -102,13 +105,28 @@ static void answer_no_method(struct request *request, const struct plan *plan, c
 		.more = {{"allow", span_from_cstr(allow)}},
 		.more_count = 1,
 	};
-	struct buf body;
 
-	buf_init(&body, 256);
-	(void)transcode_write_error(NULL, 405, SPAN("method is not allowed for this route"),
-				    SPAN_EMPTY, &body);
-	answer_reply(request, plan, &head, buf_span(&body));
-	buf_finish(&body);
+	answer_error_as(request, plan, &head, SPAN("method is not allowed for this route"),
+			SPAN_EMPTY);
+}
+
+/* The context is what rest_find or rest_cancelled has left. */
+static void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
+			size_t header_count)
+{
+	const struct plan *plan = plan_of(file_of(request->context));
+	struct answer_head head = {.status = err_row(err)->http_status};
+
+	if (!plan) {
+		request_reply_error(request, err, headers, header_count);
+		return;
+	}
+	for (size_t i = 0; i < header_count && head.more_count < ARRAY_LEN(head.more); i++) {
+		/* Every answer of ours has that one. */
+		if (strcmp(headers[i].name, "cache-control") != 0)
+			head.more[head.more_count++] = headers[i];
+	}
+	answer_error_as(request, plan, &head, span_from_cstr(err_row(err)->text), SPAN_EMPTY);
 }
 
 /* ---- start ---- */
@@ -165,9 +183,13 @@ static void rest_start(struct request *request)
 	UNREACHABLE("every claim has its case");
 }
 
+/* Only calls outlive rest_start. The face may refuse what it has cancelled. */
 static void rest_cancelled(struct request *request)
 {
-	rest_call_cancel(request->context);
+	struct rest_call *call = request->context;
+
+	request->context = call->rest;
+	rest_call_cancel(call);
 }
 
 static void rest_pull(struct request *request)

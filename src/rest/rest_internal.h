@@ -18,7 +18,8 @@
 #include "rest/rest.h"
 #include "rest/transcode.h"
 
-#define REST_BODY_BYTES_MAX (4u << 20) /* of a request */
+#define REST_BODY_BYTES_MAX   (4u << 20)  /* of a request */
+#define REST_ANSWER_BYTES_MAX (64u << 20) /* of JSON; the message limit comes long before */
 
 struct rest {
 	struct rest_options options;
@@ -47,6 +48,9 @@ void answer_reply(struct request *request, const struct plan *plan, const struct
 /* {"error":…} */
 void answer_error(struct request *request, const struct plan *plan, int status,
 		  const char *message);
+/* With more in its head; `details`: grpc-status-details-bin. */
+void answer_error_as(struct request *request, const struct plan *plan,
+		     const struct answer_head *head, struct span message, struct span details);
 
 /* The headers that every answer has; room for REPLY_HEADERS_MAX. Returns how many. */
 size_t answer_headers(struct request *request, const struct plan *plan,
@@ -85,6 +89,13 @@ void rest_call_finish(struct rest_call *call);
 void rest_call_answer_error(struct rest_call *call, int status, struct span text,
 			    struct span details);
 void rest_call_fail(struct rest_call *call, int status, const char *message);
+
+/*
+ * Appends the service's message as JSON. Returns 200, or the status that the call ends with, its
+ * text REST_UNUSABLE: logged.
+ */
+#define REST_UNUSABLE "the service's answer cannot be used"
+int rest_call_write(struct rest_call *call, struct span message, struct buf *out);
 
 /* What a result other than OK is to a client. `*text` static or of the result. */
 int rest_call_status(const struct upstream_result *result, struct span *text);

@@ -3,11 +3,9 @@
  */
 #include "rest/rest_internal.h"
 
-#include "base/check.h"
+#include "codec/accept.h"
 
 #include <errno.h>
-
-#define LINE_BYTES_MAX (64u << 20) /* of JSON; the message limit comes long before */
 
 /* Every answer has a head; the first message or the end brings it. Returns whether parts may
  * follow: HEAD is answered by it, and then the call is over. */
@@ -64,7 +62,7 @@ static void end(struct rest_call *call, int status, struct span text, struct spa
 
 	rest_call_finish(call);
 	if (status != 200) {
-		buf_init(&line, LINE_BYTES_MAX);
+		buf_init(&line, REST_ANSWER_BYTES_MAX);
 		whole = transcode_write_error(call->plan, status, text, details, &line) == 0;
 		if (whole)
 			whole = give(call, buf_span(&line), true) >= 0;
@@ -74,32 +72,26 @@ static void end(struct rest_call *call, int status, struct span text, struct spa
 	config_file_put(file);
 }
 
-static void revoked(struct identity_follower *follower)
+/* By a status, if the head is not out yet. */
+static void fail(struct rest_call *call, int status, struct span text, struct span details)
 {
-	struct rest_call *call = CONTAINER_OF(follower, struct rest_call, follower);
-
 	if (call->has_begun)
-		end(call, 401, SPAN("session is not valid"), SPAN_EMPTY);
+		end(call, status, text, details);
 	else
-		rest_call_fail(call, 401, "session is not valid");
+		rest_call_answer_error(call, status, text, details);
 }
 
-/* Whether the client prefers events: it names them. */
-static bool accepts_events(struct request *request)
+static void revoked(struct identity_follower *follower)
 {
-	struct span accept = request_find_header(request, SPAN("accept"));
-	struct span name = SPAN("text/event-stream");
-
-	for (size_t i = 0; i + name.len <= accept.len; i++) {
-		if (span_equal_nocase(span_make(accept.data + i, name.len), name))
-			return true;
-	}
-	return false;
+	fail(CONTAINER_OF(follower, struct rest_call, follower), 401, SPAN("session is not valid"),
+	     SPAN_EMPTY);
 }
 
 void rest_stream_prepare(struct rest_call *call)
 {
-	call->is_events = accepts_events(call->request);
+	call->is_events =
+		accept_prefers(request_find_header(call->request, SPAN("accept")),
+			       SPAN("text/event-stream"), SPAN("application/x-ndjson"));
 	call->follower.revoked = revoked;
 	if (call->identity)
 		identity_follow(call->identity, &call->follower);
@@ -128,23 +120,16 @@ static void take(struct rest_call *call, struct span line)
 void rest_stream_message(struct upstream_call *upstream, struct span message)
 {
 	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
-	struct transcode_error why;
 	struct buf line;
 
-	buf_init(&line, LINE_BYTES_MAX);
+	buf_init(&line, REST_ANSWER_BYTES_MAX);
 
-	int code = transcode_write(call->plan, call->route, message, &line, &why);
+	int status = rest_call_write(call, message, &line);
 
-	if (code) {
-		LOG(LOG_WARN, "rest", "an answer has no JSON form",
-		    LOG_BYTES("rpc", call->route->rpc->path), LOG_TEXT("reason", why.text));
-		if (call->has_begun)
-			end(call, 502, SPAN("the service's answer cannot be used"), SPAN_EMPTY);
-		else
-			rest_call_fail(call, 502, "the service's answer cannot be used");
-	} else {
+	if (status == 200)
 		take(call, buf_span(&line));
-	}
+	else
+		fail(call, status, SPAN(REST_UNUSABLE), SPAN_EMPTY);
 	buf_finish(&line);
 }
 
@@ -156,13 +141,10 @@ void rest_stream_done(struct upstream_call *upstream, const struct upstream_resu
 
 	if (result->outcome != UPSTREAM_OK)
 		status = rest_call_status(result, &text);
-	if (!call->has_begun && status != 200) {
-		rest_call_answer_error(call, status, text, result->details);
-		return;
-	}
-	if (!call->has_begun && !begin(call))
-		return;
-	end(call, status, text, result->details);
+	if (status != 200)
+		fail(call, status, text, result->details);
+	else if (call->has_begun || begin(call))
+		end(call, status, SPAN_EMPTY, SPAN_EMPTY);
 }
 
 void rest_stream_pull(struct rest_call *call)

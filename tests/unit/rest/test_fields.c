@@ -155,6 +155,18 @@ static void only_a_path_of_ours_is_local(void **state)
 		assert_int_equal(path_is_local(span_from_cstr(rows[i].path)), rows[i].local);
 }
 
+static void only_printable_ascii_is_a_header_value(void **state)
+{
+	(void)state;
+	for (int byte = 0; byte < 256; byte++) {
+		const uint8_t text[] = {'a', (uint8_t)byte};
+
+		assert_int_equal(text_is_printable(span_make(text, sizeof(text))),
+				 byte >= ' ' && byte <= '~');
+	}
+	assert_true(text_is_printable(SPAN_EMPTY));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +177,7 @@ int main(void)
 		cmocka_unit_test(query_is_walked_pair_by_pair),
 		cmocka_unit_test(parameter_is_found_by_its_decoded_name),
 		cmocka_unit_test(only_a_path_of_ours_is_local),
+		cmocka_unit_test(only_printable_ascii_is_a_header_value),
 	};
 
 	return cmocka_run_group_tests_name("rest/fields", tests, NULL, NULL);

@@ -289,9 +289,11 @@ static void what_cannot_be_is_refused_or_unavailable(void **state)
 	rig.ask_fails = -ENOMEM;
 	assert_int_equal(find(&caller, longest, 0), IDENTITY_UNAVAILABLE);
 	rig.ask_fails = 0;
-	const char *const facts[][2] = {{"", "s"}, {text, "s"}, {"u", text}};
+	const char *const facts[][2] = {
+		{"", "s"}, {text, "s"}, {"u", text}, {"\xc3\xbc", "s"}, {"u", "a\nb"},
+	};
 
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
 		assert_int_equal(find(&caller, longest, 0), IDENTITY_PENDING);
 		answer(i, facts[i][0], facts[i][1], 0);
 		assert_int_equal(caller.answer, IDENTITY_UNAVAILABLE);
