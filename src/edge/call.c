@@ -288,7 +288,7 @@ static void call_refuse(struct call *call, enum err err)
 	else if (err == ERR_TOO_MANY_REQUESTS)
 		headers[count++] = (struct reply_header){
 			"retry-after", retry_after_write(retry_after, call->gate.wait_ms)};
-	request_reply_error(&call->request, err, headers, count);
+	request_refuse(&call->request, err, headers, count);
 }
 
 /* The service lets go; whatever it does inside is no answer. */

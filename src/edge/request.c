@@ -162,6 +162,15 @@ uint64_t request_time_left_ms(const struct request *request)
 
 /* ---- for the faces ---- */
 
+void request_refuse(struct request *request, enum err err, const struct reply_header *headers,
+		    size_t header_count)
+{
+	if (!request->ended && request->route && request->route->refuse)
+		request->route->refuse(request, err, headers, header_count);
+	else
+		request_reply_error(request, err, headers, header_count);
+}
+
 #define REQUEST_ID_BYTES_MAX 128
 #define ACCEPT_BYTES_MAX     1024 /* browsers and scrapers send a few hundred */
 #define TRACEPARENT_BYTES                                                                          \

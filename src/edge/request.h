@@ -24,6 +24,7 @@
 struct request;
 struct route;
 struct face_operations;
+struct reply_header;
 
 enum route_kind { ROUTE_HTTP, ROUTE_GRPC };
 
@@ -50,6 +51,10 @@ struct route {
 	 */
 	void (*message)(struct request *request, struct span message);
 	void (*half_closed)(struct request *request);
+	/* The face refuses the request before `start` (too large, too slow, malformed, too many):
+	 * answers in the route's own form, with these headers too. NULL: request_reply_error. */
+	void (*refuse)(struct request *request, enum err err, const struct reply_header *headers,
+		       size_t header_count);
 	/* All header fields are kept for request_find_header: paths of server_options.find. */
 	bool keeps_headers;
 	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,

@@ -122,6 +122,19 @@ class ShopService(Service):
             yield shop.Order(order_id=f"{request.name}-{number}")
 
 
+class MirrorService(Service):
+    """Of the tests' own protos: answers with what was sent."""
+
+    def __init__(self):
+        super().__init__("ringway.test.Mirror", shop)
+
+    def Echo(self, request, context):
+        return request
+
+    def Same(self, request, context):
+        return request
+
+
 class AIService(Service):
     def __init__(self):
         super().__init__("ai_service.AIService", ai)

@@ -114,6 +114,17 @@ def test_rest_call_is_a_grpc_call_with_permission(api):
     assert metadata["user-agent"].startswith("ringway/") and "tester/1" in metadata["user-agent"]
 
 
+@pytest.mark.parametrize("header, value", [("user-agent", "caf\xe9/1"), ("accept-language", "\xff"), ("tracestate", "a=\x80"),
+                                           ("traceparent", "\xe9"), ("accept-language", "d" * 1025)])
+def test_header_that_a_service_would_refuse_the_call_for_stays_here(api, header, value):
+    """Metadata is printable ASCII, some KiB at most; a client that sends more must not look like a service that fails."""
+    for _ in range(10):
+        assert api.call("POST", "/public/ai", {}, **{header: value})[0] == 200
+    _, metadata = api.ai.last("ProcessQuery")
+    assert metadata.get(header, "").startswith("ringway/") or header not in metadata
+    assert value not in metadata.values()
+
+
 def test_body_query_and_path_fill_the_message(api):
     token = api.auth.login()
     api.auth.permissions.add(("alice", "user:invite"))
@@ -235,8 +246,16 @@ def test_streaming_answer_is_a_line_for_each_message(api):
     assert [json.loads(line) for line in response] == [{"orderId": f"a-{number}"} for number in range(3)]
 
 
-def test_streaming_answer_is_events_for_who_asks_for_them(api):
-    response = api.open("/watch-all/a", accept="text/event-stream")
+@pytest.mark.parametrize("accept", ["text/*", "text/event-stream;q=0", "application/x-ndjson, text/event-stream;q=0.5",
+                                    "text/event-streams", "application/json;of=\"text/event-stream\""])
+def test_streaming_answer_is_lines_for_who_wants_no_events(api, accept):
+    assert api.open("/watch-all/a", accept=accept).headers["content-type"] == "application/x-ndjson"
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*;q=0.1, Text/Event-Stream ;q=0.5", "application/x-ndjson;q=0.4, "
+                                    "text/event-stream;q=0.5"])
+def test_streaming_answer_is_events_for_who_asks_for_them(api, accept):
+    response = api.open("/watch-all/a", accept=accept)
     assert response.status == 200 and response.headers["content-type"] == "text/event-stream"
     assert response.read().decode() == "".join(f'data: {{"orderId":"a-{number}"}}\n\n' for number in range(3))
 
