@@ -559,6 +559,11 @@ static const struct route *find_rest_route(void *guest, struct request *request)
 	return rest_find(guest, request);
 }
 
+static void drain_rest(void *guest)
+{
+	rest_drain(guest);
+}
+
 static void revoke_rest_session(void *guest, struct span session)
 {
 	rest_session_revoked(guest, session);
@@ -573,6 +578,7 @@ static const struct guest_operations rest_operations = {
 	.create = create_rest,
 	.destroy = destroy_rest,
 	.find = find_rest_route,
+	.drain = drain_rest,
 	.session_revoked = revoke_rest_session,
 	.sessions_forgotten = forget_rest_sessions,
 };

@@ -1,6 +1,7 @@
 #include "edge/account.h"
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "net/conn.h"
 
 #include <errno.h>
@@ -20,7 +21,9 @@ static const struct metric_family family_sent = {"gateway_connection_sent_bytes_
 static const struct metric_family family_http = {"http_requests_total", "HTTP requests answered.",
 						 METRIC_COUNTER};
 static const struct metric_family family_http_latency = {
-	"http_request_latency_seconds", "From a request's header to its answer.", METRIC_HISTOGRAM};
+	"http_request_latency_seconds",
+	"From a request's header to its answer, to the head of one that is streamed.",
+	METRIC_HISTOGRAM};
 static const struct metric_family family_grpc = {"gateway_grpc_calls_total", "gRPC calls ended.",
 						 METRIC_COUNTER};
 static const struct metric_family family_grpc_latency = {"gateway_grpc_call_latency_seconds",
@@ -63,12 +66,23 @@ struct series {
 #define STATUS_OTHER 1000
 
 struct route_account {
-	const struct route *route; /* NULL: unmatched */
+	const struct route *route; /* NULL: a label's, or none's */
+	const char *path;	   /* as it is shown */
 	enum route_kind kind;
+	bool is_label;
 	struct series *series;
 	uint32_t series_count;
 	bool latency_registered;
 	struct metric_histogram latency;
+};
+
+/* What a service has named a path: request_set_label. */
+struct label {
+	struct hash_node node;
+	struct list link; /* in account->labels_by_use */
+	uint64_t used_ms; /* give or take a second */
+	struct route_account calls;
+	char text[];
 };
 
 struct account {
@@ -90,6 +104,9 @@ struct account {
 	size_t route_count;
 	enum route_kind unmatched_kind;	   /* what a call without a route mostly is here */
 	struct route_account unmatched[2]; /* by enum route_kind */
+	struct hash_table labels;
+	struct list labels_by_use;	/* least recently first */
+	struct route_account other;	/* labels that found no room */
 	struct route_account routes[];	   /* by route's address */
 };
 
@@ -108,7 +125,7 @@ static void add_route(const struct route *route, void *context)
 	struct account *account = context;
 
 	account->routes[account->route_count++] =
-		(struct route_account){.route = route, .kind = route->kind};
+		(struct route_account){.route = route, .path = route->path, .kind = route->kind};
 }
 
 static int compare_routes(const void *a, const void *b)
@@ -135,12 +152,12 @@ static uint32_t method_index(struct span method)
 	return METHOD_OTHER;
 }
 
-/* A quote or backslash would end the label; a route has none, but the metrics must hold whatever it
- * is. */
+/* A quote or backslash would end the label, and half a letter spoil the whole text; a route has
+ * none, but the metrics must hold whatever it is. */
 static void clean_path(char *text)
 {
 	for (; *text != '\0'; text++)
-		if (*text == '"' || *text == '\\' || *text == '\n')
+		if (*text == '"' || *text == '\\' || *text < ' ' || *text > '~')
 			*text = '_';
 }
 
@@ -150,7 +167,7 @@ static void series_labels(char labels[LABELS_BYTES_MAX], const struct route_acco
 	char path[LABELS_BYTES_MAX / 2];
 	uint32_t status = key % (STATUS_OTHER + 1), method = key / (STATUS_OTHER + 1);
 
-	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	snprintf(path, sizeof(path), "%s", route->path);
 	clean_path(path);
 	if (route->kind == ROUTE_GRPC)
 		snprintf(labels, LABELS_BYTES_MAX, "method=\"%s\",code=\"%s\"", path,
@@ -167,7 +184,7 @@ static void register_latency(struct account *account, struct route_account *rout
 {
 	char labels[LABELS_BYTES_MAX], path[LABELS_BYTES_MAX / 2];
 
-	snprintf(path, sizeof(path), "%s", route->route ? route->route->path : "unmatched");
+	snprintf(path, sizeof(path), "%s", route->path);
 	clean_path(path);
 	snprintf(labels, sizeof(labels), "%s=\"%s\"", route->kind == ROUTE_GRPC ? "method" : "path",
 		 path);
@@ -257,6 +274,11 @@ static int register_all(struct account *account)
 	return failed ? -ENOMEM : 0;
 }
 
+static bool label_matches(const struct hash_node *node, struct span key)
+{
+	return span_equal(span_from_cstr(CONTAINER_OF(node, struct label, node)->text), key);
+}
+
 int account_create(struct account **account, struct worker *worker,
 		   const struct server_options *options)
 {
@@ -275,8 +297,14 @@ int account_create(struct account **account, struct worker *worker,
 	made->conn_counters.copied_bytes = options->copied_bytes;
 	made->conn_counters.zerocopy = options->zerocopy;
 	made->unmatched_kind = options->protocols & SERVER_GRPC ? ROUTE_GRPC : ROUTE_HTTP;
-	made->unmatched[ROUTE_HTTP].kind = ROUTE_HTTP;
-	made->unmatched[ROUTE_GRPC].kind = ROUTE_GRPC;
+	made->unmatched[ROUTE_HTTP] =
+		(struct route_account){.path = "unmatched", .kind = ROUTE_HTTP};
+	made->unmatched[ROUTE_GRPC] =
+		(struct route_account){.path = "unmatched", .kind = ROUTE_GRPC};
+	made->other = (struct route_account){.path = "other", .kind = ROUTE_HTTP};
+	/* no secret: labels are the configuration's, not the peers' */
+	hash_init(&made->labels, label_matches, (struct hash_secret){0});
+	list_init(&made->labels_by_use);
 	router_each(options->router, add_route, made);
 	qsort(made->routes, made->route_count, sizeof(made->routes[0]), compare_routes);
 	if (register_all(made) != 0) {
@@ -317,6 +345,16 @@ static void free_series(struct account *account, struct route_account *route)
 	}
 }
 
+static void label_destroy(struct account *account, struct label *label)
+{
+	free_series(account, &label->calls);
+	if (account->registry)
+		metric_unregister(account->registry, label, sizeof(*label));
+	hash_remove(&account->labels, &label->node);
+	list_remove(&label->link);
+	free(label);
+}
+
 void account_destroy(struct account *account)
 {
 	if (!account)
@@ -330,6 +368,10 @@ void account_destroy(struct account *account)
 		free_series(account, &account->routes[i]);
 	for (size_t i = 0; i < ARRAY_LEN(account->unmatched); i++)
 		free_series(account, &account->unmatched[i]);
+	free_series(account, &account->other);
+	LIST_FOR_EACH(&account->labels_by_use, link)
+		label_destroy(account, CONTAINER_OF(link, struct label, link));
+	hash_finish(&account->labels);
 	if (account->registry && account->accept_failures)
 		metric_unregister(account->registry, account->accept_failures,
 				  sizeof(*account->accept_failures));
@@ -379,12 +421,59 @@ struct conn_counters *account_conn_counters(struct account *account)
 
 /* ---- calls ---- */
 
+/* NULL: no room, no memory. */
+static struct label *label_create(struct account *account, struct span text)
+{
+	if (account->labels.count == ACCOUNT_LABELS_MAX) {
+		struct label *oldest =
+			CONTAINER_OF(account->labels_by_use.next, struct label, link);
+
+		if (account->worker->now_ms - oldest->used_ms < ACCOUNT_LABEL_IDLE_MS)
+			return NULL;
+		label_destroy(account, oldest);
+	}
+
+	struct label *label = calloc(1, sizeof(*label) + text.len + 1);
+
+	if (!label)
+		return NULL;
+	memcpy(label->text, text.data, text.len);
+	label->calls = (struct route_account){
+		.path = label->text, .kind = ROUTE_HTTP, .is_label = true};
+	if (hash_insert(&account->labels, &label->node, text) != 0) {
+		free(label);
+		return NULL;
+	}
+	label->used_ms = account->worker->now_ms;
+	list_push_back(&account->labels_by_use, &label->link);
+	return label;
+}
+
+static struct route_account *account_label(struct account *account, const char *text)
+{
+	struct hash_node *node = hash_find(&account->labels, span_from_cstr(text));
+	uint64_t now_ms = account->worker->now_ms;
+	struct label *label = node ? CONTAINER_OF(node, struct label, node)
+				   : label_create(account, span_from_cstr(text));
+
+	if (!label)
+		return &account->other;
+	if (now_ms - label->used_ms >= 1000) {
+		label->used_ms = now_ms;
+		list_remove(&label->link);
+		list_push_back(&account->labels_by_use, &label->link);
+	}
+	return &label->calls;
+}
+
 static struct route_account *account_route(struct account *account, const struct request *request,
 					   enum route_kind kind)
 {
 	struct route_account key = {.route = request->route};
 	struct route_account *found = NULL;
 
+	if (request->label && kind == ROUTE_HTTP)
+		return account_label(account, request->label);
 	if (request->route && request->route->kind == kind)
 		found = bsearch(&key, account->routes, account->route_count, sizeof(key),
 				compare_routes);
@@ -397,6 +486,19 @@ static struct series *series_find(struct route_account *route, uint32_t key)
 		if (series->key == key)
 			return series;
 	return NULL;
+}
+
+/*
+ * A rate needs a sample from before: without one the first burst of errors would be none. So what
+ * alerts look for is there with 0 once the method has been called. `base`: the method's key.
+ */
+static void announce_errors(struct account *account, struct route_account *route, uint32_t base)
+{
+	static const uint32_t statuses[] = {500, 503, 504};
+
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
+		if (!series_find(route, base + statuses[i]))
+			(void)series_create(account, route, base + statuses[i]);
 }
 
 static void count_call(struct account *account, struct route_account *route,
@@ -417,8 +519,11 @@ static void count_call(struct account *account, struct route_account *route,
 		series = series_find(route, base + status);
 	}
 	/* Without memory for its cell this call goes uncounted; the next one tries again. */
-	if (!series)
+	if (!series) {
 		series = series_create(account, route, base + status);
+		if (route->is_label && method != METHOD_OTHER)
+			announce_errors(account, route, base);
+	}
 	if (series)
 		metric_add(&series->calls, 1);
 }
@@ -471,10 +576,10 @@ static bool is_logged(struct account *account, const struct request *request, en
 	return is_wanted && (!is_stream(request) || take_stream_line(account));
 }
 
-static void log_call(struct account *account, const struct request *request, enum route_kind kind,
-		     uint64_t latency_us)
+static void log_call(struct account *account, const struct request *request, const char *path,
+		     enum route_kind kind)
 {
-	const char *path = request->route ? request->route->path : "unmatched";
+	uint64_t latency_us = account->worker->now_us - request->started_us;
 	struct log_field fields[10] = {
 		LOG_TEXT("listener", account->listener),
 		LOG_TEXT("method", methods[method_index(request->method)]),
@@ -496,15 +601,26 @@ static void log_call(struct account *account, const struct request *request, enu
 	log_write(NULL, LOG_INFO, "access", "call", fields);
 }
 
+static void observe(struct account *account, struct route_account *route,
+		    const struct request *request)
+{
+	if (!route->latency_registered)
+		register_latency(account, route);
+	metric_observe_us(&route->latency, account->worker->now_us - request->started_us);
+}
+
+void account_begun(struct account *account, const struct request *request)
+{
+	observe(account, account_route(account, request, ROUTE_HTTP), request);
+}
+
 void account_call(struct account *account, const struct request *request, enum route_kind kind)
 {
 	struct route_account *route = account_route(account, request, kind);
-	uint64_t latency_us = account->worker->now_us - request->started_us;
 
 	count_call(account, route, request);
-	if (!route->latency_registered)
-		register_latency(account, route);
-	metric_observe_us(&route->latency, latency_us);
+	if (!request->is_begun)
+		observe(account, route, request);
 	if (is_logged(account, request, kind))
-		log_call(account, request, kind, latency_us);
+		log_call(account, request, request->label ? request->label : route->path, kind);
 }

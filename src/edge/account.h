@@ -4,7 +4,8 @@
  *
  * Each route's success has its series from the start; the others get theirs when their first call
  * ends, never while one is handled before. How many there can be is bounded: routes ×
- * ACCOUNT_SERIES_MAX. Source: edge.md §8.
+ * ACCOUNT_SERIES_MAX. Paths that a service names itself (request_set_label) come and go with its
+ * configuration: as many as ACCOUNT_LABELS_MAX are known at once. Source: edge.md §8.
  */
 #ifndef EDGE_ACCOUNT_H
 #define EDGE_ACCOUNT_H
@@ -16,6 +17,14 @@
 /* Method and status, or code, of one route. A service may pass on any status: further ones count as
  * "other". */
 #define ACCOUNT_SERIES_MAX 64
+
+/*
+ * Labels of one listener and worker, each with its series: at most so many that a registry's
+ * METRIC_SERIES_MAX holds them with a handful of statuses each. One that no call had for as long as
+ * this makes room for another; if there is none, calls count as path "other".
+ */
+#define ACCOUNT_LABELS_MAX    1024
+#define ACCOUNT_LABEL_IDLE_MS 3600000
 
 /* Status of a request whose client was gone before its answer; never sent. */
 #define HTTP_CLIENT_GONE 499
@@ -60,6 +69,9 @@ void account_glitch(struct account *account, enum glitch glitch);
 
 /* A glitch HTTP1, and why. */
 void account_http1_fault(struct account *account, enum http1_fault fault);
+
+/* The head of a streamed answer leaves: that is its latency. Before account_call. */
+void account_begun(struct account *account, const struct request *request);
 
 /* The call is over: request->status and sent_bytes are final. `kind`: how it was answered, whatever
  * its route. */

@@ -65,6 +65,7 @@ void call_begin(struct request *request, const struct reply *head)
 	struct call *call = call_of(request);
 
 	request->status = head->status;
+	account_begun(server_of(call)->account, request);
 	/* The failure is seen when it ends; parts go nowhere. */
 	call->is_broken = respond(call, head, NULL, false) != 0;
 	http2_wake(call->http2);

@@ -133,6 +133,7 @@ static void http1_begin(struct request *request, const struct reply *head)
 
 	request->status = head->status;
 	http1->state = HTTP1_STREAM;
+	account_begun(http1->connection->server->account, request);
 	/* HTTP/1.0 knows no chunks: the end of the connection is the answer's. RFC 9112 §6.3 */
 	if (http1->connection->server->draining || http1->is_http10)
 		http1->last = true;

@@ -6,6 +6,12 @@
 #define ERROR_BODY_BYTES_MAX 2048 /* the longest text of err.def, escaped, many times over */
 #define FAIL_TEXT_BYTES_MAX  512  /* a row's text with its argument */
 
+void request_set_label(struct request *request, struct span label)
+{
+	/* without memory for it the call counts as its route's */
+	request->label = label.len > 0 ? (const char *)arena_copy(&request->arena, label).data : NULL;
+}
+
 void request_reply(struct request *request, const struct reply *reply)
 {
 	if (!request->ended)
@@ -43,6 +49,7 @@ void http_begin(struct request *request, const struct reply *head)
 {
 	if (request->ended)
 		return;
+	request->is_begun = true;
 	request->face->begin(request, head);
 	if (!request->ended && span_equal(request->method, SPAN("HEAD")))
 		request->face->end(request, true);
@@ -272,13 +279,15 @@ void request_set_target(struct request *request, struct span target)
 
 void request_settle(struct request *request)
 {
-	struct span *const kept[] = {&request->request_id, &request->trace_id};
+	struct span label = span_from_cstr(request->label ? request->label : "");
+	struct span *const kept[] = {&request->request_id, &request->trace_id, &label};
 
 	CHECK(request->route && request->route->long_lived);
 	request->method = span_from_cstr(request->route->method);
 	request->path = span_from_cstr(request->route->path);
 	request->query = request->accept = request->body = SPAN_EMPTY;
 	arena_keep(&request->arena, kept, ARRAY_LEN(kept));
+	request->label = request->label ? (const char *)label.data : NULL;
 	if (request->face->settle)
 		request->face->settle(request);
 }

@@ -76,6 +76,7 @@ struct request {
 	void *service; /* state of the worker's service: server_options.service (server_options) */
 	void *context; /* the handler's own */
 	struct span method, path, query; /* path without query */
+	const char *label; /* request_set_label, in arena; NULL: the route's path */
 	struct span request_id; /* x-request-id or the service's; for the access log; in arena */
 	struct span trace_id;
 	struct span accept; /* the header, when it is not longer than usual; in arena */
@@ -84,10 +85,18 @@ struct request {
 	uint64_t started_us;
 	uint64_t deadline_us; /* monotonic; 0: none (grpc-timeout) */
 	struct arena arena;   /* the request's small memory */
-	int status;	      /* HTTP or gRPC, once answered */
 	uint64_t sent_bytes;
-	bool ended; /* the service's part is over */
+	int status;    /* HTTP or gRPC, once answered */
+	bool ended;    /* the service's part is over */
+	bool is_begun; /* a streamed answer's head has left */
 };
+
+/*
+ * What the path is called in metrics and the access log, for routes of server_options.find that
+ * stand for many: a text of the configuration ("/users/{user_id}"), never what a client sent; empty:
+ * the route's path. Copied.
+ */
+void request_set_label(struct request *request, struct span label);
 
 struct reply_header {
 	const char *name; /* lower case */

@@ -31,9 +31,14 @@ static void server_drained(void *context)
 
 static void command_drain(struct gateway_thread *thread)
 {
+	const struct guest_operations *guest = thread->node->shared->guest;
+
 	thread->servers_open = 2;
 	server_drain(thread->node->public_server, server_drained, thread);
 	server_drain(thread->node->grpc_server, server_drained, thread);
+	/* behind them, so that no connection waits for another request */
+	if (guest)
+		guest->drain(thread->node->guest);
 }
 
 static void command_cut(struct gateway_thread *thread)

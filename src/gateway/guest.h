@@ -26,6 +26,8 @@ struct guest_operations {
 	void (*destroy)(void *guest);
 	/* As server_options.find; request->context is the guest's. */
 	const struct route *(*find)(void *guest, struct request *request);
+	/* The process ends: what would go on for ever ends now, the rest with its last answer. */
+	void (*drain)(void *guest);
 	/* Snapshots of this session, of all, are no longer good. */
 	void (*session_revoked)(void *guest, struct span session);
 	void (*sessions_forgotten)(void *guest);

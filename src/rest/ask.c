@@ -36,10 +36,9 @@ static struct payload *message_of(struct span first, struct span second)
 	return payload;
 }
 
-static struct upstream *auth_of(const struct rest *rest)
+/* By the file that the call began with: another may be current by now. */
+static struct upstream *auth_of(const struct rest *rest, const struct config_file *file)
 {
-	const struct config_file *file = rest->options.upstreams->current.file;
-
 	if (!file || !file->rest || !file->rest->auth.set)
 		return NULL;
 	return upstreams_at(rest->options.upstreams, file, file->rest->auth.upstream);
@@ -95,7 +94,7 @@ static void session_told(struct upstream_call *call, const struct upstream_resul
 int ask_session(void *context, struct identity_lookup *lookup, struct span token)
 {
 	struct rest *rest = context;
-	struct upstream *upstream = auth_of(rest);
+	struct upstream *upstream = auth_of(rest, rest->options.upstreams->current.file);
 	struct question *question = upstream ? malloc(sizeof(*question)) : NULL;
 	struct payload *message = question ? message_of(token, SPAN_EMPTY) : NULL;
 	const struct upstream_request request = {.path = VALIDATE_PATH, .message = message};
@@ -132,7 +131,7 @@ void ask_finish(struct rest *rest)
 
 int ask_permission(struct rest_call *call, upstream_done_fn *done)
 {
-	struct upstream *upstream = auth_of(call->rest);
+	struct upstream *upstream = auth_of(call->rest, call->file);
 	struct payload *message =
 		upstream ? message_of(identity_user(call->identity), call->route->permission)
 			 : NULL;

@@ -17,8 +17,16 @@
 
 /* ---- the end ---- */
 
+void rest_call_release(struct rest_call *call)
+{
+	if (call->holds)
+		upstreams_release(call->rest->options.upstreams, call->file);
+	call->holds = false;
+}
+
 void rest_call_finish(struct rest_call *call)
 {
+	rest_call_release(call);
 	upstream_call_cancel(&call->upstream);
 	identities_cancel(&call->waiter);
 	identity_unfollow(&call->follower);
@@ -203,10 +211,26 @@ static void send_on(struct rest_call *call, struct payload *message)
 						  &request)
 			    : -UPSTREAM_UNAVAILABLE;
 
+	/* what is under way stays, though a file without its service may come */
+	rest_call_release(call);
 	if (code)
 		rest_call_fail(call, 503,
 			       code == -UPSTREAM_BUSY ? "service is busy"
 						      : "service is unavailable");
+}
+
+static void start_service(struct rest_call *call, struct payload *message)
+{
+	bool is_stream = call->route->rpc->server_streams;
+
+	if (is_stream && call->rest->is_draining) {
+		rest_stream_shut_down(call);
+		return;
+	}
+	collect_headers(call);
+	if (is_stream)
+		rest_stream_prepare(call);
+	send_on(call, message);
 }
 
 static void call_go(struct rest_call *call)
@@ -230,10 +254,7 @@ static void call_go(struct rest_call *call)
 		rest_call_fail(call, code == -EMSGSIZE ? 413 : 503,
 			       code == -EMSGSIZE ? "request is too large" : "out of memory");
 	} else {
-		collect_headers(call);
-		if (call->route->rpc->server_streams)
-			rest_stream_prepare(call);
-		send_on(call, message);
+		start_service(call, message);
 		payload_put(message);
 	}
 }

@@ -65,14 +65,29 @@ static struct config_file *file_of(const struct rest *rest)
 	return rest->options.upstreams->current.file;
 }
 
+/* Of the route's template; what has none counts as unmatched. */
+static void set_label(struct request *request, enum claim claimed, const struct table_match *match)
+{
+	if (claimed == CLAIM_CALL || claimed == CLAIM_PREFLIGHT || claimed == CLAIM_NO_METHOD)
+		request_set_label(
+			request,
+			span_from_cstr(((const struct plan_route *)match->target)->label));
+}
+
 const struct route *rest_find(struct rest *rest, struct request *request)
 {
 	const struct config_file *file = file_of(rest);
 	struct table_match match;
 	char allow[TABLE_ALLOW_MAX];
 
-	if (!file || !plan_of(file) || claim(plan_of(file), request, &match, allow) == CLAIM_NONE)
+	if (!file || !plan_of(file))
 		return NULL;
+
+	enum claim claimed = claim(plan_of(file), request, &match, allow);
+
+	if (claimed == CLAIM_NONE)
+		return NULL;
+	set_label(request, claimed, &match);
 	request->context = rest;
 	return &rest_route;
 }
@@ -144,10 +159,12 @@ static void start_call(struct rest *rest, struct request *request, const struct 
 		.request = request,
 		.rest = rest,
 		.file = config_file_get(file),
+		.holds = true,
 		.plan = plan_of(file),
 		.route = match->target,
 		.match = *match,
 	};
+	upstreams_hold(rest->options.upstreams);
 	request->context = call;
 	rest_call_start(call);
 }
@@ -198,6 +215,20 @@ static void rest_pull(struct request *request)
 		rest_stream_pull(request->context);
 }
 
+/* ---- the end ---- */
+
+void rest_drain(struct rest *rest)
+{
+	rest->is_draining = true;
+	LIST_FOR_EACH (&rest->calls, link) {
+		struct rest_call *call = CONTAINER_OF(link, struct rest_call, link);
+
+		/* what has no session yet is told when it has one */
+		if (call->route->rpc->server_streams && !call->holds)
+			rest_stream_shut_down(call);
+	}
+}
+
 /* ---- sessions ---- */
 
 void rest_session_revoked(struct rest *rest, struct span session)
@@ -227,7 +258,12 @@ int rest_create(struct rest **created, const struct rest_options *options)
 	rest->options = *options;
 	list_init(&rest->questions);
 	list_init(&rest->calls);
-	return identities_init(&rest->identities, &of_identities);
+
+	int code = identities_init(&rest->identities, &of_identities);
+
+	if (code == 0)
+		rest_metrics_register(rest);
+	return code;
 }
 
 void rest_destroy(struct rest *rest)
@@ -237,5 +273,6 @@ void rest_destroy(struct rest *rest)
 	CHECK(list_is_empty(&rest->calls));
 	ask_finish(rest);
 	identities_finish(&rest->identities);
+	rest_metrics_finish(rest);
 	free(rest);
 }

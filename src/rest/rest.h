@@ -28,6 +28,9 @@ void rest_destroy(struct rest *rest);
 /* The route of a request whose head is there, for server_options.find; NULL: none of its paths. */
 const struct route *rest_find(struct rest *rest, struct request *request);
 
+/* The process ends: calls go on to their end, streams end now, with what they say last. */
+void rest_drain(struct rest *rest);
+
 /* A device session was revoked, or some events were missed. */
 void rest_session_revoked(struct rest *rest, struct span session);
 void rest_sessions_forgotten(struct rest *rest);

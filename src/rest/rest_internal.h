@@ -7,6 +7,7 @@
  *   stream.c   answers that are streams: NDJSON and Server-Sent Events
  *   ask.c      ValidateSession and CheckPermission
  *   answer.c   headers and bodies of answers
+ *   rest_metrics.c  what is counted, by name
  */
 #ifndef REST_REST_INTERNAL_H
 #define REST_REST_INTERNAL_H
@@ -26,10 +27,17 @@ struct rest {
 	struct identities identities;
 	struct list questions; /* ValidateSession calls under way */
 	struct list calls;
+	bool is_draining; /* no stream begins any more */
 	struct {
 		struct metric_counter forbidden, unauthenticated, foreign_origin;
 	} metrics;
 };
+
+/* ---- rest_metrics.c ---- */
+
+/* Cells that find no room in the registry are not rendered. */
+void rest_metrics_register(struct rest *rest);
+void rest_metrics_finish(struct rest *rest);
 
 /* ---- answer.c ---- */
 
@@ -63,6 +71,7 @@ struct rest_call {
 	struct request *request;
 	struct rest *rest;
 	struct config_file *file; /* a reference: plan and route are its */
+	bool holds;		  /* its services: it has not called its own yet */
 	const struct plan *plan;
 	const struct plan_route *route;
 	struct table_match match;
@@ -84,6 +93,9 @@ void rest_call_cancel(struct rest_call *call);
 
 /* Lets go of everything but the request, which is answered last: its arena holds the call. */
 void rest_call_finish(struct rest_call *call);
+
+/* Its service has been called, or will not be. No-op when it was told before. */
+void rest_call_release(struct rest_call *call);
 
 /* Ends it with an error body; `details`: grpc-status-details-bin. */
 void rest_call_answer_error(struct rest_call *call, int status, struct span text,
@@ -111,6 +123,9 @@ void rest_stream_done(struct upstream_call *upstream, const struct upstream_resu
 
 /* The client takes more. */
 void rest_stream_pull(struct rest_call *call);
+
+/* The process ends: so does it, visibly. */
+void rest_stream_shut_down(struct rest_call *call);
 
 /* ---- ask.c ---- */
 

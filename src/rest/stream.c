@@ -87,6 +87,11 @@ static void revoked(struct identity_follower *follower)
 	     SPAN_EMPTY);
 }
 
+void rest_stream_shut_down(struct rest_call *call)
+{
+	fail(call, 503, SPAN("gateway is shutting down"), SPAN_EMPTY);
+}
+
 void rest_stream_prepare(struct rest_call *call)
 {
 	call->is_events =

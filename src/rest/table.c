@@ -186,6 +186,7 @@ struct search {
 	struct span segments[TABLE_SEGMENTS_MAX];
 	size_t segment_count;
 	const struct table_route *found; /* the best one so far */
+	const struct table_route *near;	 /* the first whose path fits, whatever its method */
 	char *allow;
 };
 
@@ -228,6 +229,8 @@ static bool search_routes(struct search *search, const struct table_route *route
 	for (; routes; routes = routes->next) {
 		if (!span_equal(routes->template->verb, search->verb))
 			continue;
+		if (!search->near)
+			search->near = routes;
 		if (span_equal(routes->method, search->method)) {
 			search->found = routes;
 			return true;
@@ -344,5 +347,8 @@ enum table_outcome table_find(const struct table *table, struct span method, str
 		match_fill(match, &search);
 		return TABLE_FOUND;
 	}
-	return allow[0] != '\0' ? TABLE_NO_METHOD : TABLE_NO_PATH;
+	if (allow[0] == '\0')
+		return TABLE_NO_PATH;
+	match->target = search.near->target;
+	return TABLE_NO_METHOD;
 }

@@ -42,7 +42,7 @@ enum table_outcome { TABLE_FOUND, TABLE_NO_PATH, TABLE_NO_METHOD };
 
 /*
  * `path` begins with '/'. HEAD takes GET's route where it has none. TABLE_NO_METHOD fills `allow`
- * with what the path has.
+ * with what the path has, and match->target, nothing else of it, with one of its routes'.
  */
 enum table_outcome table_find(const struct table *table, struct span method, struct span path,
 			      struct table_match *match, char allow[TABLE_ALLOW_MAX]);

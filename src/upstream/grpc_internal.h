@@ -84,6 +84,7 @@ struct upstream_stream {
 	uint32_t pass;	       /* the breaker's; 0: a health check */
 	struct buf held;       /* received and not told: the call is paused */
 	bool is_paused, is_telling;
+	bool is_timed;	       /* its latency is counted: the first message of a stream came */
 	bool has_ended;	       /* the answer is whole, but for being told */
 	bool is_unseen;	       /* GOAWAY said so */
 	bool is_shortened;     /* the caller gave it less than the upstream's deadline */

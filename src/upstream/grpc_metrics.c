@@ -20,7 +20,8 @@ static const struct metric_family errors_family = {
 };
 static const struct metric_family latency_family = {
 	.name = "upstream_grpc_latency_seconds",
-	.help = "Time from the start of a call to its end, waiting for a connection included.",
+	.help = "Time from the start of a call to its answer, of a stream to its first message; "
+		"waiting for a connection included.",
 	.type = METRIC_HISTOGRAM,
 };
 static const struct metric_family healthy_family = {

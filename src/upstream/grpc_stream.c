@@ -172,6 +172,14 @@ int stream_send(struct upstream_stream *stream, struct upstream_link *link)
 
 /* ---- the end ---- */
 
+static void count_latency(struct upstream_stream *stream)
+{
+	if (stream->rpc && !stream->is_timed)
+		metric_observe_us(&stream->rpc->latency,
+				  stream->upstream->worker->now_us - stream->started_us);
+	stream->is_timed = true;
+}
+
 static void count_end(struct upstream_stream *stream, enum grpc_status status)
 {
 	struct upstream *upstream = stream->upstream;
@@ -183,9 +191,9 @@ static void count_end(struct upstream_stream *stream, enum grpc_status status)
 			upstream_settle_later(upstream);
 		metric_gauge_set(&upstream->metrics.in_flight, upstream->in_flight_count);
 	}
+	count_latency(stream);
 	if (!stream->rpc)
 		return;
-	metric_observe_us(&stream->rpc->latency, upstream->worker->now_us - stream->started_us);
 	/* a service without health checks is no fault */
 	if (status != GRPC_OK && !(stream->pinned && status == GRPC_UNIMPLEMENTED))
 		metric_add(&stream->rpc->errors[status], 1);
@@ -412,6 +420,7 @@ static size_t take_data(struct upstream_stream *stream, struct span bytes, int *
 			continue;
 		}
 		answer->has_message = true;
+		count_latency(stream);
 		stream->call->message(stream->call, message);
 	}
 	return taken;

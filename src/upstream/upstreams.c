@@ -84,6 +84,45 @@ static void set_forget(struct upstream_set *set)
 	*set = (struct upstream_set){0};
 }
 
+static void forget_earlier(struct upstreams *upstreams)
+{
+	struct list *link;
+
+	while ((link = list_pop_front(&upstreams->earlier)) != NULL) {
+		struct upstream_set *set = CONTAINER_OF(link, struct upstream_set, link);
+
+		set_forget(set);
+		free(set);
+	}
+}
+
+/* Whether it may be called yet, by the current file or by who holds an earlier one. */
+static bool is_wanted(const struct upstreams *upstreams, const struct service *service)
+{
+	if (set_has(&upstreams->current, service))
+		return true;
+	LIST_FOR_EACH (&upstreams->earlier, link)
+		if (set_has(CONTAINER_OF(link, struct upstream_set, link), service))
+			return true;
+	return false;
+}
+
+/* The set is no longer one of upstreams': what only it had ends. */
+static void set_leave(struct upstreams *upstreams, struct upstream_set *set)
+{
+	for (size_t i = 0; set->file && i < set->file->upstream_count; i++) {
+		struct service *service = set->services[i];
+
+		if (is_wanted(upstreams, service))
+			continue;
+		if (service->is_started)
+			upstream_retire(service->upstream, service_stopped, service);
+		else
+			service_destroy(service);
+	}
+	set_forget(set);
+}
+
 static struct service *find_same(const struct upstream_set *set,
 				 const struct config_upstream *config)
 {
@@ -102,6 +141,11 @@ int upstreams_prepare(struct upstreams *upstreams, struct config_file *file)
 	if (!next->services)
 		return -ENOMEM;
 	next->file = config_file_get(file);
+	upstreams->past = calloc(1, sizeof(*upstreams->past));
+	if (!upstreams->past) {
+		upstreams_abandon(upstreams);
+		return -ENOMEM;
+	}
 	for (size_t i = 0; i < file->upstream_count; i++) {
 		struct service *service = find_same(&upstreams->current, &file->upstreams[i]);
 
@@ -122,29 +166,63 @@ void upstreams_abandon(struct upstreams *upstreams)
 		if (next->services[i] && !set_has(&upstreams->current, next->services[i]))
 			service_destroy(next->services[i]);
 	set_forget(next);
+	free(upstreams->past);
+	upstreams->past = NULL;
 }
 
 void upstreams_commit(struct upstreams *upstreams)
 {
-	struct upstream_set old = upstreams->current;
+	struct upstream_set *old = upstreams->past;
 
 	CHECK(upstreams->next.file);
+	*old = upstreams->current;
+	upstreams->past = NULL;
 	upstreams->current = upstreams->next;
 	upstreams->next = (struct upstream_set){0};
 	for (size_t i = 0; upstreams->is_started && i < upstreams->current.file->upstream_count;
 	     i++)
 		service_start(upstreams->current.services[i]);
-	for (size_t i = 0; old.file && i < old.file->upstream_count; i++) {
-		struct service *service = old.services[i];
-
-		if (set_has(&upstreams->current, service))
-			continue;
-		if (service->is_started)
-			upstream_retire(service->upstream, service_stopped, service);
-		else
-			service_destroy(service);
+	if (old->hold_count > 0) {
+		list_push_back(&upstreams->earlier, &old->link);
+		return;
 	}
-	set_forget(&old);
+	set_leave(upstreams, old);
+	free(old);
+}
+
+void upstreams_hold(struct upstreams *upstreams)
+{
+	CHECK(upstreams->current.file);
+	upstreams->current.hold_count++;
+}
+
+static struct upstream_set *find_earlier(const struct upstreams *upstreams,
+					 const struct config_file *file)
+{
+	LIST_FOR_EACH (&upstreams->earlier, link) {
+		struct upstream_set *set = CONTAINER_OF(link, struct upstream_set, link);
+
+		if (set->file == file)
+			return set;
+	}
+	return NULL;
+}
+
+void upstreams_release(struct upstreams *upstreams, const struct config_file *file)
+{
+	if (upstreams->current.file == file) {
+		CHECK(upstreams->current.hold_count > 0);
+		upstreams->current.hold_count--;
+		return;
+	}
+
+	struct upstream_set *set = find_earlier(upstreams, file);
+
+	if (!set || --set->hold_count > 0)
+		return;
+	list_remove(&set->link);
+	set_leave(upstreams, set);
+	free(set);
 }
 
 int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *options,
@@ -152,6 +230,7 @@ int upstreams_init(struct upstreams *upstreams, const struct upstreams_options *
 {
 	*upstreams = (struct upstreams){.options = *options};
 	list_init(&upstreams->services);
+	list_init(&upstreams->earlier);
 	int error = upstreams_prepare(upstreams, file);
 
 	if (!error)
@@ -176,13 +255,18 @@ struct upstream *upstreams_route(const struct upstreams *upstreams, struct span 
 struct upstream *upstreams_at(const struct upstreams *upstreams, const struct config_file *file,
 			      size_t index)
 {
-	return upstreams->current.file == file ? upstreams->current.services[index]->upstream : NULL;
+	const struct upstream_set *set = upstreams->current.file == file
+						 ? &upstreams->current
+						 : find_earlier(upstreams, file);
+
+	return set ? set->services[index]->upstream : NULL;
 }
 
 void upstreams_stop(struct upstreams *upstreams, void (*stopped)(void *context), void *context)
 {
 	upstreams_abandon(upstreams);
 	set_forget(&upstreams->current);
+	forget_earlier(upstreams);
 	if (list_is_empty(&upstreams->services)) {
 		stopped(context);
 		return;
@@ -202,4 +286,5 @@ void upstreams_finish(struct upstreams *upstreams)
 	LIST_FOR_EACH (&upstreams->services, link)
 		service_destroy(CONTAINER_OF(link, struct service, link));
 	set_forget(&upstreams->current);
+	forget_earlier(upstreams);
 }

@@ -25,13 +25,17 @@ struct service; /* one upstream */
 
 /* A file and its services, in the file's order. */
 struct upstream_set {
+	struct list link;	  /* in upstreams->earlier */
 	struct config_file *file; /* NULL: none */
 	struct service **services;
+	uint32_t hold_count;
 };
 
 struct upstreams {
 	struct upstreams_options options;
 	struct upstream_set current, next;
+	struct list earlier;	   /* sets that are no longer current, and still held */
+	struct upstream_set *past; /* with `next`: what current becomes if it is held then */
 	struct list services; /* all: of the current file, of the next one, and those that end */
 	bool is_started;
 	void (*stopped)(void *context);
@@ -49,7 +53,15 @@ void upstreams_start(struct upstreams *upstreams);
 /* The upstream that this message type goes to, or NULL: not routed. Lent until the next turn. */
 struct upstream *upstreams_route(const struct upstreams *upstreams, struct span message_type);
 
-/* The service of an index in `file`, or NULL when it is another file that is routed by now. */
+/*
+ * What the current file has can be called until upstreams_release, whatever file comes meanwhile: for
+ * who has begun by that file and will call later. Each hold has its release, with the file that was
+ * current (a reference is the caller's); after upstreams_stop that is a no-op.
+ */
+void upstreams_hold(struct upstreams *upstreams);
+void upstreams_release(struct upstreams *upstreams, const struct config_file *file);
+
+/* The service of an index in `file`, or NULL when that is neither current nor held. */
 struct upstream *upstreams_at(const struct upstreams *upstreams, const struct config_file *file,
 			      size_t index);
 

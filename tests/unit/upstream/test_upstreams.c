@@ -225,7 +225,7 @@ static void file_without_memory_for_it_leaves_no_trace(void **state)
 
 	(void)state;
 	upstreams_start(&upstreams);
-	for (int good = 0; good < 3; good++) { /* the array, and c's and d's service */
+	for (int good = 0; good < 4; good++) { /* the array, the past, c's and d's service */
 		callocs_until_failure = good;
 		int error = upstreams_prepare(&upstreams, file);
 
@@ -239,6 +239,60 @@ static void file_without_memory_for_it_leaves_no_trace(void **state)
 	config_file_put(file);
 	assert_int_equal(service_count(), 4); /* b is on its way out */
 	until_services(3);
+}
+
+static void what_is_held_is_there_until_released(void **state)
+{
+	struct config_file *first = config_file_get(upstreams.current.file);
+	struct upstream *a = route("a.x"), *b = route("b.x");
+
+	(void)state;
+	upstreams_start(&upstreams);
+	upstreams_hold(&upstreams);
+	upstreams_hold(&upstreams);
+	prepare("upstreams: { b: { addresses: ['unix:/none/b'] } }\n"
+		"commands: [{ message_type: 'b.*', upstream: b }]\n");
+	upstreams_commit(&upstreams);
+
+	struct config_file *second = config_file_get(upstreams.current.file);
+
+	upstreams_hold(&upstreams);
+	prepare("");
+	upstreams_commit(&upstreams);
+	turns(20);
+	assert_null(route("a.x")); /* for new calls it has gone */
+	assert_ptr_equal(upstreams_at(&upstreams, first, 0), a);
+	assert_ptr_equal(upstreams_at(&upstreams, first, 1), b);
+	assert_ptr_equal(upstreams_at(&upstreams, second, 0), b);
+	upstreams_release(&upstreams, first);
+	assert_ptr_equal(upstreams_at(&upstreams, first, 0), a);
+	upstreams_release(&upstreams, first);
+	assert_null(upstreams_at(&upstreams, first, 0));
+	until_services(1); /* b: the second file's holder is there yet */
+	assert_ptr_equal(upstreams_at(&upstreams, second, 0), b);
+	upstreams_release(&upstreams, second);
+	until_services(0);
+	config_file_put(first);
+	config_file_put(second);
+}
+
+static void what_is_held_at_the_end_ends_with_the_rest(void **state)
+{
+	struct config_file *first = config_file_get(upstreams.current.file);
+
+	(void)state;
+	upstreams_start(&upstreams);
+	upstreams_hold(&upstreams);
+	prepare("");
+	upstreams_commit(&upstreams);
+	upstreams_stop(&upstreams, note_stopped, &stopped);
+	assert_null(upstreams_at(&upstreams, first, 0));
+	upstreams_release(&upstreams, first);
+	config_file_put(first);
+	for (int n = 0; n < TURNS_MAX && !stopped; n++)
+		turns(1);
+	assert_true(stopped);
+	upstreams.is_started = false; /* for tear_down */
 }
 
 static void empty_file_ends_all(void **state)
@@ -292,6 +346,8 @@ int main(void)
 		TEST(every_difference_makes_another),
 		TEST(abandoned_file_leaves_no_trace),
 		TEST(file_without_memory_for_it_leaves_no_trace),
+		TEST(what_is_held_is_there_until_released),
+		TEST(what_is_held_at_the_end_ends_with_the_rest),
 		TEST(empty_file_ends_all),
 		TEST(file_before_the_start_is_used_at_the_start),
 		TEST(end_takes_the_prepared_and_the_retired_with_it),
