@@ -10,6 +10,7 @@
 #include "os/limits.h"
 #include "os/sandbox.h"
 #include "os/service.h"
+#include "rest/departed.h"
 #include "rest/plan.h"
 #include "rest/rest.h"
 
@@ -42,6 +43,7 @@ struct program {
 	struct signer *signer;
 	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
+	struct departed *departed; /* the API gateway's workers' */
 	struct worker control;
 	struct listen_socket sockets[LISTENER_COUNT];
 	bool bound[LISTENER_COUNT];
@@ -541,9 +543,11 @@ static int create_rest(void **guest, const struct guest_home *home)
 	const struct rest_options options = {
 		.worker = home->worker,
 		.upstreams = home->upstreams,
+		.redis = home->redis,
 		.config = home->config,
 		.secret = home->secret,
 		.metrics = home->metrics,
+		.departed = home->shared,
 	};
 
 	return rest_create((struct rest **)guest, &options);
@@ -597,6 +601,7 @@ static int create_parts(struct program *program)
 		.public_socket = &program->sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->sockets[LISTENER_GRPC],
 		.guest = &rest_operations,
+		.guest_shared = program->departed,
 		.started = started,
 		.accepting_stopped = accepting_stopped,
 		.stopped = gateway_stopped,
@@ -638,7 +643,9 @@ static int serve(struct program *program)
 	char why[WHY_BYTES];
 
 	program->metrics = metric_registry_create();
-	if (!program->metrics || create_control(program) || register_reloads(program))
+	program->departed = departed_create();
+	if (!program->metrics || !program->departed || create_control(program) ||
+	    register_reloads(program))
 		return EXIT_FAILED;
 	if (gateway_ping(&program->control, program->config, program->redis_tls, why,
 			 sizeof(why))) {
@@ -662,6 +669,7 @@ static int serve(struct program *program)
 	worker_finish(&program->control);
 	close(program->signal_fd);
 	metric_registry_destroy(program->metrics);
+	departed_destroy(program->departed);
 	LOG(LOG_INFO, "main", "stopped", LOG_FLAG("clean", program->clean));
 	return program->clean ? EXIT_CLEAN : EXIT_FAILED;
 }

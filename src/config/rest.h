@@ -63,6 +63,7 @@ struct config_rest_auth {
 
 struct config_rest_sso {
 	bool set;
+	struct config_place place; /* of the section */
 	const char *provider;	   /* "google"; a segment of the paths below /auth */
 	const char *authorize_url; /* https, or http to a loopback address */
 	const char *client_id;
@@ -70,7 +71,8 @@ struct config_rest_sso {
 	const char *hosted_domain;	    /* sent as hd; NULL: none */
 	struct config_text cookie_key_file; /* a path that can be opened from here */
 	const char *redirect_url;
-	const char *after_login; /* "/" */
+	const char *callback_path; /* of redirect_url, as browsers see it */
+	const char *after_login;   /* "/" */
 };
 
 struct config_rest_cors {

@@ -110,7 +110,20 @@ static void take_redirect_url(struct tree *tree, const yaml_node_t *node, void *
 {
 	struct rest_reading *reading = target;
 
-	take_url(tree, node, "redirect_url", reading, &reading->rest->sso.redirect_url);
+	struct config_rest_sso *sso = &reading->rest->sso;
+	bool is_https;
+
+	if (!take_url(tree, node, "redirect_url", reading, &sso->redirect_url))
+		return;
+
+	const char *authority = url_authority(sso->redirect_url, &is_https);
+	const char *path = authority + strcspn(authority, "/");
+
+	/* A cookie is bound to it. */
+	if (path[0] != '/' || strpbrk(sso->redirect_url, "?;"))
+		tree_mistake(tree, node, "redirect_url must have a path, and neither ? nor ;");
+	else
+		sso->callback_path = path;
 }
 
 static void take_client_id(struct tree *tree, const yaml_node_t *node, void *target)
@@ -201,7 +214,12 @@ void rest_take_sso(struct tree *tree, const yaml_node_t *node, void *target)
 	if (!tree_is_mapping(tree, node, "sso"))
 		return;
 	*sso = (struct config_rest_sso){
-		.set = true, .provider = "", .scopes = SCOPES_DEFAULT, .after_login = "/"};
+		.set = true,
+		.place = rest_place(node),
+		.provider = "",
+		.scopes = SCOPES_DEFAULT,
+		.after_login = "/",
+	};
 	tree_walk(tree, node, sso_keys, reading);
 	if (sso->authorize_url)
 		return;

@@ -155,6 +155,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		.redis_tls = options->redis_tls,
 		.signer = options->signer,
 		.guest = options->guest,
+		.guest_shared = options->guest_shared,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
 		.connections.max_count = config->max_connections

@@ -29,6 +29,7 @@ struct gateway_options {
 	struct metric_registry *metrics;
 	const struct listen_socket *public_socket, *grpc_socket;
 	const struct guest_operations *guest; /* of every worker; NULL: none */
+	void *guest_shared;		      /* theirs together; outlives the gateway */
 	void (*started)(void *context);
 	/* No worker accepts any more: the sockets may be closed, so that clients are refused at
 	 * once. */

@@ -8,15 +8,18 @@
 
 #include "base/hash.h"
 #include "edge/request.h"
+#include "redis/client.h"
 #include "upstream/upstreams.h"
 
 /* What the node has for it; lives longer than it. */
 struct guest_home {
 	struct worker *worker;
 	struct upstreams *upstreams;
+	struct redis_client *redis;
 	const struct config *config;
 	struct hash_secret secret;
 	struct metric_registry *metrics;
+	void *shared; /* gateway_options.guest_shared */
 };
 
 struct guest_operations {

@@ -195,9 +195,11 @@ static int create_guest(struct node *node)
 	const struct guest_home home = {
 		.worker = node->worker,
 		.upstreams = &node->upstreams,
+		.redis = node->redis,
 		.config = shared->config,
 		.secret = shared->secret,
 		.metrics = shared->metrics,
+		.shared = shared->guest_shared,
 	};
 
 	return shared->guest ? shared->guest->create(&node->guest, &home) : 0;

@@ -45,6 +45,7 @@ struct node_shared {
 	struct class_rule class_rules[CLASS_COUNT];
 	struct router *public_router, *grpc_router;
 	const struct guest_operations *guest; /* NULL: none */
+	void *guest_shared;
 	struct metric_registry *metrics;
 	struct hash_secret secret;
 	struct payload *heartbeat;

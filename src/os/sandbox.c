@@ -29,11 +29,12 @@ static const int allowed[] = {
 	/* the rings at work; registering serves adopted descriptors */
 	SCMP_SYS(io_uring_enter),
 	SCMP_SYS(io_uring_register),
-	/* memory: malloc, and giving back the locked pages of keys */
+	/* memory: malloc, the locked pages of a key that a reload brings, giving them back */
 	SCMP_SYS(brk),
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
+	SCMP_SYS(mlock),
 	SCMP_SYS(munlock),
 	/* threads that are there: locks, their end */
 	SCMP_SYS(futex),

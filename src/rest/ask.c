@@ -20,24 +20,26 @@ struct question {
 	struct upstream_call call;
 };
 
-/* ValidateSessionRequest or CheckPermissionRequest: its texts are fields 1 and 2. Behind its prefix;
- * NULL: no memory. */
-static struct payload *message_of(struct span first, struct span second)
+struct payload *ask_message(const struct span *texts, size_t count)
 {
-	size_t len = pb_size_bytes(1, first) + pb_size_bytes(2, second);
+	size_t len = 0;
+
+	for (size_t i = 0; i < count; i++)
+		len += pb_size_bytes((uint32_t)i + 1, texts[i]);
+
 	struct payload *payload = payload_create(GRPC_PREFIX_BYTES + len);
 
 	if (!payload)
 		return NULL;
 	grpc_write_prefix(payload->data, (uint32_t)len);
-	uint8_t *at = pb_write_bytes(payload->data + GRPC_PREFIX_BYTES, 1, first);
+	uint8_t *at = payload->data + GRPC_PREFIX_BYTES;
 
-	(void)pb_write_bytes(at, 2, second);
+	for (size_t i = 0; i < count; i++)
+		at = pb_write_bytes(at, (uint32_t)i + 1, texts[i]);
 	return payload;
 }
 
-/* By the file that the call began with: another may be current by now. */
-static struct upstream *auth_of(const struct rest *rest, const struct config_file *file)
+struct upstream *ask_auth_service(const struct rest *rest, const struct config_file *file)
 {
 	if (!file || !file->rest || !file->rest->auth.set)
 		return NULL;
@@ -94,9 +96,9 @@ static void session_told(struct upstream_call *call, const struct upstream_resul
 int ask_session(void *context, struct identity_lookup *lookup, struct span token)
 {
 	struct rest *rest = context;
-	struct upstream *upstream = auth_of(rest, rest->options.upstreams->current.file);
+	struct upstream *upstream = ask_auth_service(rest, rest->options.upstreams->current.file);
 	struct question *question = upstream ? malloc(sizeof(*question)) : NULL;
-	struct payload *message = question ? message_of(token, SPAN_EMPTY) : NULL;
+	struct payload *message = question ? ask_message(&token, 1) : NULL;
 	const struct upstream_request request = {.path = VALIDATE_PATH, .message = message};
 	int code = -ENOMEM;
 
@@ -131,10 +133,9 @@ void ask_finish(struct rest *rest)
 
 int ask_permission(struct rest_call *call, upstream_done_fn *done)
 {
-	struct upstream *upstream = auth_of(call->rest, call->file);
-	struct payload *message =
-		upstream ? message_of(identity_user(call->identity), call->route->permission)
-			 : NULL;
+	struct upstream *upstream = ask_auth_service(call->rest, call->file);
+	const struct span texts[] = {identity_user(call->identity), call->route->permission};
+	struct payload *message = upstream ? ask_message(texts, ARRAY_LEN(texts)) : NULL;
 	const struct upstream_request request = {
 		.path = PERMISSION_PATH,
 		.message = message,

@@ -28,6 +28,7 @@ void rest_call_finish(struct rest_call *call)
 {
 	rest_call_release(call);
 	upstream_call_cancel(&call->upstream);
+	sign_on_finish(call);
 	identities_cancel(&call->waiter);
 	identity_unfollow(&call->follower);
 	identity_put(call->identity);
@@ -171,7 +172,7 @@ static struct span user_agent(struct request *request)
 }
 
 /* api.md §3: a client's x-user-id and x-session-id go nowhere. */
-static void collect_headers(struct rest_call *call)
+void rest_call_collect_headers(struct rest_call *call)
 {
 	pass_header(call, SPAN("traceparent"));
 	pass_header(call, SPAN("tracestate"));
@@ -227,7 +228,7 @@ static void start_service(struct rest_call *call, struct payload *message)
 		rest_stream_shut_down(call);
 		return;
 	}
-	collect_headers(call);
+	rest_call_collect_headers(call);
 	if (is_stream)
 		rest_stream_prepare(call);
 	send_on(call, message);
@@ -287,6 +288,10 @@ static void session_told(struct rest_call *call, enum identity_answer answer,
 	case IDENTITY_PENDING:
 		return;
 	case IDENTITY_REFUSED:
+		if (call->route->kind == PLAN_LOGOUT) {
+			sign_out_done(call);
+			return;
+		}
 		metric_add(&call->rest->metrics.unauthenticated, 1);
 		rest_call_fail(call, 401, "session is not valid");
 		return;
@@ -298,7 +303,9 @@ static void session_told(struct rest_call *call, enum identity_answer answer,
 	}
 	identity_get(identity);
 	call->identity = identity;
-	if (call->route->permission.len == 0)
+	if (call->route->kind == PLAN_LOGOUT)
+		sign_out_start(call);
+	else if (call->route->permission.len == 0)
 		call_go(call);
 	else if (ask_permission(call, permission_told) != 0)
 		rest_call_fail(call, 503, "auth service is unavailable");
@@ -327,29 +334,40 @@ static bool is_foreign_write(struct rest_call *call)
 			      request_find_header(request, SPAN("referer")));
 }
 
-static void authenticate(struct rest_call *call)
+enum token_source rest_call_token(struct rest_call *call, struct span *token)
 {
 	struct request *request = call->request;
-	struct span token, header = request_find_header(request, SPAN("authorization"));
-	struct identity *identity = NULL;
 
-	if (!bearer_find(header, &token)) {
-		header = request_find_header(request, SPAN("cookie"));
-		if (!cookie_find(header, span_from_cstr(call->plan->rest->auth.cookie), &token) ||
-		    token.len == 0) {
-			metric_add(&call->rest->metrics.unauthenticated, 1);
-			rest_call_fail(call, 401, "a session is needed");
-			return;
-		}
-		if (is_foreign_write(call)) {
-			metric_add(&call->rest->metrics.foreign_origin, 1);
-			rest_call_fail(call, 403, "requests from this origin are not allowed");
-			return;
-		}
+	if (bearer_find(request_find_header(request, SPAN("authorization")), token))
+		return TOKEN_BEARER;
+	if (cookie_find(request_find_header(request, SPAN("cookie")),
+			span_from_cstr(call->plan->rest->auth.cookie), token) &&
+	    token->len > 0)
+		return TOKEN_COOKIE;
+	*token = SPAN_EMPTY;
+	return TOKEN_NONE;
+}
+
+static void authenticate(struct rest_call *call)
+{
+	struct span token;
+	struct identity *identity = NULL;
+	enum token_source source = rest_call_token(call, &token);
+
+	if (source == TOKEN_NONE) {
+		metric_add(&call->rest->metrics.unauthenticated, 1);
+		rest_call_fail(call, 401, "a session is needed");
+		return;
+	}
+	if (source == TOKEN_COOKIE && is_foreign_write(call)) {
+		metric_add(&call->rest->metrics.foreign_origin, 1);
+		rest_call_fail(call, 403, "requests from this origin are not allowed");
+		return;
 	}
 	call->rest->identities.keep_ms = call->plan->rest->auth.validate_cache_ms;
-	enum identity_answer answer = identities_find(
-		&call->rest->identities, token, request->worker->now_ms, &call->waiter, &identity);
+	enum identity_answer answer =
+		identities_find(&call->rest->identities, token, call->request->worker->now_ms,
+				&call->waiter, &identity);
 
 	session_told(call, answer, identity);
 }
@@ -371,7 +389,9 @@ void rest_call_start(struct rest_call *call)
 	list_init(&call->follower.link);
 	call->waiter.told = waiter_told;
 	ensure_request_id(call->request);
-	if (call->route->is_public)
+	if (call->route->kind == PLAN_LOGIN || call->route->kind == PLAN_CALLBACK)
+		sign_on_start(call);
+	else if (call->route->is_public)
 		call_go(call);
 	else
 		authenticate(call);

@@ -20,6 +20,7 @@ struct identity_lookup {
 	struct list waiters;
 	uint32_t waiter_count;
 	uint64_t revoked_before; /* revoked_count when it was asked */
+	bool is_departed;	 /* signed out meanwhile */
 	uint8_t key[SHA256_BYTES];
 };
 
@@ -49,6 +50,8 @@ int identities_init(struct identities *identities, const struct identities_optio
 	hash_init(&identities->tokens, token_matches, options->secret);
 	hash_init(&identities->lookups, lookup_matches, options->secret);
 	hash_init(&identities->sessions, session_matches, options->secret);
+	if (options->departed)
+		identities->departed_seen = departed_count(options->departed);
 	return identities->digest ? 0 : -ENOMEM;
 }
 
@@ -142,6 +145,59 @@ static struct identity *identity_of(struct identities *identities, struct span u
 	return NULL;
 }
 
+/* ---- signed out ---- */
+
+static void depart(struct identities *identities, struct span key)
+{
+	struct hash_node *node = hash_find(&identities->tokens, key);
+	struct hash_node *asked = hash_find(&identities->lookups, key);
+
+	if (asked)
+		CONTAINER_OF(asked, struct identity_lookup, node)->is_departed = true;
+	if (!node)
+		return;
+
+	struct identity_token *token = CONTAINER_OF(node, struct identity_token, node);
+	struct identity *identity = token->identity;
+
+	identity_get(identity);
+	token_drop(identities, token);
+	/* Without a name it may be other tokens' as well. */
+	if (!identity->is_revoked && identity->session_len > 0)
+		identities_revoke(identities, identity_session(identity));
+	identity_put(identity);
+}
+
+/* What other workers signed out since. */
+static void follow_departed(struct identities *identities)
+{
+	struct departed *departed = identities->options.departed;
+	uint64_t count = departed ? departed_count(departed) : 0;
+	uint8_t key[SHA256_BYTES];
+
+	while (identities->departed_seen < count) {
+		if (departed_get(departed, identities->departed_seen++, key)) {
+			depart(identities, span_make(key, sizeof(key)));
+			continue;
+		}
+		identities->departed_seen = count;
+		identities_forget_all(identities);
+	}
+}
+
+void identities_depart(struct identities *identities, struct span token)
+{
+	uint8_t key[SHA256_BYTES];
+
+	if (digest_sha256(identities->digest, token, key) != 0) {
+		identities_forget_all(identities);
+		return;
+	}
+	if (identities->options.departed)
+		departed_add(identities->options.departed, key);
+	depart(identities, span_make(key, sizeof(key)));
+}
+
 /* ---- finding ---- */
 
 static struct identity_token *token_find(struct identities *identities, struct span key,
@@ -232,6 +288,8 @@ enum identity_answer identities_find(struct identities *identities, struct span 
 	if (digest_sha256(identities->digest, token, key) != 0)
 		return IDENTITY_UNAVAILABLE;
 
+	follow_departed(identities);
+
 	struct span hashed = span_make(key, sizeof(key));
 	struct identity_token *known = token_find(identities, hashed, now_ms);
 
@@ -278,7 +336,7 @@ static enum identity_answer judge(const struct identities *identities,
 	    facts->session.len > IDENTITY_TEXT_MAX || !text_is_printable(facts->user) ||
 	    !text_is_printable(facts->session))
 		return IDENTITY_UNAVAILABLE;
-	if (facts->expires_in_ms == 0)
+	if (facts->expires_in_ms == 0 || lookup->is_departed)
 		return IDENTITY_REFUSED;
 	/* More than is remembered: nobody can say. */
 	if (since > IDENTITY_REVOKED_MAX)
@@ -325,6 +383,8 @@ static void tell(struct list *waiters, enum identity_answer answer, struct ident
 void identities_answer(struct identities *identities, struct identity_lookup *lookup,
 		       const struct identity_facts *facts, uint64_t now_ms)
 {
+	follow_departed(identities);
+
 	enum identity_answer answer = judge(identities, lookup, facts);
 	uint64_t keep_ms = identities->keep_ms < facts->expires_in_ms ? identities->keep_ms
 								      : facts->expires_in_ms;

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/metric.h"
+#include "rest/departed.h"
 
 #define IDENTITY_TOKEN_MAX   4096  /* bytes; longer ones are nobody's */
 #define IDENTITY_TEXT_MAX    256   /* bytes of a user's or a session's id */
@@ -84,6 +85,7 @@ struct identities_options {
 	 */
 	int (*ask)(void *context, struct identity_lookup *lookup, struct span token);
 	void *context;
+	struct departed *departed; /* what other workers signed out; NULL: none */
 };
 
 struct identities {
@@ -96,6 +98,7 @@ struct identities {
 	/* Hashes of the sessions revoked last, for answers that were under way. */
 	uint64_t revoked[IDENTITY_REVOKED_MAX];
 	uint64_t revoked_count; /* ever */
+	uint64_t departed_seen;
 	struct {
 		struct metric_counter hit, asked, joined, refused, unavailable;
 	} metrics;
@@ -123,6 +126,12 @@ struct identity_facts {
 /* Ends the lookup. An answer that came with a revocation of its session meanwhile is a refusal. */
 void identities_answer(struct identities *identities, struct identity_lookup *lookup,
 		       const struct identity_facts *facts, uint64_t now_ms);
+
+/*
+ * The token's session was signed out: forgotten at once, followers told, and questions about the
+ * token that are under way are refusals. Other workers find out with their next token.
+ */
+void identities_depart(struct identities *identities, struct span token);
 
 /* The session is over: forgotten at once, followers told. */
 void identities_revoke(struct identities *identities, struct span session);

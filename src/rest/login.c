@@ -89,3 +89,53 @@ int login_location(const struct login *login, const struct config_rest_sso *sso,
 	append_parameter(out, "hd", sso->hosted_domain);
 	return out->failed ? -ENOMEM : 0;
 }
+
+/* ---- back from the provider ---- */
+
+static int take(struct span query, struct span name, struct buf *value)
+{
+	struct span twice = query, key, encoded;
+	int seen = 0, code;
+
+	/* RFC 6749 §3.1: none more than once. */
+	while (query_next(&twice, &key, &encoded))
+		seen += span_equal(key, name);
+	code = query_find(query, name, value);
+	if (seen > 1 || code == -EMSGSIZE)
+		return -EINVAL;
+	return code == -ENOENT ? 0 : code;
+}
+
+int callback_read(struct callback *callback, struct span query)
+{
+	buf_init(&callback->code, CALLBACK_CODE_MAX);
+	buf_init(&callback->state, LOGIN_TEXT_BYTES);
+	buf_init(&callback->error, CALLBACK_ERROR_MAX);
+
+	int code = take(query, SPAN("state"), &callback->state);
+
+	if (code == 0)
+		code = take(query, SPAN("error"), &callback->error);
+	return code ? code : take(query, SPAN("code"), &callback->code);
+}
+
+void callback_finish(struct callback *callback)
+{
+	buf_finish(&callback->code);
+	buf_finish(&callback->state);
+	buf_finish(&callback->error);
+}
+
+/* ---- what is sent back ---- */
+
+int location_of_path(struct span path, struct buf *out)
+{
+	for (size_t i = 0; i < path.len; i++) {
+		/* Its own percent signs are encoding already. */
+		if (path.data[i] > 0x20 && path.data[i] < 0x7f)
+			buf_append_byte(out, path.data[i]);
+		else
+			(void)percent_encode(span_make(path.data + i, 1), out);
+	}
+	return out->failed ? -ENOMEM : 0;
+}

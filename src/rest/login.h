@@ -34,7 +34,23 @@ enum login_fault { LOGIN_GOOD, LOGIN_UNREADABLE, LOGIN_EXPIRED, LOGIN_OTHER_STAT
 enum login_fault login_open(struct login *login, const struct seal *seal, struct span cookie,
 			    uint64_t now_s, struct span state);
 
+/* What a provider sends a browser back with. Source: RFC 6749 §4.1.2. */
+struct callback {
+	struct buf code, state, error; /* decoded; empty: not there */
+};
+
+#define CALLBACK_CODE_MAX  4096
+#define CALLBACK_ERROR_MAX 64
+
+/* Returns 0, -EINVAL (one that is there twice, badly encoded or too long) or buf's code;
+ * callback_finish, whatever was returned. */
+int callback_read(struct callback *callback, struct span query);
+void callback_finish(struct callback *callback);
+
 /* Appends the provider's address with everything it is asked. Returns buf's code. */
 int login_location(const struct login *login, const struct config_rest_sso *sso, struct buf *out);
+
+/* Appends a local path as a Location can hold it. Returns buf's code. */
+int location_of_path(struct span path, struct buf *out);
 
 #endif

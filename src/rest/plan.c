@@ -270,7 +270,7 @@ static void add_row(struct making *making, const struct config_rest_route *row)
 	insert(making, route, origin);
 }
 
-/* base_path and the annotation's template, in the file's memory. NULL: no memory. */
+/* base_path and the rest of a template, in memory of its own. NULL: no memory. */
 static const char *label_of(struct making *making, struct span path)
 {
 	struct span base = span_from_cstr(making->plan->rest->base_path);
@@ -335,6 +335,62 @@ static void add_service(struct making *making, const struct config_rest_service 
 			quoted_make(span_from_cstr(row->service.text)).text);
 }
 
+/* ---- sign-on ---- */
+
+static void load_key(struct making *making)
+{
+	const struct config_text *file = &making->plan->rest->sso.cookie_key_file;
+	char why[256];
+
+	if (file->text && seal_load(&making->plan->seal, file->text, why, sizeof(why)) != 0)
+		mistake(making, file->place, "cookie_key_file %s %s",
+			quoted_make(span_from_cstr(file->text)).text, why);
+}
+
+static void add_own(struct making *making, enum plan_kind kind, struct span method,
+		    struct span path)
+{
+	const struct origin origin = {.place = making->plan->rest->sso.place};
+	struct plan_route *route = route_add(making, origin);
+	const char *why = NULL;
+
+	if (!route)
+		return;
+	route->kind = kind;
+	route->method = method;
+	route->label = label_of(making, path);
+	route->owns_label = true;
+	if (route->label &&
+	    template_parse(span_from_cstr(route->label), &route->template, &why) == 0) {
+		insert(making, route, origin);
+		return;
+	}
+	if (why)
+		mistake(making, origin.place, "path %s %s",
+			quoted_make(span_from_cstr(route->label)).text, why);
+	free((char *)(uintptr_t)route->label);
+	route_drop(making);
+}
+
+/* api.md §4. Before all rows, so that those that collide are told. */
+static void add_sign_on(struct making *making)
+{
+	const struct config_rest_sso *sso = &making->plan->rest->sso;
+	char login[REST_TEXT_MAX + 32], callback[REST_TEXT_MAX + 32];
+
+	if (!sso->set)
+		return;
+	load_key(making);
+	/* Told already. */
+	if (sso->provider[0] == '\0')
+		return;
+	snprintf(login, sizeof(login), "/auth/%s/login", sso->provider);
+	snprintf(callback, sizeof(callback), "/auth/%s/callback", sso->provider);
+	add_own(making, PLAN_LOGIN, SPAN("GET"), span_from_cstr(login));
+	add_own(making, PLAN_CALLBACK, SPAN("GET"), span_from_cstr(callback));
+	add_own(making, PLAN_LOGOUT, SPAN("POST"), SPAN("/auth/logout"));
+}
+
 /* ---- gRPC-Web ---- */
 
 /* The upstream of the first row that names the service. Returns false when none does. */
@@ -396,22 +452,8 @@ static void refuse_unserved(struct making *making)
 {
 	const struct config_rest *rest = making->plan->rest;
 
-	if (rest->sso.set)
-		mistake(making, rest->sso.cookie_key_file.place, "sign-on is not served yet");
 	if (rest->grpc_web.count > 0)
 		mistake(making, rest->grpc_web.items[0].place, "gRPC-Web is not served yet");
-}
-
-static void load_key(struct making *making)
-{
-	const struct config_text *file = &making->plan->rest->sso.cookie_key_file;
-	char why[256];
-
-	if (!making->plan->rest->sso.set)
-		return;
-	if (seal_load(&making->plan->seal, file->text, why, sizeof(why)) != 0)
-		mistake(making, file->place, "cookie_key_file %s %s",
-			quoted_make(span_from_cstr(file->text)).text, why);
 }
 
 static void make(struct making *making)
@@ -421,12 +463,12 @@ static void make(struct making *making)
 
 	refuse_unserved(making);
 	load_descriptors(making);
-	load_key(making);
 	plan->table = table_create();
 	if (!plan->table) {
 		making->no_memory = true;
 		return;
 	}
+	add_sign_on(making);
 	/* Without descriptors each row would only say so once more. */
 	if (!plan->schema)
 		return;

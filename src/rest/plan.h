@@ -20,12 +20,16 @@ struct plan_variable {
 	size_t path_count;
 };
 
+/* Who serves a route. */
+enum plan_kind { PLAN_RPC, PLAN_LOGIN, PLAN_CALLBACK, PLAN_LOGOUT };
+
 struct plan_route {
+	enum plan_kind kind;
 	struct span method; /* "GET", or "*" */
 	struct template template;
 	const char *label; /* the template as written, base_path included: for metrics */
 	bool owns_label;
-	const struct schema_method *rpc;
+	const struct schema_method *rpc;			/* NULL unless PLAN_RPC */
 	struct plan_variable variables[TEMPLATE_VARIABLES_MAX]; /* as the template's */
 	uint32_t upstream;					/* index in the file's upstreams */
 	struct span permission;					/* empty: a session is enough */

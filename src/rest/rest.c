@@ -70,8 +70,7 @@ static void set_label(struct request *request, enum claim claimed, const struct 
 {
 	if (claimed == CLAIM_CALL || claimed == CLAIM_PREFLIGHT || claimed == CLAIM_NO_METHOD)
 		request_set_label(
-			request,
-			span_from_cstr(((const struct plan_route *)match->target)->label));
+			request, span_from_cstr(((const struct plan_route *)match->target)->label));
 }
 
 const struct route *rest_find(struct rest *rest, struct request *request)
@@ -224,7 +223,8 @@ void rest_drain(struct rest *rest)
 		struct rest_call *call = CONTAINER_OF(link, struct rest_call, link);
 
 		/* what has no session yet is told when it has one */
-		if (call->route->rpc->server_streams && !call->holds)
+		if (call->route->kind == PLAN_RPC && call->route->rpc->server_streams &&
+		    !call->holds)
 			rest_stream_shut_down(call);
 	}
 }
@@ -250,6 +250,7 @@ int rest_create(struct rest **created, const struct rest_options *options)
 		.secret = options->secret,
 		.ask = ask_session,
 		.context = rest,
+		.departed = options->departed,
 	};
 
 	*created = rest;
@@ -261,8 +262,10 @@ int rest_create(struct rest **created, const struct rest_options *options)
 
 	int code = identities_init(&rest->identities, &of_identities);
 
-	if (code == 0)
+	if (code == 0) {
 		rest_metrics_register(rest);
+		sign_on_register(rest);
+	}
 	return code;
 }
 

@@ -7,16 +7,20 @@
 
 #include "base/hash.h"
 #include "edge/request.h"
+#include "redis/client.h"
 #include "upstream/upstreams.h"
 
 struct rest;
+struct departed;
 
 struct rest_options {
 	struct worker *worker;
 	struct upstreams *upstreams; /* its file is the one that is served by */
+	struct redis_client *redis;
 	const struct config *config;
 	struct hash_secret secret;
 	struct metric_registry *metrics;
+	struct departed *departed; /* shared by all workers */
 };
 
 /* Returns 0 or -ENOMEM. */

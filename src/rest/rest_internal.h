@@ -6,6 +6,7 @@
  *   call.c     a call through to its service: session, permission, transcoding
  *   stream.c   answers that are streams: NDJSON and Server-Sent Events
  *   ask.c      ValidateSession and CheckPermission
+ *   sign_on.c  login, callback, logout
  *   answer.c   headers and bodies of answers
  *   rest_metrics.c  what is counted, by name
  */
@@ -22,6 +23,26 @@
 #define REST_BODY_BYTES_MAX   (4u << 20)  /* of a request */
 #define REST_ANSWER_BYTES_MAX (64u << 20) /* of JSON; the message limit comes long before */
 
+/* Labels of gateway_sign_on_total. */
+enum sign_on_result {
+	SIGN_ON_BEGUN,
+	SIGN_ON_BAD_NEXT,
+	SIGN_ON_SIGNED_IN,
+	SIGN_ON_NO_COOKIE,
+	SIGN_ON_BAD_COOKIE,
+	SIGN_ON_EXPIRED,
+	SIGN_ON_WRONG_STATE,
+	SIGN_ON_USED,
+	SIGN_ON_PROVIDER_ERROR,
+	SIGN_ON_MALFORMED,
+	SIGN_ON_REFUSED,
+	SIGN_ON_REDIS_UNAVAILABLE,
+	SIGN_ON_AUTH_UNAVAILABLE,
+	SIGN_ON_SIGNED_OUT,
+	SIGN_ON_SIGN_OUT_FAILED,
+	SIGN_ON_RESULTS
+};
+
 struct rest {
 	struct rest_options options;
 	struct identities identities;
@@ -30,6 +51,7 @@ struct rest {
 	bool is_draining; /* no stream begins any more */
 	struct {
 		struct metric_counter forbidden, unauthenticated, foreign_origin;
+		struct metric_counter sign_on[SIGN_ON_RESULTS];
 	} metrics;
 };
 
@@ -66,6 +88,8 @@ size_t answer_headers(struct request *request, const struct plan *plan,
 
 /* ---- call.c ---- */
 
+struct sign_on;
+
 /* In the request's arena, from its start on. */
 struct rest_call {
 	struct request *request;
@@ -79,6 +103,7 @@ struct rest_call {
 	struct identity_waiter waiter;
 	struct identity *identity; /* a reference; NULL: public */
 	struct upstream_call upstream;
+	struct sign_on *sign_on; /* NULL: no callback */
 	struct upstream_header headers[UPSTREAM_HEADERS_MAX];
 	size_t header_count;
 	/* of a streamed answer */
@@ -109,6 +134,13 @@ void rest_call_fail(struct rest_call *call, int status, const char *message);
 #define REST_UNUSABLE "the service's answer cannot be used"
 int rest_call_write(struct rest_call *call, struct span message, struct buf *out);
 
+/* By a bearer token or the cookie. `*token` lent; TOKEN_NONE: there is none. */
+enum token_source { TOKEN_NONE, TOKEN_BEARER, TOKEN_COOKIE };
+enum token_source rest_call_token(struct rest_call *call, struct span *token);
+
+/* What goes upstream of the client's headers. Once. */
+void rest_call_collect_headers(struct rest_call *call);
+
 /* What a result other than OK is to a client. `*text` static or of the result. */
 int rest_call_status(const struct upstream_result *result, struct span *text);
 
@@ -127,7 +159,25 @@ void rest_stream_pull(struct rest_call *call);
 /* The process ends: so does it, visibly. */
 void rest_stream_shut_down(struct rest_call *call);
 
+/* ---- sign_on.c ---- */
+
+void sign_on_register(struct rest *rest);
+
+/* PLAN_LOGIN and PLAN_CALLBACK. */
+void sign_on_start(struct rest_call *call);
+void sign_on_finish(struct rest_call *call);
+
+/* PLAN_LOGOUT, once the session is known to be good; or known to be over, and nothing left to ask.
+ */
+void sign_out_start(struct rest_call *call);
+void sign_out_done(struct rest_call *call);
+
 /* ---- ask.c ---- */
+
+/* By the file that a call began with: another may be current by now. NULL: none is configured. */
+struct upstream *ask_auth_service(const struct rest *rest, const struct config_file *file);
+/* A message of texts, numbered from 1, behind its prefix. NULL: no memory. */
+struct payload *ask_message(const struct span *texts, size_t count);
 
 /* identities_options.ask */
 int ask_session(void *context, struct identity_lookup *lookup, struct span token);

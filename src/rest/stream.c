@@ -94,9 +94,8 @@ void rest_stream_shut_down(struct rest_call *call)
 
 void rest_stream_prepare(struct rest_call *call)
 {
-	call->is_events =
-		accept_prefers(request_find_header(call->request, SPAN("accept")),
-			       SPAN("text/event-stream"), SPAN("application/x-ndjson"));
+	call->is_events = accept_prefers(request_find_header(call->request, SPAN("accept")),
+					 SPAN("text/event-stream"), SPAN("application/x-ndjson"));
 	call->follower.revoked = revoked;
 	if (call->identity)
 		identity_follow(call->identity, &call->follower);

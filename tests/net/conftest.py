@@ -1,6 +1,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -62,6 +63,17 @@ def channel(gateway):
 @pytest.fixture
 def device(gateway):
     return harness.Device(gateway)
+
+
+def node_modules():
+    """What comes from npm, installed once; without npm's registry the story is skipped, and says so."""
+    done = subprocess.run([harness.ROOT / "scripts" / "install-node"], env={**os.environ, "BUILD": str(harness.OUT.parent)},
+                          capture_output=True, text=True)
+    if done.returncode == 3:
+        pytest.skip(done.stdout.strip())
+    if done.returncode:
+        raise harness.Failed(done.stderr)
+    return harness.OUT.parent / "node" / "node_modules"
 
 
 def pytest_terminal_summary(terminalreporter):

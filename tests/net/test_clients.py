@@ -7,7 +7,6 @@ and keepalive in ms (0: none). Lines in: requests in hexadecimal, "go", later "c
 
 import fcntl
 import os
-import shutil
 import subprocess
 import threading
 
@@ -15,7 +14,7 @@ import grpc
 import pytest
 
 import harness
-from conftest import ECHO_CONFIG
+from conftest import ECHO_CONFIG, node_modules
 from harness import edge
 
 HERE = harness.ROOT / "tests" / "net"
@@ -43,37 +42,8 @@ def run(*command, cwd=None):
     return done.stdout
 
 
-# npm's words for a registry that is not there
-UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "SELF_SIGNED", "UNABLE_TO_", "CERT_")
-
-
-def install_grpc_js(folder):
-    """Asked once: without npm's registry the stories of this client are skipped, and say so."""
-    unreachable = folder / "unreachable"
-    if not unreachable.exists():
-        try:
-            run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
-                "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000", cwd=folder)
-            return
-        except harness.Failed as failure:
-            words = [word for word in UNREACHABLE if word in str(failure)]
-            if not words:
-                raise
-            unreachable.write_text(words[0])
-    pytest.skip(f"npm's registry cannot be reached: {unreachable.read_text()}")
-
-
 def build_node():
-    folder = BUILT / "node"
-    folder.mkdir(exist_ok=True)
-    lock = (HERE / "node" / "package-lock.json").read_text()
-    done = folder / "done"
-    if not done.exists() or done.read_text() != lock:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / "node" / name, folder)
-        install_grpc_js(folder)
-        done.write_text(lock)
-    return ["node", HERE / "node" / "client.js"], {"GRPC_JS": str(folder / "node_modules" / "@grpc" / "grpc-js")}
+    return ["node", HERE / "node" / "client.js"], {"GRPC_JS": str(node_modules() / "@grpc" / "grpc-js")}
 
 
 def build_cpp():

@@ -83,6 +83,8 @@ static void everything_is_taken(void **state)
 	assert_string_equal(rest->sso.scopes, "openid email");
 	assert_string_equal(rest->sso.hosted_domain, "example.com");
 	assert_string_equal(rest->sso.cookie_key_file.text, "/tmp/sso.key");
+	assert_string_equal(rest->sso.callback_path, "/api/v1/auth/okta-1/callback");
+	assert_int_equal(rest->sso.place.line, 19);
 	assert_string_equal(rest->sso.after_login, "/dashboard");
 	assert_int_equal(rest->cors.origins.count, 1);
 	assert_true(rest->cors.credentials);
@@ -117,6 +119,24 @@ static void what_is_left_out_has_its_default(void **state)
 	assert_int_equal(rest->cors.max_age_s, 600);
 	assert_int_equal(rest->cors.origins.count, 0);
 	unload(&loaded);
+}
+
+static void redirect_url_has_a_path_that_a_cookie_can_be_bound_to(void **state)
+{
+	(void)state;
+	static const char *const bad[] = {"https://a", "https://a/b?c=d", "https://a?/b",
+					  "https://a/b;c"};
+	char text[512];
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "upstreams: { a: { addresses: ['h:1'] } }\n"
+			 "rest:\n  auth: { upstream: a }\n"
+			 "  sso: { provider: google, client_id: c, cookie_key_file: k,\n"
+			 "    redirect_url: '%s' }\n",
+			 bad[i]);
+		assert_file(text, "F:5:19: redirect_url must have a path, and neither ? nor ;\n");
+	}
 }
 
 static void without_the_section_there_is_no_api_gateway(void **state)
@@ -207,6 +227,7 @@ int main(void)
 		cmocka_unit_test(without_the_section_there_is_no_api_gateway),
 		cmocka_unit_test(every_mistake_has_its_place),
 		cmocka_unit_test(mistakes_about_browsers_have_their_place),
+		cmocka_unit_test(redirect_url_has_a_path_that_a_cookie_can_be_bound_to),
 	};
 
 	return cmocka_run_group_tests_name("config/rest", tests, NULL, NULL);

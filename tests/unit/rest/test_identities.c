@@ -338,6 +338,104 @@ static void every_bound_holds(void **state)
 	close_rig();
 }
 
+static void signed_out_token_is_forgotten_with_all_of_its_session(void **state)
+{
+	(void)state;
+	struct caller first, second, third;
+
+	open_rig();
+	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
+	assert_int_equal(find(&second, "two", 1000), IDENTITY_PENDING);
+	assert_int_equal(find(&third, "three", 1000), IDENTITY_PENDING);
+	for (size_t i = 0; i < 3; i++)
+		answer(i, "alice", i < 2 ? "s1" : "s2", 1000);
+	first.follower.revoked = revoked;
+	identity_follow(first.kept, &first.follower);
+	identities_depart(&rig.identities, SPAN("one"));
+	assert_int_equal(first.revoked_calls, 1);
+	let_go(&first);
+	let_go(&second);
+	let_go(&third);
+	assert_int_equal(find(&third, "three", 1000), IDENTITY_FOUND);
+	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
+	assert_int_equal(find(&second, "two", 1000), IDENTITY_PENDING);
+	/* Asked before, and answered after the end. */
+	identities_depart(&rig.identities, SPAN("one"));
+	answer(3, "alice", "s3", 1000);
+	assert_int_equal(first.answer, IDENTITY_REFUSED);
+	answer(4, "alice", "s4", 1000);
+	assert_int_equal(second.answer, IDENTITY_FOUND);
+	let_go(&second);
+	identities_depart(&rig.identities, SPAN("unheard of"));
+	close_rig();
+}
+
+static void session_without_a_name_takes_no_other_along(void **state)
+{
+	(void)state;
+	struct caller first, second;
+
+	open_rig();
+	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
+	answer(0, "alice", "", 1000);
+	let_go(&first);
+	assert_int_equal(find(&second, "two", 1000), IDENTITY_PENDING);
+	identities_depart(&rig.identities, SPAN("one"));
+	answer(1, "bob", "", 1000);
+	assert_int_equal(second.answer, IDENTITY_FOUND);
+	let_go(&second);
+	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
+	answer(2, "alice", "", 1000);
+	let_go(&first);
+	close_rig();
+}
+
+static void other_workers_hear_of_a_sign_out_with_their_next_token(void **state)
+{
+	(void)state;
+	struct identities other;
+	struct departed *departed = departed_create();
+	struct caller caller, late;
+	uint8_t key[SHA256_BYTES] = {0};
+
+	assert_non_null(departed);
+	departed_add(departed, key);
+	open_rig();
+	close_rig();
+	const struct identities_options options = {
+		.secret = {{1}}, .ask = ask, .departed = departed};
+
+	assert_int_equal(identities_init(&rig.identities, &options), 0);
+	assert_int_equal(identities_init(&other, &options), 0);
+	rig.identities.keep_ms = KEEP_MS;
+	assert_int_equal(find(&caller, "one", 1000), IDENTITY_PENDING);
+	answer(0, "alice", "s1", 1000);
+	let_go(&caller);
+	assert_int_equal(find(&caller, "one", 1000), IDENTITY_FOUND);
+	identities_depart(&other, SPAN("one"));
+	assert_int_equal(find(&caller, "one", 1000), IDENTITY_PENDING);
+	identities_depart(&other, SPAN("one"));
+	answer(1, "alice", "s1", 1000);
+	assert_int_equal(caller.answer, IDENTITY_REFUSED);
+
+	/* Who missed some trusts nothing. */
+	assert_int_equal(find(&caller, "two", 1000), IDENTITY_PENDING);
+	answer(2, "bob", "s2", 1000);
+	let_go(&caller);
+	assert_int_equal(find(&late, "three", 1000), IDENTITY_PENDING);
+	for (int i = 0; i < DEPARTED_MAX; i++)
+		departed_add(departed, key);
+	assert_int_equal(find(&caller, "two", 1000), IDENTITY_PENDING);
+	answer(3, "carol", "s3", 1000);
+	assert_int_equal(late.answer, IDENTITY_UNAVAILABLE);
+	answer(4, "bob", "s2", 1000);
+	assert_int_equal(caller.answer, IDENTITY_FOUND);
+	let_go(&caller);
+	identities_finish(&other);
+	close_rig();
+	departed_destroy(departed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -350,6 +448,9 @@ int main(void)
 		cmocka_unit_test(cancelled_waiters_are_not_told),
 		cmocka_unit_test(what_cannot_be_is_refused_or_unavailable),
 		cmocka_unit_test(every_bound_holds),
+		cmocka_unit_test(signed_out_token_is_forgotten_with_all_of_its_session),
+		cmocka_unit_test(session_without_a_name_takes_no_other_along),
+		cmocka_unit_test(other_workers_hear_of_a_sign_out_with_their_next_token),
 	};
 
 	return cmocka_run_group_tests_name("rest/identities", tests, NULL, NULL);

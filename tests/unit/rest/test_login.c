@@ -1,6 +1,7 @@
 /* login: a login cookie is good once, for its state and its time; the provider is asked the right
  * things. */
 #include "auth/signer.h"
+#include "base/check.h"
 #include "rest/fields.h"
 #include "rest/login.h"
 
@@ -132,6 +133,71 @@ static void provider_is_asked_for_what_is_needed(void **state)
 	buf_finish(&out);
 }
 
+static void callback_is_read_or_refused(void **state)
+{
+	(void)state;
+	static char long_code[CALLBACK_CODE_MAX + 16], long_state[LOGIN_TEXT_BYTES + 16];
+	static const struct {
+		const char *query;
+		int code;
+		const char *parts[3]; /* code, state, error */
+	} rows[] = {
+		{"", 0, {"", "", ""}},
+		{"code=a%2Fb&state=s", 0, {"a/b", "s", ""}},
+		{"state=s&session_state=x&iss=https%3A%2F%2Fp&code=c", 0, {"c", "s", ""}},
+		{"error=access_denied&error_description=no+more&state=s",
+		 0,
+		 {"", "s", "access_denied"}},
+		{"&&code=&state", 0, {"", "", ""}},
+		{"code=a&code=a", -EINVAL, {NULL}},
+		{"state=a&code=a&state=a", -EINVAL, {NULL}},
+		{"error=a&error=b", -EINVAL, {NULL}},
+		{"code=%4", -EINVAL, {NULL}},
+		{"state=%gg", -EINVAL, {NULL}},
+		{long_code, -EINVAL, {NULL}},
+		{long_state, -EINVAL, {NULL}},
+		{"error=0123456789012345678901234567890123456789012345678901234567890123456789",
+		 -EINVAL,
+		 {NULL}},
+	};
+
+	memset(long_code, 'a', sizeof(long_code) - 1);
+	memcpy(long_code, "code=", 5);
+	memset(long_state, 'a', sizeof(long_state) - 1);
+	memcpy(long_state, "state=", 6);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct callback callback;
+
+		assert_int_equal(callback_read(&callback, span_from_cstr(rows[i].query)),
+				 rows[i].code);
+		if (rows[i].code == 0) {
+			const struct buf *bufs[] = {&callback.code, &callback.state,
+						    &callback.error};
+
+			for (size_t j = 0; j < 3; j++)
+				assert_true(span_equal(buf_span(bufs[j]),
+						       span_from_cstr(rows[i].parts[j])));
+		}
+		callback_finish(&callback);
+	}
+}
+
+static void location_has_only_what_a_header_can_hold(void **state)
+{
+	(void)state;
+	for (int byte = 1; byte < 256; byte++) {
+		uint8_t path[] = {'/', (uint8_t)byte};
+		struct buf out;
+
+		buf_init(&out, 16);
+		assert_int_equal(location_of_path(span_make(path, 2), &out), 0);
+		assert_int_equal(out.len, byte > 0x20 && byte < 0x7f ? 2 : 4);
+		for (size_t i = 0; i < out.len; i++)
+			assert_in_range(out.data[i], 0x21, 0x7e);
+		buf_finish(&out);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +205,8 @@ int main(void)
 		cmocka_unit_test(cookie_that_is_late_or_another_s_is_refused),
 		cmocka_unit_test(other_contents_are_refused),
 		cmocka_unit_test(provider_is_asked_for_what_is_needed),
+		cmocka_unit_test(callback_is_read_or_refused),
+		cmocka_unit_test(location_has_only_what_a_header_can_hold),
 	};
 
 	return cmocka_run_group_tests_name("rest/login", tests, make_seal, drop_seal);
