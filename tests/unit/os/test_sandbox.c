@@ -111,7 +111,7 @@ static int own_signals_only(void)
  */
 static const int needed[] = {
 	/* rings */ SYS_io_uring_enter, SYS_io_uring_register,
-	/* memory */ SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_munlock,
+	/* memory */ SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_mlock, SYS_munlock,
 	/* c */ SYS_mmap, SYS_mprotect,
 	/* threads */ SYS_futex, SYS_sched_yield, SYS_exit, SYS_exit_group, SYS_restart_syscall,
 	SYS_sched_getaffinity, SYS_set_robust_list, SYS_rseq,
