@@ -272,6 +272,7 @@ def w6(plan):
         contest.add("crypto floor", lambda: crypto_floor(0.3))
         contest.play(plan.rounds)
     sign = contest.median("crypto floor", "sign_us")
+    plan.known["targeted_share"] = verdict.times(rate / 1e6, contest.median("ringway"))
     contest.goals = [
         verdict.goal("p99 XADD→client ≤ 5 ms (µs)", contest.median("ringway", "p99"), 5000),
         verdict.goal("≤ 1.3 × (W4 at 10,000 + one signature)", contest.median("ringway"),
