@@ -96,6 +96,19 @@ static bool conn_reclaim_memory(struct conn *conn)
 	return op_connect(conn->worker, &conn->close_op, conn->file, &nothing) == 0;
 }
 
+/*
+ * A shutdown ends the operations that would keep the socket alive; and before 6.13 a closed direct
+ * file lives on until every operation begun before has ended, whose ever it is. It is done by one
+ * of the kernel's threads, a few us, so a socket that has no operations goes without where that is
+ * enough.
+ */
+static bool conn_close_is_enough(const struct conn *conn)
+{
+	return !conn->receive_op.armed && !conn->cancel_op.armed && !conn->send &&
+	       conn->zerocopy_pending == 0 &&
+	       (!conn->file.direct || ring_get_features(conn->worker->ring)->prompt_close);
+}
+
 static void conn_start_close(struct conn *conn)
 {
 	/* A SHUT_WR may be in flight on the same op: its completion comes back here. */
@@ -104,12 +117,9 @@ static void conn_start_close(struct conn *conn)
 	if (conn_reclaim_memory(conn))
 		return;
 
-	/*
-	 * Always with a shutdown, though the kernel has a thread of its own do it: it ends the
-	 * operations that would keep the socket alive, and before 6.13 a closed direct file lives
-	 * on until every operation begun before has ended, whose ever it is.
-	 */
-	int code = op_shutdown_close(conn->worker, &conn->close_op, conn->file);
+	int code = conn_close_is_enough(conn)
+			   ? op_close(conn->worker, &conn->close_op, conn->file)
+			   : op_shutdown_close(conn->worker, &conn->close_op, conn->file);
 
 	if (code == 0)
 		conn->close_started = true;

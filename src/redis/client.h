@@ -43,7 +43,7 @@ enum redis_outcome {
 	REDIS_OUTCOME_COUNT
 };
 
-#define REDIS_IN_FLIGHT_MAX 16384 /* commands waiting on one connection */
+#define REDIS_IN_FLIGHT_MAX 65536 /* commands waiting on one connection; a storm asks for 18,000 */
 
 struct redis_options {
 	struct endpoint endpoint;

@@ -18,10 +18,10 @@ enum redis_state {
 };
 
 /*
- * Commands not yet handed to the connection. At 64 bytes each REDIS_IN_FLIGHT_MAX of them are 1
+ * Commands not yet handed to the connection. At 64 bytes each REDIS_IN_FLIGHT_MAX of them are 4
  * MiB; four times that, so that the count is what is met first.
  */
-#define CLIENT_OUT_BYTES_MAX  (4u << 20)
+#define CLIENT_OUT_BYTES_MAX  (16u << 20)
 #define CLIENT_OUT_BYTES_KEPT (64u << 10) /* memory kept between bursts */
 
 #define GREETING_STEPS_MAX 3   /* AUTH, SELECT, PING */

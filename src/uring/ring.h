@@ -34,6 +34,7 @@ struct ring_features {
 	bool send_zc, sendmsg_zc;
 	bool send_zc_report; /* notifications tell whether the kernel copied (kernel 6.2) */
 	bool msg_ring;
+	bool prompt_close; /* a closed direct file ends with its own operations (kernel 6.13) */
 	bool restricted; /* the ring accepts only the operations of enum ring_opcode */
 };
 

@@ -28,9 +28,9 @@
 #define FILES_MAX     (1u << 20) /* the kernel's bound, IORING_MAX_FIXED_FILES */
 
 static const uint8_t operations_used[] = {
-	IORING_OP_ACCEPT,     IORING_OP_RECV,	      IORING_OP_SEND,	  IORING_OP_SENDMSG,
-	IORING_OP_SENDMSG_ZC, IORING_OP_CONNECT,      IORING_OP_SHUTDOWN, IORING_OP_CLOSE,
-	IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD,   IORING_OP_READ,	  IORING_OP_MSG_RING,
+	IORING_OP_ACCEPT,	IORING_OP_RECV,	    IORING_OP_SEND,	IORING_OP_SENDMSG,
+	IORING_OP_SENDMSG_ZC,	IORING_OP_CONNECT,  IORING_OP_SHUTDOWN, IORING_OP_CLOSE,
+	IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_READ,	IORING_OP_MSG_RING,
 };
 
 /* How to leave set-up, and what may change later: ring_adopt. */
@@ -195,8 +195,8 @@ static int files_init(struct ring *ring, uint32_t wanted, uint32_t adopted)
 	ring->features.direct_files = true;
 
 	if (adopted == 0)
-		adopted = wanted / ADOPTED_SHARE < ADOPTED_MAX ? wanted / ADOPTED_SHARE
-							       : ADOPTED_MAX;
+		adopted =
+			wanted / ADOPTED_SHARE < ADOPTED_MAX ? wanted / ADOPTED_SHARE : ADOPTED_MAX;
 	if (adopted > wanted)
 		adopted = wanted;
 	if (adopted == 0 ||
@@ -358,12 +358,53 @@ static void try_send_zc_report(struct ring *ring)
 	close(fd);
 }
 
+/* Whether `closing`'s peer sees its end at the close, though `receiving` has a receive under way.
+ */
+static bool closes_promptly(struct ring *ring, struct file_ref closing, int peer,
+			    struct file_ref receiving)
+{
+	static char byte; /* nobody writes to the receiving socket */
+	uint32_t flags = 0;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+	io_uring_prep_recv(sqe, receiving.index, &byte, 1, 0);
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_prep_close_direct(io_uring_get_sqe(&ring->uring), (unsigned)closing.index);
+	return try_entry(ring, &flags) == 0 && recv(peer, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+static void try_prompt_close(struct ring *ring)
+{
+	int pair[2], other[2];
+
+	if (!ring->features.direct_files ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other) != 0) {
+		close(pair[0]);
+		close(pair[1]);
+		return;
+	}
+	struct file_ref closing = ring_adopt(ring, pair[0]);
+	struct file_ref receiving = ring_adopt(ring, other[0]);
+
+	if (closing.direct && receiving.direct)
+		ring->features.prompt_close = closes_promptly(ring, closing, pair[1], receiving);
+	if (!closing.direct)
+		close(closing.index);
+	if (!receiving.direct)
+		close(receiving.index);
+	close(pair[1]);
+	close(other[1]);
+}
+
 int ring_probe(struct ring_features *features, char *why, size_t why_size)
 {
 	const struct ring_options small = {
 		.sq_entries = 8,
 		.cq_entries = 16,
 		.file_slots = 8,
+		.adopted_slots = 2,
 		.buffer_count = 2,
 		.buffer_bytes = 64,
 	};
@@ -376,6 +417,7 @@ int ring_probe(struct ring_features *features, char *why, size_t why_size)
 	if (code == 0) {
 		try_multishot(ring);
 		try_send_zc_report(ring);
+		try_prompt_close(ring);
 		*features = ring->features;
 	} else {
 		explain_step(code, "enable", why, why_size);
@@ -399,6 +441,7 @@ int ring_create(struct ring **out, const struct ring_options *options, char *why
 
 	features->multishot_receive = probed.multishot_receive && features->buffer_ring;
 	features->send_zc_report = probed.send_zc_report;
+	features->prompt_close = probed.prompt_close && features->direct_files;
 	features->registered_ring = probed.registered_ring;
 	return 0;
 }
@@ -443,6 +486,7 @@ size_t ring_features_describe(const struct ring_features *features, char *text, 
 		{"sendmsg_zc", features->sendmsg_zc},
 		{"send_zc_report", features->send_zc_report},
 		{"msg_ring", features->msg_ring},
+		{"prompt_close", features->prompt_close},
 		{"restricted", features->restricted},
 	};
 	size_t len = 0;

@@ -664,6 +664,7 @@ int ring_probe(struct ring_features *features, char *why, size_t why_size)
 		.sendmsg_zc = true,
 		.send_zc_report = true,
 		.msg_ring = true,
+		.prompt_close = sim_chance(500),
 		.restricted = true,
 	};
 	return 0;

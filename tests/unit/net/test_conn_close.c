@@ -59,7 +59,12 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 	const struct {
 		bool peer_ended;
 		uint32_t file_slots;
-	} rows[] = {{false, 0}, {true, 0}, {false, 64}, {true, 64}};
+		bool old_kernel;
+	} rows[] = {{false, 0, false},
+		    {true, 0, false},
+		    {false, 64, false},
+		    {true, 64, false},
+		    {true, 64, true}};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -69,6 +74,11 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 		uint8_t byte;
 
 		harness_worker_init(&worker, rows[i].file_slots, 64);
+		struct ring_features *features =
+			(struct ring_features *)(uintptr_t)ring_get_features(worker.ring);
+
+		if (rows[i].old_kernel)
+			features->prompt_close = false;
 		open_conn(&other, &worker, &other_peer);
 		open_conn(&subject, &worker, &peer);
 		TURN_UNTIL(&worker, worker_ops_in_flight(&worker) == 2);
@@ -76,7 +86,14 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 			shutdown(peer, SHUT_WR);
 			TURN_UNTIL(&worker, subject.peer_finished);
 		}
+		uint64_t before = ring_get_counts(worker.ring).submissions;
+
 		close_conn(&subject, &worker);
+		/* The shutdown's submission and the close's; or the close's alone. */
+		assert_int_equal(
+			ring_get_counts(worker.ring).submissions - before,
+			rows[i].peer_ended && (!rows[i].file_slots || features->prompt_close) ? 1
+											      : 2);
 		assert_int_equal(recv(peer, &byte, 1, MSG_DONTWAIT), 0);
 		close_conn(&other, &worker);
 		close(peer);

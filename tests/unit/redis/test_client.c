@@ -118,7 +118,7 @@ static void client_bounds_what_waits(void **state)
 
 static void client_bounds_unsent_bytes_and_leaves_nothing_half_written(void **state)
 {
-	size_t large_bytes = 1u << 20;
+	size_t large_bytes = 4u << 20;
 	char *large = malloc(large_bytes + 1);
 	struct asked *asked = take(8);
 
