@@ -33,25 +33,6 @@ static struct call *call_of_stream(struct h2_stream *stream)
 
 /* ---- time ---- */
 
-/* The nearest of: the whole request must be there, the caller's deadline. */
-static void call_arm(struct call *call, uint64_t body_ms)
-{
-	struct worker *worker = server_of(call)->worker;
-	uint64_t due_us = call->request.deadline_us, wait_ms = body_ms;
-
-	if (due_us > 0) {
-		uint64_t left_us = due_us > worker->now_us ? due_us - worker->now_us : 0;
-		uint64_t left_ms = left_us / 1000 + (left_us % 1000 != 0);
-
-		if (body_ms == 0 || left_ms < body_ms)
-			wait_ms = left_ms;
-	}
-	if (due_us > 0 || body_ms > 0)
-		deadline_arm(worker, &call->deadline, wait_ms);
-	else
-		deadline_disarm(worker, &call->deadline);
-}
-
 static void call_arm_stall(struct call *call)
 {
 	call->stall_bytes = (uint32_t)call->stream.queue_bytes; /* bounded: H2_QUEUE_SLICES_MAX */
@@ -62,8 +43,8 @@ static void call_arm_stall(struct call *call)
 
 static void call_charge(struct call *call, size_t bytes)
 {
-	call->http2->body_bytes += bytes - call->charged_bytes;
-	call->charged_bytes = bytes;
+	call->http2->body_bytes += (uint32_t)bytes - call->charged_bytes;
+	call->charged_bytes = (uint32_t)bytes;
 }
 
 /* ---- answers ---- */
@@ -90,6 +71,8 @@ void call_answered(struct call *call, int status, int code)
 
 	request->ended = true;
 	request->status = status;
+	call_end_body(call);
+	call->stall_bytes = call->discarded_bytes = 0;
 	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
 	if (code) {
 		call_reset(call, H2_INTERNAL_ERROR);
@@ -314,16 +297,28 @@ static void call_end_by_edge(struct call *call, enum err err)
 		call_refuse(call, err);
 }
 
+/* Of what it waits for: the caller's own time, the body's, its window. */
+static void call_overdue(struct call *call)
+{
+	const struct request *request = &call->request;
+
+	if (request->deadline_us > 0 && request->worker->now_us >= request->deadline_us) {
+		call_end_by_edge(call, ERR_DEADLINE);
+		return;
+	}
+	if (call_watch_body(call))
+		return;
+	http2_take_glitch(call->http2, call_body_is_due(call) ? GLITCH_TIMEOUT : GLITCH_SLOW);
+	call_end_by_edge(call, ERR_REQUEST_TIMEOUT);
+}
+
 static void call_expired(struct deadline *deadline)
 {
 	struct call *call = CONTAINER_OF(deadline, struct call, deadline);
 	struct request *request = &call->request;
-	bool is_late = request->deadline_us > 0 && request->worker->now_us >= request->deadline_us;
 
 	if (!request->ended) {
-		if (!is_late)
-			http2_take_glitch(call->http2, GLITCH_TIMEOUT);
-		call_end_by_edge(call, is_late ? ERR_DEADLINE : ERR_REQUEST_TIMEOUT);
+		call_overdue(call);
 	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
 		call_reset(call, H2_NO_ERROR);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
@@ -553,7 +548,7 @@ void call_take_headers(struct h2_stream *stream, enum h2_headers_kind kind, bool
 	if (call->request.route->message)
 		call_start_streaming(call);
 	else
-		call_arm(call, server_of(call)->options.config->http_body_timeout_ms);
+		call_await_body(call);
 }
 
 /* ---- body ---- */
@@ -662,8 +657,10 @@ void call_take_data(struct h2_stream *stream, struct span bytes)
 		call_take_streamed(call, bytes);
 		return;
 	}
-	if (!call->is_started)
+	if (!call->is_started) {
+		call_take_body(call, bytes.len);
 		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
+	}
 	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX) {
 		http2_take_glitch(call->http2, GLITCH_BODY_MEMORY);
 		err = ERR_OUT_OF_MEMORY;
@@ -692,6 +689,7 @@ void call_take_end(struct h2_stream *stream)
 		call_refuse(call, ERR_CARDINALITY);
 		return;
 	}
+	call_end_body(call);
 	call_arm(call, 0);
 	call->is_started = true;
 	request->body = call->is_grpc ? call->message : buf_span(&call->body);
@@ -738,6 +736,7 @@ void call_closed(struct h2_stream *stream, uint32_t code)
 		account_call(server->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
 	}
 	deadline_disarm(server->worker, &call->deadline);
+	call_end_body(call);
 	call_charge(call, 0);
 	list_remove(&call->link);
 	list_remove(&call->attention);

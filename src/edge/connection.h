@@ -60,6 +60,12 @@ struct connection {
 _Static_assert(sizeof(struct connection) <= 552, "560 bytes of malloc's for each connection");
 
 /*
+ * How long a body is watched before its rate (GATEWAY_HTTP_MIN_BODY_RATE) is judged: no shorter
+ * than its whole time by default, so that the rate bounds only those who are given more.
+ */
+#define BODY_WINDOW_MS 10000
+
+/*
  * Calls of one worker's listener at once: 5 for each of 200,000 connections, as the operation
  * table. Each has 704 bytes and an arena of 1 KiB besides its body; the arena of an open stream is
  * given back (request_settle).

@@ -22,7 +22,8 @@ struct http2 {
 	struct h2_session *session; /* NULL: over */
 	struct list calls;	    /* call.link */
 	struct list attention;	    /* call.attention: pull or cut before the next frames */
-	size_t body_bytes;	    /* of all calls */
+	uint32_t body_bytes;	    /* of all calls, in memory */
+	uint32_t taken_bytes;	    /* low bits: of bodies, all in all */
 	struct manners manners;
 	uint64_t armed_ms;  /* connection->deadline: at the latest when it is needed */
 	uint64_t notice_ms; /* when the second step of leaving comes at the latest */
@@ -33,6 +34,7 @@ struct http2 {
 	bool is_busy;		      /* inside h2_produce: what is queued now leaves by itself */
 	bool has_noticed, has_goaway; /* the two steps of leaving */
 	bool is_punished;	      /* for its manners, not for a broken frame */
+	uint16_t awaited_bodies;      /* calls with awaits_body */
 };
 
 /* One for each open stream, idle or not, so its bytes count. */
@@ -44,9 +46,18 @@ struct call {
 	struct deadline deadline; /* body, grpc-timeout; after the answer: stalled */
 	struct grpc_deframer deframer;
 	struct buf body;	/* of HTTP, or a gRPC message that lay whole in a frame */
-	size_t charged_bytes;	/* in http2->body_bytes */
-	uint32_t stall_bytes;	  /* queued when the stall timer was armed */
-	uint32_t discarded_bytes; /* of the body, after the answer */
+	uint32_t charged_bytes; /* in http2->body_bytes */
+	union {
+		struct { /* with awaits_body */
+			uint32_t window_bytes; /* of the body, since the window began */
+			uint32_t window_taken; /* http2->taken_bytes when it did */
+			uint32_t body_due_ms;  /* low bits */
+		};
+		struct { /* after the answer */
+			uint32_t stall_bytes;	  /* queued when the stall timer was armed */
+			uint32_t discarded_bytes; /* of the body */
+		};
+	};
 	uint64_t content_length;
 	struct server_gate gate;
 	uint64_t timeout_us; /* grpc-timeout */
@@ -59,6 +70,7 @@ struct call {
 	bool is_routed;
 	bool is_grpc; /* how it is answered */
 	bool headers_done, has_message, is_started, is_responded, is_broken;
+	bool awaits_body; /* its end, which is due */
 	struct span allow; /* in the arena; with ERR_METHOD_NOT_ALLOWED */
 };
 _Static_assert(sizeof(struct call) <= 704, "bench/README.md's table of bytes per idle stream");
@@ -98,6 +110,28 @@ void call_answered(struct call *call, int status, int code);
 void call_reply(struct request *request, const struct reply *reply);
 void call_begin(struct request *request, const struct reply *head);
 void call_end(struct request *request, bool whole);
+
+/* ---- call_due.c: what a call waits for ---- */
+
+/* The nearest of: the caller's deadline, `body_ms` (0: nothing of the body is awaited). */
+void call_arm(struct call *call, uint64_t body_ms);
+
+/* The body must be there in GATEWAY_HTTP_BODY_TIMEOUT, and come fast enough meanwhile. */
+void call_await_body(struct call *call);
+
+/* It has come, or is not awaited any longer. */
+void call_end_body(struct call *call);
+
+/* A part of it came. */
+void call_take_body(struct call *call, size_t bytes);
+
+/* When the deadline is there: whether the body may take longer; the next look is armed. */
+bool call_watch_body(struct call *call);
+
+/* Whether it has had all its time. */
+bool call_body_is_due(const struct call *call);
+
+/* ---- call.c ---- */
 
 /* h2_handler's part that concerns one stream. */
 struct h2_stream *call_open(struct h2_session *session, int32_t stream_id);

@@ -28,9 +28,6 @@
 #define UNWANTED_BYTES_MAX (64u << 10)
 /* Memory an idle connection may keep. */
 #define KEEP_BYTES 1024
-/* How long a body is watched before its rate is judged: no shorter than its whole time by default,
- * so that the rate bounds only those who are given more. */
-#define RATE_WINDOW_MS 10000
 
 static const struct config *config_of(const struct http1 *http1)
 {
@@ -58,8 +55,8 @@ static void http1_begin_window(struct http1 *http1)
 	uint64_t left_ms = http1->body_due_ms > now_ms ? http1->body_due_ms - now_ms : 0;
 
 	http1->window_bytes = 0;
-	if (left_ms > RATE_WINDOW_MS && config_of(http1)->http_min_body_rate > 0)
-		http1_set_due(http1, RATE_WINDOW_MS);
+	if (left_ms > BODY_WINDOW_MS && config_of(http1)->http_min_body_rate > 0)
+		http1_set_due(http1, BODY_WINDOW_MS);
 	else
 		http1->due_ms = http1->body_due_ms;
 }
@@ -470,7 +467,7 @@ static bool http1_body_flows(const struct http1 *http1, uint64_t now_ms)
 {
 	return now_ms < http1->body_due_ms &&
 	       http1->window_bytes >=
-		       config_of(http1)->http_min_body_rate * (RATE_WINDOW_MS / 1000);
+		       config_of(http1)->http_min_body_rate * (BODY_WINDOW_MS / 1000);
 }
 
 static void http1_wait_on(struct http1 *http1, uint64_t now_ms)

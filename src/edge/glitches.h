@@ -29,13 +29,13 @@ enum glitch {
 	GLITCH_CALLS,	  /* calls of one worker over their bound */
 	GLITCH_PIPELINE,  /* bytes sent ahead over their bound */
 	GLITCH_AHEAD,	  /* HTTP/1.1: receiving paused, as its answers are not read */
-	GLITCH_SLOW,	  /* HTTP/1.1: a body below GATEWAY_HTTP_MIN_BODY_RATE */
 	GLITCH_PINGS,	  /* one bad ping too many: edge.md §2 */
 	GLITCH_KEEPALIVE, /* our ping was not answered in time */
 	GLITCH_PROXY,	  /* no PROXY protocol header, or a wrong one, from a trusted proxy */
 	GLITCH_SCORE,	  /* the score is at its threshold */
-	/* faults of an HTTP/2 client; the first two of others, too */
+	/* faults of an HTTP/2 client; the first three of others, too */
 	GLITCH_TIMEOUT,	     /* a request that took too long to arrive */
+	GLITCH_SLOW,	     /* a body below GATEWAY_HTTP_MIN_BODY_RATE */
 	GLITCH_STALL,	     /* a stream or connection ended because its peer did not read */
 	GLITCH_BODY_MEMORY,  /* request bodies of one connection over their bound */
 	GLITCH_HEADER_LIST,  /* over GATEWAY_HTTP_MAX_HEADER_BYTES */

@@ -506,6 +506,42 @@ def test_body_that_never_ends_ends_its_call_alone(impatient):
     assert impatient.metric(GLITCH % "request_timeout") == before + 1
 
 
+@pytest.fixture
+def patient(folder, redis_server):
+    """Bodies have a minute, and must come by 1 KiB a second."""
+    with harness.Gateway(folder, redis_server, env={
+            "GATEWAY_WORKERS": 1, "GATEWAY_HTTP_BODY_TIMEOUT": "60s", "GATEWAY_HTTP_MIN_BODY_RATE": "1KiB"}) as gateway:
+        yield gateway
+
+
+def test_slow_bodies_end_with_a_status_and_then_their_connection(patient):
+    """Slowloris over HTTP/2: 50 bodies of which each always has one byte more. The first 23 are refused before their minute,
+    24 are too many; a body at the least rate comes whole."""
+    headers = attacks.call_block(harness.EXECUTE)
+    begun = attacks.message(bytes(20000))[:100]
+    streams = range(1, 100, 2)
+    with attacks.Attacker(patient.grpc) as attacker, frames.FrameClient(patient.grpc) as client:
+        honest = client.request([(":method", "POST"), (":scheme", "http"), (":path", harness.EXECUTE), (":authority", "x"),
+                                 ("te", "trailers"), ("content-type", "application/grpc")],
+                                attacks.message(bytes(20000))[:10240], end=False)
+        for stream in streams:
+            attacker.send(attacks.frame(frames.HEADERS, frames.END_HEADERS, stream, headers)
+                          + attacks.frame(frames.DATA, 0, stream, begun))
+        while not attacker.goaway and not attacker.ended:
+            if select.select([attacker.socket], [], [], 0.5)[0]:  # the pace of the trickle
+                attacker.read()
+            attacker.send(b"".join(attacks.frame(frames.DATA, 0, stream, b"x") for stream in streams))
+        outcome = attacker.outcome()
+        client.send(frames.DATA, frames.END_STREAM, honest, attacks.message(bytes(20000))[10240:])
+        # its payload is no command, but it was read
+        assert client.fields(honest)["grpc-message"] not in ("", "request took too long")
+    assert (outcome.code, outcome.reason) in ((CALM, GLITCHES), (None, None))
+    counters = patient.metrics()
+    assert counters[GLITCH % "body_too_slow"] == 24 and counters[GLITCH % GLITCHES] == 1
+    assert counters[GLITCH % "request_timeout"] == 0
+    patient.wait_metric(OPEN % "grpc", lambda value: value == 0)
+
+
 # ---- who is not meant ----
 
 def innocent(gateway, before):
