@@ -534,11 +534,16 @@ static int break_session(struct h2_session *session, int result)
 	return code == NGHTTP2_INTERNAL_ERROR ? -ENOMEM : -EPROTO;
 }
 
+static bool is_refused(const struct h2_session *session)
+{
+	return session->block && h2_block_was_refused(session->block);
+}
+
 /* Without memory nghttp2 may hold on to what it has freed (see h2_block_free): it is not called
  * again. */
 static bool is_out_of_memory(struct h2_session *session)
 {
-	if (!session->block || !h2_block_was_refused(session->block))
+	if (!is_refused(session))
 		return false;
 	session->is_broken = true;
 	return true;
@@ -667,7 +672,8 @@ uint32_t h2_request_room(const struct h2_session *session)
 	uint32_t next_id = nghttp2_session_get_next_stream_id(session->framing);
 
 	if (session->is_leaving || session->is_broken || session->fatal_goaway ||
-	    next_id > STREAM_ID_MAX || !nghttp2_session_check_request_allowed(session->framing))
+	    is_refused(session) || next_id > STREAM_ID_MAX ||
+	    !nghttp2_session_check_request_allowed(session->framing))
 		return 0;
 
 	uint32_t ids_left = (STREAM_ID_MAX - next_id) / 2 + 1;

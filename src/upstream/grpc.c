@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "codec/h2_memory.h"
 #include "log/log.h"
 #include "upstream/grpc_internal.h"
 
@@ -263,6 +264,7 @@ static void release(struct upstream *upstream)
 	free(upstream->backends);
 	payload_put(upstream->check_message);
 	slab_finish(&upstream->streams);
+	h2_memory_destroy(upstream->h2_memory);
 	free(upstream);
 }
 
@@ -291,7 +293,8 @@ int upstream_create(struct upstream **upstream, struct worker *worker,
 		  (size_t)config->max_in_flight * STREAMS_PER_CALL +
 			  config->address_count * STREAMS_PER_CALL);
 	made->check_message = check_message_create();
-	if (!made->check_message || create_backends(made) != 0) {
+	if (!made->check_message || h2_memory_create(&made->h2_memory) != 0 ||
+	    create_backends(made) != 0) {
 		release(made);
 		return -ENOMEM;
 	}

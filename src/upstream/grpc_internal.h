@@ -280,6 +280,7 @@ struct upstream {
 	size_t backend_count;
 	size_t backend_next; /* round robin */
 	struct slab streams;
+	struct h2_memory *h2_memory; /* of its links' sessions */
 	struct list waiting;
 	struct list parked; /* whole answers that are not told yet */
 	uint32_t in_flight_count; /* waiting ones too; health checks not */

@@ -200,6 +200,7 @@ static void ping(struct upstream_link *link)
 		return;
 	if (!may_ping || h2_ping(link->session, opaque) != 0) {
 		deadline_arm(worker_of(link), &link->deadline, SILENCE_MS);
+		link_flush(link); /* without memory that is the session's end */
 		return;
 	}
 	link->ping_is_out = true;
@@ -382,6 +383,7 @@ struct upstream_link *link_create(struct dialer *dialer)
 		.connection_window_bytes = CONNECTION_WINDOW_BYTES,
 		.max_header_list_bytes = HEADER_LIST_BYTES_MAX,
 		.max_frame_bytes = 16384,
+		.memory = dialer->backend->upstream->h2_memory,
 	};
 	struct upstream_link *link = calloc(1, sizeof(*link));
 

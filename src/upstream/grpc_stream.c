@@ -157,8 +157,10 @@ int stream_send(struct upstream_stream *stream, struct upstream_link *link)
 	const struct payload_slice slice = {.payload = stream->message,
 					    .len = stream->message->len};
 
-	if (stream_request(stream, link) != 0)
+	if (stream_request(stream, link) != 0) {
+		link_flush(link); /* without memory that is the session's end */
 		return -ENOMEM;
+	}
 	stream->on = link;
 	list_push_back(&link->streams, &stream->link);
 	/* the first slice finds room in the stream itself, so neither can fail; a stream that is
