@@ -1,5 +1,6 @@
 #include "command_store.h"
 
+#include "base/base64.h"
 #include "client/message.h"
 #include "lane.h"
 #include "push_store.h"

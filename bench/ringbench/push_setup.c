@@ -1,5 +1,6 @@
 #include "push_setup.h"
 
+#include "base/base64.h"
 #include "client/message.h"
 
 #include <errno.h>

@@ -428,9 +428,7 @@ void signer_fingerprint(const struct signer *signer, char text[SIGNER_FINGERPRIN
 
 /* ---- base64 ---- */
 
-#define BASE64_PIECE_BYTES 48 /* a multiple of 3: no padding but in the last piece */
-#define KEY_BASE64_CHARS   44 /* of 32 bytes, padded */
-#define BASE64_PIECE_TEXT  (BASE64_PIECE_BYTES / 3 * 4)
+#define KEY_BASE64_CHARS 44 /* of 32 bytes, padded */
 
 bool key_from_base64(struct span text, uint8_t key[ENVELOPE_KEY_BYTES])
 {
@@ -441,47 +439,4 @@ bool key_from_base64(struct span text, uint8_t key[ENVELOPE_KEY_BYTES])
 	       sodium_base642bin(key, ENVELOPE_KEY_BYTES, (const char *)text.data, text.len, NULL,
 				 &len, NULL, sodium_base64_VARIANT_ORIGINAL) == 0 &&
 	       len == ENVELOPE_KEY_BYTES;
-}
-
-int base64_append(struct buf *out, struct span bytes)
-{
-	if (bytes.len > SIZE_MAX / 2)
-		return -EMSGSIZE;
-
-	size_t text_len = (bytes.len + 2) / 3 * 4;
-	uint8_t *to = buf_reserve(out, text_len);
-
-	if (!to)
-		return text_len > out->max - out->len ? -EMSGSIZE : -ENOMEM;
-	/* In pieces, because libsodium writes a NUL behind, for which there may be no room. */
-	for (size_t at = 0; at < bytes.len; at += BASE64_PIECE_BYTES) {
-		char text[BASE64_PIECE_TEXT + 1];
-		size_t left = bytes.len - at;
-		size_t piece = left < BASE64_PIECE_BYTES ? left : BASE64_PIECE_BYTES;
-		size_t len = (piece + 2) / 3 * 4;
-
-		sodium_bin2base64(text, sizeof(text), bytes.data + at, piece,
-				  sodium_base64_VARIANT_ORIGINAL);
-		memcpy(to, text, len);
-		to += len;
-	}
-	buf_claim(out, text_len);
-	return 0;
-}
-
-int base64_decode(struct buf *out, struct span text)
-{
-	while (text.len > 0 && text.data[text.len - 1] == '=')
-		text.len--;
-
-	size_t len = text.len / 4 * 3 + 3;
-	uint8_t *at = buf_reserve(out, len);
-
-	if (!at)
-		return out->max - out->len < len ? -EMSGSIZE : -ENOMEM;
-	if (sodium_base642bin(at, len, (const char *)text.data, text.len, NULL, &len, NULL,
-			      sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
-		return -EINVAL;
-	buf_claim(out, len);
-	return 0;
 }

@@ -59,10 +59,4 @@ void signer_fingerprint(const struct signer *signer, char text[SIGNER_FINGERPRIN
 /* Standard base64 of exactly 32 bytes (padded, canonical). Returns false otherwise. */
 bool key_from_base64(struct span text, uint8_t key[ENVELOPE_KEY_BYTES]);
 
-/* Appends standard base64, whole or not at all. Returns buf's code. */
-int base64_append(struct buf *out, struct span bytes);
-
-/* Appends what standard base64 says, padded or not. Returns 0, -EINVAL, or buf's code. */
-int base64_decode(struct buf *out, struct span text);
-
 #endif

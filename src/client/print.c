@@ -1,6 +1,7 @@
 #include "client/print.h"
 
 #include "auth/signer.h"
+#include "base/base64.h"
 #include "codec/json.h"
 
 #include <stdarg.h>

@@ -1,6 +1,7 @@
 #include "client/store.h"
 
 #include "auth/signer.h"
+#include "base/base64.h"
 #include "base/check.h"
 #include "base/explain.h"
 #include "client/loop.h"

@@ -178,12 +178,6 @@ static inline bool pbjson_is_path_byte(uint8_t byte)
 	       byte == '*' || byte == '-';
 }
 
-/* Standard base64 with padding; `at` has room for 4 × ⌈len ÷ 3⌉. */
-uint8_t *pbjson_write_base64(uint8_t *at, struct span bytes);
-
-/* Either alphabet, padding or none; `at` has room for 3 × ⌈len ÷ 4⌉. Returns the end, or NULL. */
-uint8_t *pbjson_read_base64(uint8_t *at, struct span text);
-
 /* The bytes of the character that begins here and is not ASCII, or 0. */
 size_t pbjson_utf8_bytes(const uint8_t *at, const uint8_t *end);
 

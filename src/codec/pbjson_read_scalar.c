@@ -1,3 +1,4 @@
+#include "base/base64.h"
 #include "codec/number.h"
 #include "codec/pbjson_read.h"
 
@@ -209,7 +210,7 @@ int pbjson_put_base64(struct reader *reader, const uint8_t *at, struct span text
 		return error;
 	reader->out.at = pbjson_put_varint(reader->out.at, len);
 
-	uint8_t *end = pbjson_read_base64(reader->out.at, text);
+	uint8_t *end = base64_read(reader->out.at, text);
 
 	if (!end)
 		return pbjson_read_fail(reader, at, "malformed base64");

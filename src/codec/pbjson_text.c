@@ -164,80 +164,6 @@ size_t pbjson_plain_bytes(const uint8_t *at, const uint8_t *end)
 	return (size_t)(at - start);
 }
 
-/* ---- base64 ---- */
-
-uint8_t *pbjson_write_base64(uint8_t *at, struct span bytes)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const uint8_t *from = bytes.data;
-	size_t left = bytes.len;
-
-	for (; left >= 3; left -= 3, from += 3) {
-		uint32_t word = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 8 | from[2];
-
-		*at++ = (uint8_t)digits[word >> 18];
-		*at++ = (uint8_t)digits[word >> 12 & 63];
-		*at++ = (uint8_t)digits[word >> 6 & 63];
-		*at++ = (uint8_t)digits[word & 63];
-	}
-	if (left > 0) {
-		uint32_t word = (uint32_t)from[0] << 16 | (left == 2 ? (uint32_t)from[1] << 8 : 0);
-
-		*at++ = (uint8_t)digits[word >> 18];
-		*at++ = (uint8_t)digits[word >> 12 & 63];
-		*at++ = (uint8_t)(left == 2 ? digits[word >> 6 & 63] : '=');
-		*at++ = '=';
-	}
-	return at;
-}
-
-#define NO_DIGIT 0xff
-
-static uint8_t digit_of(uint8_t byte, unsigned *alphabets)
-{
-	if (byte >= 'A' && byte <= 'Z')
-		return (uint8_t)(byte - 'A');
-	if (byte >= 'a' && byte <= 'z')
-		return (uint8_t)(byte - 'a' + 26);
-	if (byte >= '0' && byte <= '9')
-		return (uint8_t)(byte - '0' + 52);
-	if (byte == '+' || byte == '/')
-		*alphabets |= 1;
-	else if (byte == '-' || byte == '_')
-		*alphabets |= 2;
-	else
-		return NO_DIGIT;
-	return byte == '+' || byte == '-' ? 62 : 63;
-}
-
-uint8_t *pbjson_read_base64(uint8_t *at, struct span text)
-{
-	unsigned alphabets = 0, bits = 0;
-	uint32_t word = 0;
-	size_t padding = 0;
-
-	while (text.len > 0 && text.data[text.len - 1] == '=' && padding < 2) {
-		text.len--;
-		padding++;
-	}
-	if (text.len % 4 == 1 || (padding > 0 && (text.len + padding) % 4 != 0))
-		return NULL;
-	for (size_t i = 0; i < text.len; i++) {
-		uint8_t digit = digit_of(text.data[i], &alphabets);
-
-		if (digit == NO_DIGIT)
-			return NULL;
-		word = word << 6 | digit;
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			*at++ = (uint8_t)(word >> bits);
-		}
-	}
-	return alphabets == 3 ? NULL : at;
-}
-
 /* ---- times ---- */
 
 /* Days from 1970-01-01 of a date, counted in years that begin in March, so that a leap day is last.
@@ -413,7 +339,8 @@ bool pbjson_read_timestamp(struct span text, int64_t *seconds, int32_t *nanos)
 		return false;
 	if (!is_date(year, month, day) || hour > 23 || minute > 59 || second > 59)
 		return false;
-	*seconds = days_of(year, month, day) * DAY + hour * 3600 + minute * 60 + second - east;
+	*seconds = days_of(year, month, day) * DAY + (int64_t)hour * 3600 + (int64_t)minute * 60 +
+		   second - east;
 	*nanos = (int32_t)fraction;
 	return *seconds >= SECONDS_MIN && *seconds <= SECONDS_MAX;
 }

@@ -1,3 +1,4 @@
+#include "base/base64.h"
 #include "codec/number.h"
 #include "codec/pbjson_write.h"
 
@@ -59,7 +60,8 @@ int pbjson_write_fail(struct writer *writer, int code, const char *words)
 
 static int malformed(struct writer *writer)
 {
-	return pbjson_write_fail(writer, -EPROTO, "malformed protobuf");
+	pbjson_write_fail(writer, -EPROTO, "malformed protobuf");
+	return -EPROTO;
 }
 
 /* ---- strings ---- */
@@ -138,7 +140,7 @@ static int write_bytes(struct writer *writer, struct span bytes)
 	if (error)
 		return error;
 	*writer->at++ = '"';
-	writer->at = pbjson_write_base64(writer->at, bytes);
+	writer->at = base64_write(writer->at, bytes);
 	*writer->at++ = '"';
 	return 0;
 }

@@ -1,6 +1,6 @@
 #include "rest/transcode.h"
 
-#include "auth/signer.h"
+#include "base/base64.h"
 #include "codec/grpc.h"
 #include "codec/json.h"
 #include "codec/pb.h"

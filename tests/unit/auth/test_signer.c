@@ -383,54 +383,6 @@ static void key_from_base64_is_strict(void **state)
 	assert_false(key_from_base64(SPAN_EMPTY, key));
 }
 
-/* RFC 4648 §10, then every length around the pieces. */
-static void base64_append_writes_the_standard_alphabet(void **state)
-{
-	static const struct {
-		struct span bytes, text;
-	} rows[] = {
-		{ SPAN(""), SPAN("") },		  { SPAN("f"), SPAN("Zg==") },
-		{ SPAN("fo"), SPAN("Zm8=") },	  { SPAN("foo"), SPAN("Zm9v") },
-		{ SPAN("foob"), SPAN("Zm9vYg==") }, { SPAN("fooba"), SPAN("Zm9vYmE=") },
-		{ SPAN("foobar"), SPAN("Zm9vYmFy") }, { SPAN("\xfb\xff"), SPAN("+/8=") },
-	};
-	uint8_t bytes[200];
-	char want[sodium_base64_ENCODED_LEN(200, sodium_base64_VARIANT_ORIGINAL)];
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct buf out;
-
-		buf_init(&out, rows[i].text.len); /* no byte more is needed */
-		assert_int_equal(base64_append(&out, rows[i].bytes), 0);
-		assert_true(span_equal(buf_span(&out), rows[i].text));
-		buf_finish(&out);
-	}
-	randombytes_buf(bytes, sizeof(bytes));
-	for (size_t len = 0; len <= sizeof(bytes); len++) {
-		struct buf out;
-
-		buf_init(&out, sizeof(want));
-		sodium_bin2base64(want, sizeof(want), bytes, len, sodium_base64_VARIANT_ORIGINAL);
-		assert_int_equal(base64_append(&out, span_make(bytes, len)), 0);
-		assert_true(span_equal(buf_span(&out), span_from_cstr(want)));
-		buf_finish(&out);
-	}
-}
-
-static void base64_append_is_whole_or_not_at_all(void **state)
-{
-	struct buf out;
-
-	(void)state;
-	buf_init(&out, 8);
-	assert_int_equal(buf_append(&out, SPAN("a")), 0);
-	assert_int_equal(base64_append(&out, SPAN("foobar")), -EMSGSIZE);
-	assert_true(out.failed);
-	assert_int_equal(out.len, 1);
-	buf_finish(&out);
-}
-
 static int set_up(void **state)
 {
 	(void)state;
@@ -465,8 +417,6 @@ int main(void)
 		cmocka_unit_test(public_key_load_refuses_the_rest),
 		cmocka_unit_test(signer_fingerprint_is_the_hash_of_the_raw_key),
 		cmocka_unit_test(key_from_base64_is_strict),
-		cmocka_unit_test(base64_append_writes_the_standard_alphabet),
-		cmocka_unit_test(base64_append_is_whole_or_not_at_all),
 	};
 
 	return cmocka_run_group_tests_name("signer", tests, set_up, tear_down);
