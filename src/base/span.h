@@ -18,6 +18,16 @@ struct span {
 #define SPAN(literal) \
 	((struct span){ .data = (const uint8_t *)("" literal), .len = sizeof(literal) - 1 })
 
+/*
+ * For clang's analyzer, which takes any look at `data` for a hint that it may be NULL in spite of a
+ * length; nothing to a compiler.
+ */
+#ifdef __clang_analyzer__
+#define SPAN_HOLDS(span) ((span).data || (span).len == 0 ? (void)0 : __builtin_unreachable())
+#else
+#define SPAN_HOLDS(span) ((void)0)
+#endif
+
 /* printf: "%.*s", SPAN_ARGS(span). Only for text known to be free of NUL. */
 #define SPAN_ARGS(span) (int)(span).len, (span).data ? (const char *)(span).data : ""
 
@@ -35,6 +45,8 @@ static inline struct span span_from_cstr(const char *text)
 /* Not constant time: never for secrets. */
 static inline bool span_equal(struct span a, struct span b)
 {
+	SPAN_HOLDS(a);
+	SPAN_HOLDS(b);
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
@@ -46,7 +58,10 @@ static inline bool span_starts_with(struct span text, struct span prefix)
 /* The part from `offset` on; offset ≤ len. */
 static inline struct span span_from(struct span text, size_t offset)
 {
-	return span_make(text.data ? text.data + offset : NULL, text.len - offset);
+	SPAN_HOLDS(text);
+	if (!text.data)
+		return SPAN_EMPTY;
+	return span_make(text.data + offset, text.len - offset);
 }
 
 /* The first `len` bytes; len ≤ text.len. */
@@ -67,6 +82,8 @@ static inline bool span_equal_nocase(struct span a, struct span b)
 /* Returns the index of `byte`, or -1. */
 static inline ptrdiff_t span_find_byte(struct span text, uint8_t byte)
 {
+	SPAN_HOLDS(text);
+
 	const uint8_t *found = text.len > 0 ? memchr(text.data, byte, text.len) : NULL;
 
 	return found ? found - text.data : -1;

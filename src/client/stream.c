@@ -306,7 +306,7 @@ static int open_session(struct stream *stream, struct file_ref file)
 		.max_frame_bytes = 16384,
 	};
 	const struct conn_options conn_options = {
-		.queue_bytes_max = 2 * QUEUE_ROOM_BYTES,
+		.queue_bytes_max = (size_t)2 * QUEUE_ROOM_BYTES,
 		.queue_bytes_room = QUEUE_ROOM_BYTES,
 		.linger_ms = LINGER_MS,
 	};

@@ -103,7 +103,7 @@ static int find_by_sorting(const struct pbjson_keys *keys)
 
 int pbjson_find_twice(const struct pbjson_keys *keys)
 {
-	size_t slot_count = 2 * PAIRWISE_MAX;
+	size_t slot_count = (size_t)2 * PAIRWISE_MAX;
 
 	if (keys->count <= PAIRWISE_MAX) {
 		find_pairwise(keys);

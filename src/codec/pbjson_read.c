@@ -55,8 +55,11 @@ static int read_bytes(struct reader *reader)
 	struct span text;
 	uint8_t byte = pbjson_peek(reader);
 	const uint8_t *at = reader->at;
-	int error = byte == '"' ? pbjson_take_text(reader, &text)
-				: pbjson_read_fail(reader, at, "expected base64 in a string");
+
+	if (byte != '"')
+		return pbjson_read_fail(reader, at, "expected base64 in a string");
+
+	int error = pbjson_take_text(reader, &text);
 
 	return error ? error : pbjson_put_base64(reader, at, text);
 }
@@ -309,8 +312,7 @@ static bool is_scalar(const struct schema_field *field)
 	return field->type != SCHEMA_MESSAGE && !field->is_repeated;
 }
 
-/* A value with its tag; not written when it is the default and there is no presence. */
-static int read_tagged(struct reader *reader, const struct schema_field *field)
+int pbjson_read_tagged(struct reader *reader, const struct schema_field *field)
 {
 	size_t before = pbjson_target_offset(&reader->out);
 	int error = pbjson_put_tag(reader, field, 0);
@@ -352,7 +354,7 @@ int pbjson_read_member(struct reader *reader, const struct schema_field *field, 
 	} else if (field->is_repeated) {
 		error = pbjson_read_list(reader, field);
 	} else {
-		error = read_tagged(reader, field);
+		error = pbjson_read_tagged(reader, field);
 	}
 	if (error >= 0)
 		frame->field = NULL;

@@ -132,6 +132,9 @@ int pbjson_read_member(struct reader *reader, const struct schema_field *field, 
 /* One value as its type is written, behind its tag. */
 int pbjson_read_value(struct reader *reader, const struct schema_field *field);
 
+/* As it, with its tag; not written when it is the default and there is no presence. */
+int pbjson_read_tagged(struct reader *reader, const struct schema_field *field);
+
 int pbjson_read_list(struct reader *reader, const struct schema_field *field);
 int pbjson_read_map(struct reader *reader, const struct schema_field *field);
 

@@ -98,8 +98,11 @@ static int read_text(struct reader *reader, const struct schema_message *message
 	struct span text;
 	uint8_t byte = pbjson_peek(reader);
 	const uint8_t *at = reader->at;
-	int error = byte == '"' ? pbjson_take_text(reader, &text)
-				: pbjson_read_fail(reader, at, "expected a string");
+
+	if (byte != '"')
+		return pbjson_read_fail(reader, at, "expected a string");
+
+	int error = pbjson_take_text(reader, &text);
 
 	return error ? error : pbjson_read_known_text(reader, message, at, text);
 }
@@ -164,27 +167,6 @@ static int read_value(struct reader *reader, const struct schema_message *messag
 		return pbjson_put_bool(reader, false);
 	return number == VALUE_NUMBER ? read_json_number(reader, field)
 				      : pbjson_read_value(reader, field);
-}
-
-static int read_wrapper(struct reader *reader, const struct schema_field *field)
-{
-	size_t before = pbjson_target_offset(&reader->out);
-	int error = pbjson_put_tag(reader, field, 0);
-
-	if (error)
-		return error;
-
-	size_t value = pbjson_target_offset(&reader->out);
-
-	error = pbjson_read_value(reader, field);
-
-	const uint8_t *at = reader->out.buf->data + value;
-
-	while (!error && at < reader->out.at && *at == 0)
-		at++;
-	if (!error && at == reader->out.at)
-		pbjson_target_rewind(&reader->out, before);
-	return error;
 }
 
 /* ---- Any ---- */
@@ -359,7 +341,7 @@ int pbjson_read_known(struct reader *reader, const struct schema_message *messag
 	case SCHEMA_VALUE:
 		return read_value(reader, message);
 	case SCHEMA_WRAPPER:
-		return read_wrapper(reader, &message->fields[0]);
+		return pbjson_read_tagged(reader, &message->fields[0]);
 	case SCHEMA_PLAIN:
 	case SCHEMA_EMPTY:
 		break;

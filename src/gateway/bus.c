@@ -189,6 +189,7 @@ int bus_create(struct bus **created, const struct bus_options *options)
 	for (uint32_t i = 0; i < bus->port_count; i++)
 		bus->ports[i].bus = bus;
 	*created = bus;
+	CHECK(bus->port_count > 0);
 	bus->port_woken = calloc(bus->port_count, sizeof(*bus->port_woken));
 	bus->recent = recent_create(options->secret);
 	if (!bus->port_woken || !bus->recent || bus_spare_create(bus) ||

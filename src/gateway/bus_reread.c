@@ -69,9 +69,11 @@ void bus_reread_forget(struct bus *bus, struct span session)
 
 void bus_reread_stop(struct bus *bus)
 {
+	struct list *link;
+
 	deadline_disarm(bus->worker, &bus->reread_tick);
-	while (!list_is_empty(&bus->rereads))
-		reread_free(CONTAINER_OF(bus->rereads.next, struct bus_reread, link));
+	while ((link = list_pop_front(&bus->rereads)))
+		reread_free(CONTAINER_OF(link, struct bus_reread, link));
 }
 
 /* Missing, malformed or no answer: the stream stays open and is asked for again. */
@@ -120,7 +122,8 @@ static void ask(struct bus_reread *reread)
 	uint8_t key[1024];
 
 	CHECK(prefix.len + reread->id_len <= sizeof(key));
-	memcpy(key, prefix.data, prefix.len);
+	if (prefix.len > 0)
+		memcpy(key, prefix.data, prefix.len);
 	memcpy(key + prefix.len, reread->text, reread->id_len);
 	const struct span args[] = {SPAN("GET"), span_make(key, prefix.len + reread->id_len)};
 	const struct redis_command command = {

@@ -30,7 +30,7 @@ void classes_init(struct class_rule rules[CLASS_COUNT], const struct config *con
 #undef RULE
 	};
 
-	for (uint8_t i = 0; i < CLASS_COUNT; i++) {
+	for (unsigned i = 0; i < CLASS_COUNT; i++) {
 		rules[i] = configured[i];
 		rules[i].bucket.kind = (uint8_t)(first_kind + i);
 	}

@@ -288,11 +288,9 @@ static uint64_t charge(const struct node *node, enum auth_form form, struct span
 static void reply_limited(struct request *request, uint64_t wait_ms)
 {
 	struct failure failure = failure_of(ERR_TOO_MANY_REQUESTS);
-	char text[24];
-	int len = snprintf(text, sizeof(text), "%llu",
-			   (unsigned long long)(wait_ms / 1000 + (wait_ms % 1000 != 0)));
+	char text[SPAN_DECIMAL_BYTES];
 
-	failure.retry_after = span_make(text, (size_t)len);
+	failure.retry_after = span_write_uint64(text, wait_ms / 1000 + (wait_ms % 1000 != 0));
 	reply_failure(request, &failure);
 }
 

@@ -43,11 +43,11 @@ static struct address any_address(int family, uint16_t port)
 static int resolve(const struct endpoint *endpoint, struct address *address)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-	struct addrinfo *results;
+	struct addrinfo *results = NULL;
 
 	if (address_from_text(address, endpoint->host, endpoint->port))
 		return 0;
-	if (getaddrinfo(endpoint->host, NULL, &hints, &results) != 0)
+	if (getaddrinfo(endpoint->host, NULL, &hints, &results) != 0 || !results)
 		return -EADDRNOTAVAIL;
 
 	const struct addrinfo *chosen = results;

@@ -9,7 +9,7 @@
 
 void login_begin(struct login *login, uint64_t now_s, struct span next)
 {
-	*login = (struct login){.expires_s = now_s + LOGIN_MINUTES * 60};
+	*login = (struct login){.expires_s = now_s + (uint64_t)LOGIN_MINUTES * 60};
 	random_text(login->state, sizeof(login->state), LOGIN_RANDOM_BYTES);
 	random_text(login->nonce, sizeof(login->nonce), LOGIN_RANDOM_BYTES);
 	random_text(login->verifier, sizeof(login->verifier), LOGIN_RANDOM_BYTES);

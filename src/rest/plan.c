@@ -89,7 +89,7 @@ static struct plan_route *route_add(struct making *making, struct origin origin)
 		mistake(making, origin.place, "more than %d routes", PLAN_ROUTES_MAX);
 		return NULL;
 	}
-	if (plan->route_count == making->room) {
+	if (!making->origins || plan->route_count == making->room) {
 		size_t room = making->room ? making->room * 2 : 64;
 		struct plan_route **routes = reallocarray(plan->routes, room, sizeof(*routes));
 		struct origin *origins = reallocarray(making->origins, room, sizeof(*origins));

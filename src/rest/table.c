@@ -100,7 +100,8 @@ static struct table_node *literal_find(const struct table_node *node, struct spa
 {
 	size_t at = literal_place(node, literal);
 
-	if (at == node->literal_count || !span_equal(node->literals[at]->literal, literal))
+	if (!node->literals || at == node->literal_count ||
+	    !span_equal(node->literals[at]->literal, literal))
 		return NULL;
 	return node->literals[at];
 }

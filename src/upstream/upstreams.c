@@ -62,7 +62,8 @@ static void service_stopped(void *context)
 
 static void service_start(struct service *service)
 {
-	if (service->is_started)
+	/* never NULL: upstreams_prepare makes one for each */
+	if (service->is_started) /* NOLINT(clang-analyzer-core.NullDereference) */
 		return;
 	service->is_started = true;
 	upstream_start(service->upstream);

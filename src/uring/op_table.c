@@ -155,13 +155,14 @@ static const struct errno_row {
 };
 
 #define ERRNO_WORDS 3 /* Linux errno values end below 192 */
+#define ERRNO_BITS  ((size_t)ERRNO_WORDS * 64)
 
 /* Logs a kind and errno the first time they meet. */
 static void log_unknown(uint8_t kind, int code)
 {
 	static _Atomic uint64_t seen[RING_OPCODE_COUNT + 1][ERRNO_WORDS];
 	size_t row = kind < RING_OPCODE_COUNT ? kind : RING_OPCODE_COUNT;
-	size_t bit = (size_t)code < ERRNO_WORDS * 64 ? (size_t)code : ERRNO_WORDS * 64 - 1;
+	size_t bit = (size_t)code < ERRNO_BITS ? (size_t)code : ERRNO_BITS - 1;
 	uint64_t mask = UINT64_C(1) << bit % 64;
 
 	/* Relaxed: nothing is read by virtue of this flag. */

@@ -294,7 +294,8 @@ exit_ring:
 	io_uring_queue_exit(&ring->uring);
 free_ring:
 	ring_free(ring);
-	return explain_step(code, step, why, size);
+	explain_step(code, step, why, size);
+	return code;
 }
 
 /* Queues one entry by hand and gives back its first completion's result, flags in `flags`. */
