@@ -7,6 +7,7 @@ import collections
 import select
 import socket
 import struct
+import time
 import uuid
 
 import harness
@@ -340,6 +341,12 @@ class Attacker:
             if not select.select([self.socket], [], [], harness.PATIENCE)[0]:
                 raise harness.Failed(f"nothing came; so far {self.counts}, GOAWAY {self.goaway}")
             self.read()
+
+    def rest(self, until):
+        """Reads what comes up to this moment (time.monotonic()), or its end."""
+        while (left := until - time.monotonic()) > 0 and not self.ended:
+            if select.select([self.socket], [], [], left)[0]:
+                self.read()
 
     def run(self, attack, units_max, until=lambda: False):
         """Until the connection is ended, `units_max` are sent or until() is true."""

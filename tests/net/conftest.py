@@ -38,9 +38,7 @@ commands:
 @pytest.fixture
 def echo():
     """The command handler of bench/, on a free port."""
-    process = harness.Process([harness.ECHO, "--listen", "127.0.0.1:0"])
-    line = process.out.wait(lambda text: text.startswith("listening "))
-    process.address = line.split()[1]
+    process = harness.start_echo()
     yield process
     assert process.stop() == 0
 

@@ -177,6 +177,20 @@ class Process:
         return code
 
 
+def free_port(family=socket.AF_INET, host="127.0.0.1"):
+    """Free now; the kernel does not soon give it to somebody else."""
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def start_echo(listen="127.0.0.1:0", *more):
+    """The command handler of bench/; its `address` is where it listens."""
+    process = Process([ECHO, "--listen", listen, *more])
+    process.address = process.out.wait(lambda text: text.startswith("listening ")).split()[1]
+    return process
+
+
 def wait_until(question, what):
     """Asks until it is so. For states that announce themselves to nobody (another program's counters)."""
     deadline = time.monotonic() + PATIENCE
@@ -457,6 +471,14 @@ class Channel:
         call = self.channel.unary_unary(EXECUTE, request_serializer=lambda message: message.SerializeToString(),
                                         response_deserializer=edge.ExecuteCommandResponse.FromString)
         return call.future(request, timeout=timeout or PATIENCE, **kwargs)
+
+    def outcome(self, request):
+        """"OK", or the status name and message that an execute ends with."""
+        try:
+            self.execute(request)
+            return "OK"
+        except grpc.RpcError as error:
+            return error.code().name, error.details()
 
     def refused(self, request, **kwargs):
         """The status name and message that an execute ends with."""

@@ -91,8 +91,7 @@ def attacker(pipe, address, processor):
                     one.read()
                     if one.ended or one.goaway or time.monotonic() > began + seconds:
                         break
-                    while units > rate * (time.monotonic() - began):
-                        time.sleep(0.001)
+                    one.rest(until=began + min(units / rate, seconds))
         pipe.send((units, connections))
 
 

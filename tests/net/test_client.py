@@ -46,12 +46,6 @@ def run(*arguments):
     return Done(harness.Process([CLIENT, *arguments], env=ENV))
 
 
-def free_port(family=socket.AF_INET, host="127.0.0.1"):
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
-
-
 def has_v6():
     try:
         with socket.socket(socket.AF_INET6) as probe:
@@ -280,7 +274,7 @@ def test_acl_user_and_password_from_a_file_open_redis(folder, guarded):
 ])
 def test_redis_that_is_not_there_is_told_and_ends_with_1(folder, address, why):
     run("keygen", folder / "k.pem")
-    done = run("session", "--redis", address.format(port=free_port()), "--session", "s", "--user", "u", "--key",
+    done = run("session", "--redis", address.format(port=harness.free_port()), "--session", "s", "--user", "u", "--key",
                folder / "k.pem", "--timeout", "2s")
     assert (done.code, done.out) == (1, "")
     assert "cannot" in done.err and why in done.err
@@ -430,7 +424,7 @@ def test_large_answer_comes_whole(user):
 # ---- gateways that are not there, or are none ----
 
 def test_gateway_that_is_not_there_is_unavailable(user, folder):
-    port = free_port()
+    port = harness.free_port()
     for address, why in ((f"127.0.0.1:{port}", "Connection refused"), (f":{port}", "Connection refused"),
                          (f"localhost:{port}", "Connection refused"),
                          (f"unix:{folder / 'nobody.sock'}", "No such file or directory")):
@@ -759,7 +753,7 @@ def redis_addresses():
 @pytest.mark.parametrize("host,address", redis_addresses())
 def test_redis_by_number_and_name(folder, host, address):
     run("keygen", folder / "k.pem")
-    server = harness.Redis(folder, "--bind", host, port=free_port(socket.AF_INET6 if ":" in host else socket.AF_INET, host))
+    server = harness.Redis(folder, "--bind", host, port=harness.free_port(socket.AF_INET6 if ":" in host else socket.AF_INET, host))
     try:
         done = run("session", "--redis", address.format(port=server.port), "--session", "s", "--user", "u", "--key",
                    folder / "k.pem")

@@ -213,10 +213,9 @@ def test_deadline_ends_a_stream(gateway, device, client):
 @pytest.fixture
 def slow_gateway(folder, redis_server):
     """Its upstream takes ten seconds."""
-    slow = harness.Process([harness.ECHO, "--listen", "127.0.0.1:0", "--delay-ms", "10000"])
-    address = slow.out.wait(lambda text: text.startswith("listening ")).split()[1]
+    slow = harness.start_echo("127.0.0.1:0", "--delay-ms", "10000")
     with harness.Gateway(folder, redis_server,
-                         config=ECHO_CONFIG.format(address=address).replace("deadline: 2s", "deadline: 20s")) as gateway:
+                         config=ECHO_CONFIG.format(address=slow.address).replace("deadline: 2s", "deadline: 20s")) as gateway:
         yield gateway
     slow.stop()
 

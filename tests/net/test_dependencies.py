@@ -48,12 +48,6 @@ def start_gateway(folder, redis_server, *addresses, deadline="500ms", health="2s
 IMPATIENT = {"GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": "250ms", "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": "250ms"}
 
 
-def start_echo(address="127.0.0.1:0"):
-    process = harness.Process([harness.ECHO, "--listen", address])
-    process.address = process.out.wait(lambda text: text.startswith("listening ")).split()[1]
-    return process
-
-
 def outcome(channel, request):
     try:
         return channel.execute(request).result_code
@@ -113,6 +107,11 @@ class Story:
         stream = self.channel.subscribe(self.device.subscribe_request())
         stream.bootstrap()
         return stream
+
+    def event_arrives(self, stream):
+        """The stream was open all the time, and what comes next on it is what is published now."""
+        event = publish_event(self.gateway, self.device.user)
+        assert stream.next().event_id == event
 
     def is_told(self, fault):
         assert fault in FAULTS, fault
@@ -200,77 +199,58 @@ def test_redis_killed_and_started_again(tell, kept_redis, echo):
     kept_redis.restart()
     story.ends()
     story.recovers(REPLAY_DOWN)
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
+    story.event_arrives(stream)
     story.counts('gateway_redis_reconnects_total{role="session"}')
     assert story.gateway.metric('gateway_stream_gaps_total{stream="client_events"}') == 0
     story.is_told("Redis is killed, and started again")
 
 
-def test_redis_frozen(tell, redis_server, echo):
-    story = tell(redis_server, echo.address, env=IMPATIENT)
+def redis_fails_for_a_while(story, fault, fail, mend, sign=None, meanwhile=(REPLAY_DOWN, SESSION_DOWN)):
+    """Commands are refused until it is over; the stream that was open stays."""
     story.works()
     stream = story.stream()
-    redis_server.process.signal(signal.SIGSTOP)
+    fail()
     try:
         story.begins()
         expect_fail_closed(story)
-        story.counts('gateway_redis_commands_total{role="replay",outcome="timeout"}')
+        if sign:
+            story.counts(sign)
     finally:
-        redis_server.process.signal(signal.SIGCONT)
+        mend()
     story.ends()
-    story.recovers(REPLAY_DOWN)
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
-    story.is_told("Redis is frozen")
+    story.recovers(*meanwhile)
+    story.event_arrives(stream)
+    story.is_told(fault)
+
+
+def test_redis_frozen(tell, redis_server, echo):
+    redis_fails_for_a_while(
+        tell(redis_server, echo.address, env=IMPATIENT), "Redis is frozen",
+        lambda: redis_server.process.signal(signal.SIGSTOP), lambda: redis_server.process.signal(signal.SIGCONT),
+        'gateway_redis_commands_total{role="replay",outcome="timeout"}', meanwhile=[REPLAY_DOWN])
 
 
 def test_redis_that_answers_after_ten_seconds(tell, redis_server, echo, cable):
-    story = tell(redis_server, echo.address, env={**IMPATIENT, **over(cable)})
-    story.works()
-    stream = story.stream()
-    cable.hold_answers()
-    story.begins()
-    expect_fail_closed(story)
-    story.counts('gateway_glitches_total{kind="redis_silent"}')  # given up, and dialled anew, over and over
-    cable.let_answers_go()
-    story.ends()
-    story.recovers(REPLAY_DOWN, SESSION_DOWN)
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
-    story.is_told("Redis answers after 10 s")
+    redis_fails_for_a_while(  # given up, and dialled anew, over and over
+        tell(redis_server, echo.address, env={**IMPATIENT, **over(cable)}), "Redis answers after 10 s",
+        cable.hold_answers, cable.let_answers_go, 'gateway_glitches_total{kind="redis_silent"}')
 
 
 def test_redis_that_answers_garbage(tell, redis_server, echo, cable):
-    story = tell(redis_server, echo.address, env=over(cable))
-    assert story.outcome() == "ok"
-    stream = story.stream()
-    cable.twist = lambda data: b"HTTP/1.1 200 OK\r\n\r\n"
-    story.begins()
-    expect_fail_closed(story)
-    story.counts('gateway_glitches_total{kind="redis_protocol"}')
-    cable.twist = None
-    story.ends()
-    story.recovers(REPLAY_DOWN)
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
-    story.is_told("Redis answers garbage")
+    def twist(by):
+        cable.twist = by
+
+    redis_fails_for_a_while(
+        tell(redis_server, echo.address, env=over(cable)), "Redis answers garbage",
+        lambda: twist(lambda data: b"HTTP/1.1 200 OK\r\n\r\n"), lambda: twist(None),
+        'gateway_glitches_total{kind="redis_protocol"}', meanwhile=[REPLAY_DOWN])
 
 
 def test_half_open_way_to_redis(tell, redis_server, echo, cable):
+    """The old connections stay dead: it has found that out."""
     story = tell(redis_server, echo.address, env={**IMPATIENT, **over(cable)})
-    story.works()
-    stream = story.stream()
-    cable.cut()
-    story.begins()
-    expect_fail_closed(story)
-    cable.mend()
-    story.ends()
-    story.recovers(REPLAY_DOWN, SESSION_DOWN)  # the old connections stay dead: it has found that out
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
+    redis_fails_for_a_while(story, "the way to Redis is half-open", cable.cut, cable.mend)
     story.counts('gateway_glitches_total{kind="redis_silent"}')
-    story.is_told("the way to Redis is half-open")
 
 
 def test_redis_that_comes_back_empty(tell, redis_server, echo):
@@ -305,7 +285,7 @@ class Pair:
         self.servers = []
         for name in ("first", "second"):
             (folder / name).mkdir()
-            self.servers.append(harness.Redis(folder / name, "--repl-diskless-sync-delay", "0", port=free_port()))
+            self.servers.append(harness.Redis(folder / name, "--repl-diskless-sync-delay", "0", port=harness.free_port()))
         self.master, self.replica = self.servers
         self.replica.client.execute_command("REPLICAOF", "127.0.0.1", self.master.port)
         harness.wait_until(lambda: self.replica.client.info("replication")["master_link_status"] == "up", "the replica has all")
@@ -318,12 +298,6 @@ class Pair:
         self.name.close()
         for server in self.servers:
             server.stop()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -348,8 +322,7 @@ def test_master_dies_and_its_replica_takes_over(tell, pair, echo):
     used = story.device.request()
     assert outcome(story.channel, used) == "ok"
     stream = story.stream()
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
+    story.event_arrives(stream)
     pair.replicate()
     story.begins()
     pair.master.kill()
@@ -413,15 +386,14 @@ def test_replica_that_takes_over_lacks_the_last_entries(tell, pair, echo):
         story.counts(f'gateway_stream_gap_causes_total{{stream="{name}",cause="recreated"}}')
     story.counts('gateway_session_rereads_total{result="kept"}')
     assert stream.next().event_id == kept  # what is still there comes again
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
+    story.event_arrives(stream)
     story.is_told("Redis fails over: the replica lacks the last entries")
 
 
 # ---- services ----
 
 def test_service_killed_and_started_again(tell, redis_server):
-    first = start_echo()
+    first = harness.start_echo()
     story = tell(redis_server, first.address)
     assert story.outcome() == "ok"
     story.begins()
@@ -429,7 +401,7 @@ def test_service_killed_and_started_again(tell, redis_server):
     first.wait()
     story.is_heard_as(SERVICE_DOWN)
     story.counts('upstream_grpc_calls_total{upstream="echo",code="UNAVAILABLE"}')
-    second = start_echo(first.address)
+    second = harness.start_echo(first.address)
     story.ends()
     story.recovers(SERVICE_DOWN)
     story.counts('upstream_grpc_reconnects_total{upstream="echo"}')
@@ -439,7 +411,7 @@ def test_service_killed_and_started_again(tell, redis_server):
 
 def test_one_of_two_addresses_says_goaway_and_leaves(tell, redis_server):
     """Nobody sees it: calls in flight end, the next go to the other address."""
-    staying, leaving = start_echo(), start_echo()
+    staying, leaving = harness.start_echo(), harness.start_echo()
     story = tell(redis_server, staying.address, leaving.address, deadline="10s")
     for address in (staying.address, leaving.address):
         story.counts(f'upstream_healthy{{upstream="echo",address="{address}"}}')
@@ -459,7 +431,7 @@ def test_one_of_two_addresses_says_goaway_and_leaves(tell, redis_server):
 
 
 def test_service_frozen(tell, redis_server):
-    service = start_echo()
+    service = harness.start_echo()
     story = tell(redis_server, service.address, health="300ms")
     assert story.outcome() == "ok"
     service.signal(signal.SIGSTOP)
@@ -494,12 +466,12 @@ def test_half_open_way_to_a_service(tell, redis_server, echo):
 
 
 def test_service_that_refuses_connections(tell, redis_server):
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{harness.free_port()}"
     story = tell(redis_server, address)
     story.begins()
     story.is_heard_as(SERVICE_DOWN)
     story.counts('upstream_grpc_errors_total{upstream="echo",rpc="galaxy.gateway.v1.CommandHandler/Handle",code="UNAVAILABLE"}')
-    service = start_echo(address)
+    service = harness.start_echo(address)
     story.ends()
     story.recovers(SERVICE_DOWN)
     story.is_told("a service refuses connections")
@@ -732,7 +704,7 @@ def test_name_server_that_is_silent(tell, redis_server, echo, names):
 
 def test_name_that_leads_to_a_replica_first(tell, folder, echo, names):
     """Both addresses of the name take connections; only the second may write. Every address has its turn."""
-    port, servers = free_port(), []
+    port, servers = harness.free_port(), []
     for host in ("127.0.0.2", "127.0.0.3"):
         (folder / host).mkdir()
         servers.append(harness.Redis(folder / host, "--bind", host, "--repl-diskless-sync-delay", "0", port=port))
@@ -749,8 +721,7 @@ def test_name_that_leads_to_a_replica_first(tell, folder, echo, names):
     for _ in range(20):
         assert story.outcome() == "ok"
     stream = story.stream()
-    event = publish_event(story.gateway, story.device.user)
-    assert stream.next().event_id == event
+    story.event_arrives(stream)
     story.is_told("Redis's name leads to a replica first")
     for server in servers:
         server.stop()

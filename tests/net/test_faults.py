@@ -1,23 +1,12 @@
 """Redis lost, late, wrong; and what clients see meanwhile (edge.md §3)."""
 
 import signal
-import socket
-import threading
-import time
 
 import grpc
 import pytest
 
 import harness
-from harness import check_event, publish_event
-
-
-def outcome(channel, device):
-    try:
-        channel.execute(device.request())
-        return "OK"
-    except grpc.RpcError as error:
-        return error.code().name, error.details()
+from harness import publish_event
 
 
 def wait_connected(gateway, count=1):
@@ -39,20 +28,20 @@ def test_nothing_published_after_a_redis_restart_is_lost(folder, kept_redis, ech
     with harness.Gateway(folder, kept_redis, config=ECHO_CONFIG.format(address=echo.address)) as gateway:
         with harness.Channel(gateway.grpc) as channel:
             device = harness.Device(gateway)
-            assert outcome(channel, device) == "OK"
+            assert channel.outcome(device.request()) == "OK"
             stream = channel.subscribe(device.subscribe_request())
             stream.bootstrap()
             before = publish_event(gateway, device.user)
             assert stream.next().event_id == before
             for _ in range(2):
                 gateway.redis.kill()
-                assert outcome(channel, device) == ("UNAVAILABLE", "replay store is unavailable")
+                assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
                 stranger = harness.Device(gateway, publish=False)
-                assert outcome(channel, stranger) == ("UNAVAILABLE", "session cache is unavailable")
+                assert channel.outcome(stranger.request()) == ("UNAVAILABLE", "session cache is unavailable")
                 gateway.redis.restart()
                 published = [publish_event(gateway, device.user) for _ in range(300)]
                 assert [stream.next().event_id for _ in published] == published
-                harness.wait_until(lambda: outcome(channel, device) == "OK", "commands work again")
+                harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "commands work again")
             assert gateway.metric('gateway_redis_reconnects_total{role="client_events"}') >= 2
 
 
@@ -105,11 +94,11 @@ def test_snapshots_are_forgotten_when_session_events_were_lost(gateway, channel,
     """Of sessions without a stream too: what happened to them meanwhile is heard from Redis alone."""
     device.publish_session_event()
     gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     lose_session_events(gateway)
     device.write_record("revoked")
     gateway.wait_metric('gateway_stream_gaps_total{stream="session_events"}', lambda value: value == 1)
-    harness.wait_until(lambda: outcome(channel, device) == ("FAILED_PRECONDITION", "device session is revoked"),
+    harness.wait_until(lambda: channel.outcome(device.request()) == ("FAILED_PRECONDITION", "device session is revoked"),
                        "the record is read again")
 
 
@@ -174,15 +163,15 @@ def test_trimmed_session_events_are_a_gap(folder, kept_redis):
 
 
 def test_frozen_redis_is_late_then_found_again(gateway, channel, device):
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     gateway.redis.process.signal(signal.SIGSTOP)
     try:
         stranger = harness.Device(gateway, publish=False)
-        assert outcome(channel, device) == ("UNAVAILABLE", "replay store is unavailable")
-        assert outcome(channel, stranger) == ("UNAVAILABLE", "session cache is unavailable")
+        assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
+        assert channel.outcome(stranger.request()) == ("UNAVAILABLE", "session cache is unavailable")
     finally:
         gateway.redis.process.signal(signal.SIGCONT)
-    harness.wait_until(lambda: outcome(channel, device) == "OK", "Redis is found again")
+    harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "Redis is found again")
     stream = channel.subscribe(device.subscribe_request())
     stream.bootstrap()
     event_id = publish_event(gateway, device.user)
@@ -191,11 +180,11 @@ def test_frozen_redis_is_late_then_found_again(gateway, channel, device):
 
 def test_command_without_its_reservation_is_not_executed(gateway, channel, device, echo):
     """The answer to SET is lost: the command fails, and was never sent on."""
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     sent = gateway.metric('upstream_grpc_calls_total{upstream="echo",code="OK"}')
     gateway.redis.process.signal(signal.SIGSTOP)
     try:
-        assert outcome(channel, device) == ("UNAVAILABLE", "replay store is unavailable")
+        assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
     finally:
         gateway.redis.process.signal(signal.SIGCONT)
     assert gateway.metric('upstream_grpc_calls_total{upstream="echo",code="OK"}') == sent

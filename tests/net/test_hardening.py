@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from conftest import ECHO_CONFIG
-from test_redis_tls import check_the_whole_story, free_port
+from test_redis_tls import check_the_whole_story
 
 NOBODY = 65534
 RELEASE = harness.MODE == "release"
@@ -66,7 +66,7 @@ SECRET = {"GATEWAY_SESSION_CACHE_REDIS_USERNAME": "default", "GATEWAY_SESSION_CA
 
 
 def test_ordinary_user_without_capabilities_serves_all(folder, echo, as_nobody):
-    server = NetworkRedis(folder, port=free_port())
+    server = NetworkRedis(folder, port=harness.free_port())
     try:
         with harness.Gateway(folder, server, config=ECHO_CONFIG.format(address=echo.address), env=SECRET,
                              prefix=as_nobody()) as gateway:
@@ -82,7 +82,7 @@ def test_ordinary_user_without_capabilities_serves_all(folder, echo, as_nobody):
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's mlock says yes and does nothing")
 def test_memory_that_may_not_be_locked_is_told_once(folder, as_nobody):
     """Serving goes on without it, but where the kernel counts rings too (6.1 did not): then the remedy is told."""
-    server = NetworkRedis(folder, port=free_port())
+    server = NetworkRedis(folder, port=harness.free_port())
     try:
         gateway = harness.Gateway(folder, server, env=SECRET, prefix=as_nobody("--memlock=0"), wait=False)
         try:

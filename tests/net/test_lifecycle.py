@@ -498,7 +498,7 @@ def test_log_that_nobody_reads_does_not_end_the_process(folder, redis_server):
     read_end, write_end = os.pipe()
     env = harness.Gateway(folder, redis_server, arguments=["--version"], wait=False)
     ended(env)
-    port = free_port()
+    port = harness.free_port()
     settings = dict(env.env, GATEWAY_PUBLIC_HTTP_ADDR=f"127.0.0.1:{port}", GATEWAY_ACCESS_LOG="all")
     process = subprocess.Popen([str(harness.RINGWAY)], env=settings, stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=write_end)
@@ -516,12 +516,6 @@ def test_log_that_nobody_reads_does_not_end_the_process(folder, redis_server):
     finally:
         process.kill()
         process.wait()
-
-
-def free_port():
-    """A port of loopback that is free now; the kernel does not soon give it to somebody else."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 # ---- listeners ----

@@ -29,19 +29,11 @@ commands:
 """
 
 
-def free_ports(count):
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return [f"127.0.0.1:{port}" for port in ports]
-
-
 class QuietGateway(harness.Gateway):
     """One whose log may not tell where it listens: its level or format is another than the harness reads."""
 
     def __init__(self, folder, redis_server, level, form, **more):
-        public, grpc_address, admin = free_ports(3)
+        public, grpc_address, admin = (f"127.0.0.1:{harness.free_port()}" for _ in range(3))
         env = {"GATEWAY_PUBLIC_HTTP_ADDR": public, "GATEWAY_AUTHENTICATED_GRPC_ADDR": grpc_address,
                "GATEWAY_ADMIN_HTTP_ADDR": admin, "GATEWAY_LOG_LEVEL": level, "GATEWAY_LOG_FORMAT": form,
                "GATEWAY_ACCESS_LOG": "all", **more.pop("env", {})}

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import uuid
 
-import grpc
 import pytest
 
 import harness
@@ -100,10 +99,6 @@ def channel_to(gateway):
     return harness.Channel(gateway.grpc, **{"grpc.enable_retries": 0})
 
 
-def status_of(error):
-    return error.code().name, error.details()
-
-
 # ---- HTTP/1.1 ----
 
 def get(address, path):
@@ -125,11 +120,7 @@ def test_http1_request_is_answered_or_its_connection_closed(faulty, faults, list
 
 def execute(gateway, device):
     with channel_to(gateway) as channel:
-        try:
-            channel.execute(device.request())
-            return "OK"
-        except grpc.RpcError as error:
-            return status_of(error)
+        return channel.outcome(device.request())
 
 
 def test_command_through_to_its_service_ends_with_a_status(faulty, faults):

@@ -149,9 +149,8 @@ def used():
     import tempfile
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rw-"))
     redis_server = harness.Redis(folder)
-    echo = harness.Process([harness.ECHO, "--listen", "127.0.0.1:0"])
-    address = echo.out.wait(lambda text: text.startswith("listening ")).split()[1]
-    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo=address), env=ENV) as gateway:
+    echo = harness.start_echo()
+    with harness.Gateway(folder, redis_server, config=CONFIG.format(echo=echo.address), env=ENV) as gateway:
         device = harness.Device(gateway)
         with harness.Channel(gateway.grpc) as channel:
             stranger, revoked = use_everything(gateway, device, channel)

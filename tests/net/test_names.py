@@ -1,6 +1,5 @@
 """Redis and services by host name (edge.md §1, §3): found through /etc/hosts, found again, and looked up anew each time."""
 
-import socket
 import subprocess
 
 import grpc
@@ -19,21 +18,9 @@ commands:
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_echo(address):
-    process = harness.Process([harness.ECHO, "--listen", address])
-    process.address = process.out.wait(lambda text: text.startswith("listening ")).split()[1]
-    return process
-
-
 @pytest.fixture
 def named_redis(folder):
-    server = harness.Redis(folder, port=free_port(), data=True)
+    server = harness.Redis(folder, port=harness.free_port(), data=True)
     yield server
     server.stop()
 
@@ -91,7 +78,7 @@ def test_restart_of_redis_under_its_name_is_survived(named, named_redis):
 
 
 def test_restart_of_a_service_under_its_name_is_survived(folder, redis_server):
-    first = start_echo("127.0.0.1:0")
+    first = harness.start_echo()
     port = first.address.rpartition(":")[2]
     with harness.Gateway(folder, redis_server, config=CONFIG.format(address=f"localhost:{port}")) as gateway:
         with harness.Channel(gateway.grpc) as channel:
@@ -100,7 +87,7 @@ def test_restart_of_a_service_under_its_name_is_survived(folder, redis_server):
             assert first.stop() == 0
             harness.wait_until(lambda: outcome(channel, device) == ("UNAVAILABLE", "downstream service is unavailable"),
                                "the service is missed")
-            second = start_echo(f"127.0.0.1:{port}")
+            second = harness.start_echo(f"127.0.0.1:{port}")
             executes(channel, device)
             assert second.stop() == 0
 
@@ -132,7 +119,7 @@ def hosts(folder):
 @pytest.fixture
 def moving_redis(folder):
     """Two of them on one port: at 127.0.0.1, and at 127.0.0.2 when it is started."""
-    port, servers = free_port(), []
+    port, servers = harness.free_port(), []
 
     def start(host):
         place = folder / host
@@ -165,14 +152,14 @@ def test_redis_is_looked_up_anew_at_every_try(folder, hosts, moving_redis):
 
 
 def test_service_is_looked_up_anew_at_every_try(folder, hosts, redis_server):
-    port = free_port()
+    port = harness.free_port()
     hosts.write_text("127.0.0.1 echo.test\n")
-    first = start_echo(f"127.0.0.1:{port}")
+    first = harness.start_echo(f"127.0.0.1:{port}")
     with harness.Gateway(folder, redis_server, config=CONFIG.format(address=f"echo.test:{port}"),
                          prefix=lambda _: own_hosts(hosts)) as gateway, harness.Channel(gateway.grpc) as channel:
         device = harness.Device(gateway)
         assert outcome(channel, device) == "ok"
-        second = start_echo(f"127.0.0.2:{port}")
+        second = harness.start_echo(f"127.0.0.2:{port}")
         hosts.write_text("127.0.0.2 echo.test\n")
         assert first.stop() == 0
         executes(channel, device)
@@ -181,9 +168,9 @@ def test_service_is_looked_up_anew_at_every_try(folder, hosts, redis_server):
 
 def test_every_address_of_a_name_is_tried(folder, hosts, redis_server):
     """Nobody listens at the first one."""
-    port = free_port()
+    port = harness.free_port()
     hosts.write_text("127.0.0.3 echo.test\n127.0.0.4 echo.test\n")
-    service = start_echo(f"127.0.0.4:{port}")
+    service = harness.start_echo(f"127.0.0.4:{port}")
     with harness.Gateway(folder, redis_server, config=CONFIG.format(address=f"echo.test:{port}"),
                          prefix=lambda _: own_hosts(hosts)) as gateway, harness.Channel(gateway.grpc) as channel:
         executes(channel, harness.Device(gateway))

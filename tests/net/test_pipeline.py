@@ -423,8 +423,7 @@ commands:
 def test_downstream_is_found_again_after_its_restart(gateway, channel, device, folder):
     """A handler on a unix socket that is killed and started again; nobody restarts the gateway."""
     path = folder / "echo.sock"
-    handler = harness.Process([harness.ECHO, "--listen", f"unix:{path}"])
-    handler.out.wait(lambda line: line.startswith("listening"))
+    handler = harness.start_echo(f"unix:{path}")
     config = f"""
 upstreams:
   echo: {{ addresses: ["unix:{path}"], deadline: 1s, health_interval: 100ms }}
@@ -439,8 +438,7 @@ commands:
         handler.process.kill()
         handler.wait()
         assert second_channel.refused(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
-        handler = harness.Process([harness.ECHO, "--listen", f"unix:{path}"])
-        handler.out.wait(lambda line: line.startswith("listening"))
+        handler = harness.start_echo(f"unix:{path}")
 
         def executed():
             try:

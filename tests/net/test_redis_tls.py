@@ -3,7 +3,6 @@
 import socket
 import subprocess
 
-import grpc
 import pytest
 import redis
 
@@ -33,18 +32,12 @@ def client_certificate(authority):
     return authority.issue("gateway", "DNS:gateway")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class TlsRedis(harness.Redis):
     """TLS alone on a port of loopback; the test's own way in is the unix socket."""
 
     def __init__(self, folder, authority, certificate, clients="no", host="127.0.0.1", acl=None, database=0, **more):
         self.host = host
-        self.tls_port = free_port()
+        self.tls_port = harness.free_port()
         self.database = database
         extra = ["--tls-port", str(self.tls_port), "--tls-cert-file", str(certificate.cert),
                  "--tls-key-file", str(certificate.key), "--tls-ca-cert-file", str(authority.cert),
@@ -77,14 +70,6 @@ def tls_env(authority, client=None, **more):
     return env
 
 
-def outcome(channel, device):
-    try:
-        channel.execute(device.request())
-        return "OK"
-    except grpc.RpcError as error:
-        return error.code().name, error.details()
-
-
 def check_the_whole_story(gateway, prefix="gateway:session:"):
     """A command is executed, an event arrives, a revocation ends the stream and refuses the next command."""
     with harness.Channel(gateway.grpc) as channel:
@@ -101,7 +86,7 @@ def check_the_whole_story(gateway, prefix="gateway:session:"):
             assert event.event_id == event_id
         device.revoke()
         assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
-        assert outcome(channel, device) == ("FAILED_PRECONDITION", "device session is revoked")
+        assert channel.outcome(device.request()) == ("FAILED_PRECONDITION", "device session is revoked")
         return device, request
 
 
@@ -142,11 +127,11 @@ def test_restart_of_redis_under_tls_is_survived(folder, authority, server_certif
                 stream.bootstrap()
                 for _ in range(2):
                     server.kill()
-                    assert outcome(channel, device) == ("UNAVAILABLE", "replay store is unavailable")
+                    assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
                     server.restart()
                     published = [publish_event(gateway, device.user) for _ in range(300)]
                     assert [stream.next().event_id for _ in published] == published
-                    harness.wait_until(lambda: outcome(channel, device) == "OK", "commands work again")
+                    harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "commands work again")
                 device.revoke()
                 assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
     finally:

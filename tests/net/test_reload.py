@@ -27,8 +27,8 @@ class Echo:
     """A command handler of bench/, on a free port or on one given."""
 
     def __init__(self, listen="127.0.0.1:0", *more):
-        self.process = harness.Process([harness.ECHO, "--listen", listen, *more])
-        self.address = self.process.out.wait(lambda line: line.startswith("listening ")).split()[1]
+        self.process = harness.start_echo(listen, *more)
+        self.address = self.process.address
 
     def __enter__(self):
         return self

@@ -7,12 +7,10 @@ import os
 import pathlib
 import platform
 import resource
-import shutil
 import signal
 import socket
 import subprocess
 
-import grpc
 import pytest
 
 import harness
@@ -21,14 +19,6 @@ from harness import publish_event
 
 release_only = pytest.mark.skipif(harness.MODE != "release", reason="sanitizers need address space without a bound")
 DROPPED = "gateway_log_lines_dropped_total"
-
-
-def outcome(channel, device):
-    try:
-        channel.execute(device.request())
-        return "OK"
-    except grpc.RpcError as error:
-        return error.code().name, error.details()
 
 
 def connect(address):
@@ -70,16 +60,16 @@ def test_no_descriptor_is_left_to_connect_with(gateway, channel, device, echo):
     descriptors do."""
     stream = channel.subscribe(device.subscribe_request())
     stream.bootstrap()
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     gateway.metrics()
     with limited(gateway, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{gateway.process.pid}/fd"))):
         with harness.Channel(gateway.grpc) as other:  # a client that comes now
-            assert outcome(other, device) == "OK"
+            assert other.outcome(device.request()) == "OK"
         before = gateway.metrics()
         gateway.redis.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         role = 'gateway_redis_reconnects_total{role="session"}'
         gateway.wait_metric(role, lambda value: value >= before[role] + 2)
-        assert outcome(channel, device) == ("UNAVAILABLE", "replay store is unavailable")
+        assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
         assert harness.http(gateway.public, "GET", "/readyz")[0] == 200
         gateway.process.signal(signal.SIGHUP)  # the file cannot be opened: the one before stays
         gateway.wait_metric('gateway_config_reloads_total{result="mistakes"}', lambda value: value == 1)
@@ -87,7 +77,7 @@ def test_no_descriptor_is_left_to_connect_with(gateway, channel, device, echo):
     gateway.log("cannot connect to Redis", reason="cannot reach Redis: Too many open files")
     published = publish_event(gateway, device.user)
     assert stream.next().event_id == published
-    harness.wait_until(lambda: outcome(channel, device) == "OK", "Redis is found again")
+    harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "Redis is found again")
 
 
 def test_full_table_of_direct_descriptors_refuses_and_takes_up_again(folder, redis_server, echo):
@@ -104,7 +94,7 @@ def test_full_table_of_direct_descriptors_refuses_and_takes_up_again(folder, red
             gateway.wait_metric(failures, lambda value: value >= 1)
             gateway.log("accepting pauses", listener="public", error="Too many open files in system")
             assert 20 <= gateway.metric(opened) < 40
-            assert outcome(channel, device) == "OK"
+            assert channel.outcome(device.request()) == "OK"
             published = publish_event(gateway, device.user)
             assert stream.next().event_id == published
             for connection in crowd:
@@ -162,7 +152,7 @@ def is_served(connection):
 def test_memory_that_runs_out_costs_connections_and_is_not_the_end(gateway, channel, device, more_kib):
     stream = channel.subscribe(device.subscribe_request())
     stream.bootstrap()
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     gateway.metrics()
     pages = int(pathlib.Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[0])
     crowd = []
@@ -171,11 +161,11 @@ def test_memory_that_runs_out_costs_connections_and_is_not_the_end(gateway, chan
             crowd.append(connect(gateway.grpc))
             return not is_served(crowd[-1])
         harness.wait_until(is_short, "a connection that is refused")
-        said = outcome(channel, device)
+        said = channel.outcome(device.request())
         assert said == "OK" or said[0] in ("RESOURCE_EXHAUSTED", "UNAVAILABLE"), said
     # counted when it is closed: its client has some time to end its side
     gateway.wait_metric('gateway_connections_total{listener="grpc",outcome="resource"}', lambda value: value >= 1)
-    assert outcome(channel, device) == "OK"
+    assert channel.outcome(device.request()) == "OK"
     with harness.Channel(gateway.grpc) as other:
         fresh = other.subscribe(device.subscribe_request())
         fresh.bootstrap()
@@ -226,7 +216,7 @@ def test_log_that_takes_nothing_does_not_keep_it_from_serving(folder, redis_serv
     with Logging(folder, redis_server, redirection) as logging:
         device = harness.Device(logging.gateway)
         with harness.Channel(logging.grpc) as channel:
-            assert outcome(channel, device) == ("UNIMPLEMENTED", "message_type is not routed")
+            assert channel.outcome(device.request()) == ("UNIMPLEMENTED", "message_type is not routed")
         assert (logging.metric(DROPPED) > 0) == is_counted
         if not is_counted:
             assert os.readlink(f"/proc/{logging.gateway.process.pid}/fd/2") == "/dev/null"
@@ -254,7 +244,7 @@ def test_log_goes_on_when_its_full_disk_has_room_again(folder, redis_server):
             def calls_until(question):
                 """Each writes a line, and is served whatever becomes of it."""
                 while not question():
-                    assert outcome(channel, device) == ("UNIMPLEMENTED", "message_type is not routed")
+                    assert channel.outcome(device.request()) == ("UNIMPLEMENTED", "message_type is not routed")
 
             with open(seen / "filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
                 while True:

@@ -58,12 +58,6 @@ def rehearses(title, *parts):
     return mark
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Book:
     """Runs commands of the README as an operator would: with the lines of its first block in front, where the paths of an
     installation are those of the test, and journalctl and systemctl know one process."""
@@ -151,7 +145,7 @@ def book(folder, request):
 
 @pytest.fixture
 def tcp_redis(folder):
-    server = harness.Redis(folder, port=free_port())
+    server = harness.Redis(folder, port=harness.free_port())
     yield server
     server.stop()
 
@@ -233,7 +227,7 @@ def test_signer_that_cannot_be_used_is_told(folder, tcp_redis, book):
 
 @rehearses(START, "log -n 20", "redis PING")
 def test_redis_that_does_not_answer_is_told(folder, tcp_redis, book):
-    port = free_port()
+    port = harness.free_port()
     gateway = failed_start(folder, tcp_redis, book, GATEWAY_SESSION_CACHE_REDIS_ADDR=f"127.0.0.1:{port}")
     assert gateway.code == 1
     last = last_line(book)
@@ -404,7 +398,7 @@ def test_gateway_in_another_database_is_told(folder, tcp_redis, book):
 @rehearses(REVOKE, "CLIENT LIST")
 def test_gateway_at_another_redis_is_told(client, operated, book, folder):
     (folder / "other").mkdir()
-    other = harness.Redis(folder / "other", port=free_port())
+    other = harness.Redis(folder / "other", port=harness.free_port())
     try:
         other.client.xadd(SESSION_STREAM, revoked_event(client))
         still_served(client)

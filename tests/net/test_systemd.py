@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import harness
-from test_lifecycle import COMPONENTS, free_port
+from test_lifecycle import COMPONENTS
 
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-socket-activate"),
                                 reason="systemd-socket-activate is not installed")
@@ -34,7 +34,7 @@ def activate(addresses, names):
 
 def start(folder, redis_server, names, addresses=None, **options):
     """It starts with the first connection: that one is served as well."""
-    addresses = addresses or [f"127.0.0.1:{free_port()}" for _ in names]
+    addresses = addresses or [f"127.0.0.1:{harness.free_port()}" for _ in names]
     gateway = harness.Gateway(folder, redis_server, wait=False, prefix=activate(addresses, names), **options)
     gateway.process.err.wait(lambda line: line.startswith(f"Listening on {addresses[-1]}"))
     return gateway, dict(zip(names, addresses))
