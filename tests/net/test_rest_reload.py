@@ -36,7 +36,7 @@ class Reloadable(Api):
     def config(self, routes=ALL, upstreams=UPSTREAMS, addresses=None, more=""):
         """A file with these routes; an upstream is left out by leaving its name out."""
         addresses = {**{name: self.services[at].address for name, at in UPSTREAMS.items()}, **(addresses or {})}
-        lines = [f'  {name}: {{ addresses: ["{addresses[name]}"], deadline: 60s, health_interval: 100ms{more} }}' for name in upstreams]
+        lines = [f'  {name}: {{ addresses: ["{addresses[name]}"], deadline: 60s{more} }}' for name in upstreams]
         return "\n".join(["descriptor_sets: [api.pb]", "upstreams:", *lines, "rest:", "  base_path: /api/v1", "  auth: { upstream: auth }",
                           "  routes:", *(f"  - {route}" for route in routes), ""])
 
