@@ -117,7 +117,7 @@ def test_gateway_latency_stands_beside_upstream_latency():
 CONFIG = """
 descriptor_sets: [api.pb]
 upstreams:
-  auth: {{ addresses: ["{auth}"], deadline: 5s, health_interval: 100ms }}
+  auth: {{ addresses: ["{auth}"], deadline: 5s }}
   ai: {{ addresses: ["{ai}"], deadline: 1700ms, breaker: {{ enabled: false }} }}
   shop: {{ addresses: ["{shop}"], deadline: 60s }}
 rest:
