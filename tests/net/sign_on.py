@@ -54,6 +54,7 @@ class SignOnService(AuthService):
         if claims.get("nonce") != request.nonce:
             raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "nonce is not the one that was asked for")
         self.claims.append(claims)
+        self.users[claims["sub"]] = auth.User(user_id=claims["sub"], email=claims["email"], status=auth.ACTIVE)
         session = self.login(secrets.token_urlsafe(24), claims["sub"], f"session-{len(self.claims)}")
         return auth.HandleGoogleAuthCallbackResponse(session_token=session, user_id=claims["sub"],
                                                      expires_at_ms=harness.now_ms() + self.lifetime_ms)
