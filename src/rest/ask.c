@@ -48,20 +48,20 @@ struct upstream *ask_auth_service(const struct rest *rest, const struct config_f
 
 /* ---- ValidateSession ---- */
 
-static uint64_t left_ms(const struct rest *rest, uint64_t expires_ms)
+static uint64_t left_ms(const struct rest *rest, int64_t expires_ms)
 {
-	uint64_t now_ms = (uint64_t)rest->options.worker->wall_ms;
+	int64_t now_ms = rest->options.worker->wall_ms;
 
 	if (expires_ms == 0)
 		return UINT64_MAX;
-	return expires_ms > now_ms ? expires_ms - now_ms : 0;
+	return expires_ms > now_ms ? (uint64_t)(expires_ms - now_ms) : 0;
 }
 
 static void read_session(const struct rest *rest, struct span message, struct identity_facts *facts)
 {
 	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
-	uint64_t expires_ms = 0;
+	int64_t expires_ms = 0;
 	int more;
 
 	while ((more = pb_next(&reader, &field)) > 0) {
@@ -70,7 +70,7 @@ static void read_session(const struct rest *rest, struct span message, struct id
 		else if (field.number == VALIDATED_SESSION && field.wire == PB_BYTES)
 			facts->session = field.bytes;
 		else if (field.number == VALIDATED_EXPIRES && field.wire == PB_VARINT)
-			expires_ms = field.value;
+			expires_ms = (int64_t)field.value;
 	}
 	facts->answer = more < 0 ? IDENTITY_UNAVAILABLE : IDENTITY_FOUND;
 	facts->expires_in_ms = left_ms(rest, expires_ms);

@@ -217,8 +217,10 @@ static void ask_auth(struct rest_call *call, struct span path, upstream_done_fn 
 
 /* ---- callback ---- */
 
-/* Returns whether the message is one and its token can be a cookie. */
-static bool read_signed_in(struct span message, struct span *token, uint64_t *expires_ms)
+/* Returns whether the message is one and its token can be a cookie. `*expires_ms` since 1970; 0:
+ * none.
+ */
+static bool read_signed_in(struct span message, struct span *token, int64_t *expires_ms)
 {
 	struct pb_reader reader = {.rest = message};
 	struct pb_field field;
@@ -230,7 +232,7 @@ static bool read_signed_in(struct span message, struct span *token, uint64_t *ex
 		if (field.number == SIGNED_IN_TOKEN && field.wire == PB_BYTES)
 			*token = field.bytes;
 		else if (field.number == SIGNED_IN_EXPIRES && field.wire == PB_VARINT)
-			*expires_ms = field.value;
+			*expires_ms = (int64_t)field.value;
 	}
 	return more == 0 && token->len <= IDENTITY_TOKEN_MAX && set_cookie_can_hold(*token);
 }
@@ -254,14 +256,14 @@ static int write_signed_in(struct rest_call *call, const struct set_cookie *sess
 	return code ? code : set_cookie_write(&gone, &out[2]);
 }
 
-static void signed_in(struct rest_call *call, struct span token, uint64_t expires_ms)
+static void signed_in(struct rest_call *call, struct span token, int64_t expires_ms)
 {
 	const struct set_cookie session = {
 		.name = call->plan->rest->auth.cookie,
 		.value = token,
 		.path = "/",
 		.now_s = now_s(call),
-		.expires_s = expires_ms / 1000,
+		.expires_s = (uint64_t)expires_ms / 1000,
 	};
 	struct buf out[3];
 
@@ -288,12 +290,12 @@ static void exchanged(struct upstream_call *upstream, const struct upstream_resu
 {
 	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
 	struct span token;
-	uint64_t expires_ms;
+	int64_t expires_ms;
 
 	if (result->outcome != UPSTREAM_OK)
 		auth_failed(call, SIGN_ON_REFUSED, result);
 	else if (!read_signed_in(result->message, &token, &expires_ms) ||
-		 (expires_ms > 0 && expires_ms / 1000 <= now_s(call)))
+		 (expires_ms != 0 && expires_ms / 1000 <= (int64_t)now_s(call)))
 		give_up(call, SIGN_ON_AUTH_UNAVAILABLE, 502, REST_UNUSABLE);
 	else
 		signed_in(call, token, expires_ms);

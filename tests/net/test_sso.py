@@ -1,13 +1,15 @@
 """Sign-on (api.md §4) against a real OpenID Connect provider and an AuthService that exchanges its codes there."""
 
 import base64
-import hashlib
 import email.utils
+import hashlib
 import http.client
 import http.cookies
 import json
 import os
+import re
 import signal
+import subprocess
 import time
 import urllib.parse
 from types import SimpleNamespace
@@ -193,21 +195,86 @@ def test_cookies_are_for_this_host_and_not_for_pages(site):
     assert listed.timestamp() == 0
 
 
-@pytest.mark.parametrize("given, location", [
-    ("?next=/orders/7%3Fopen%3D1", "/orders/7?open=1"), ("?next=%2Fa%20b%2Fc", "/a%20b/c"), ("?next=/%C3%A4", "/%C3%A4"),
-    ("?next=", "/dashboard"), ("?other=1", "/dashboard"), ("?next=/" + "a" * 1023, "/" + "a" * 1023)])
-def test_next_is_where_it_ends(site, given, location):
-    assert site.sign_in(query=given)[1].location == location
+def test_next_is_where_it_ends(site):
+    for given, location in (
+            ("?next=/orders/7%3Fopen%3D1", "/orders/7?open=1"), ("?next=%2Fa%20b%2Fc", "/a%20b/c"), ("?next=/%C3%A4", "/%C3%A4"),
+            ("?next=", "/dashboard"), ("?other=1", "/dashboard"), ("?next=/" + "a" * 1023, "/" + "a" * 1023)):
+        assert site.sign_in(query=given)[1].location == location
 
 
-@pytest.mark.parametrize("given", [
+ELSEWHERE = [
     "//evil.example", "/%5Cevil.example", "%5C%5Cevil.example", "https://evil.example/", "evil.example", "javascript:alert(1)",
-    "/a%0D%0Aset-cookie:%20a=b", "/%09/evil.example", "/%00", "/%7F", "/" + "a" * 1024, "%2F%2Fevil.example", "/%zz"])
-def test_next_that_is_no_path_of_ours_is_refused(site, given):
-    _, begun = site.begin(query=f"?next={given}")
-    assert begun.error == (400, error(400, "next must be a local path"))
-    assert not begun.cookies and not begun.location
-    assert site.count("bad_next") == 1 and site.count("begun") == 0
+    "/a%0D%0Aset-cookie:%20a=b", "/%09/evil.example", "/%00", "/%7F", "/" + "a" * 1024, "%2F%2Fevil.example", "/%zz"]
+
+
+def test_next_that_is_no_path_of_ours_is_refused(site):
+    for given in ELSEWHERE:
+        _, begun = site.begin(query=f"?next={given}")
+        assert begun.error == (400, error(400, "next must be a local path")), given
+        assert not begun.cookies and not begun.location
+    assert site.count("bad_next") == len(ELSEWHERE) and site.count("begun") == 0
+
+
+def test_google_is_known(folder, redis_server, provider):
+    make_descriptors(folder)
+    config = re.sub(" *(authorize_url|hosted_domain|after_login):.*\n", "", configuration(folder, nobody(provider)))
+    with harness.Gateway(folder, redis_server, config=config) as gateway:
+        begun = Browser(gateway).ask("GET", LOGIN)
+        assert begun.status == 302 and begun.location.startswith("https://accounts.google.com/o/oauth2/v2/auth?response_type=code&")
+        asked = parameters(begun.location)
+        assert asked["scope"] == "openid email profile" and "hd" not in asked
+
+
+def test_any_provider_has_its_name_in_the_paths(folder, redis_server, provider):
+    make_descriptors(folder)
+    config = configuration(folder, nobody(provider)).replace("provider: google", "provider: key-cloak2\n    scopes: [openid, email]")
+    with harness.Gateway(folder, redis_server, config=config) as gateway:
+        begun = Browser(gateway).ask("GET", "/api/v1/auth/key-cloak2/login")
+        assert begun.status == 302 and parameters(begun.location)["scope"] == "openid email"
+        assert Browser(gateway).ask("GET", "/api/v1/auth/key-cloak2/callback").status == 400
+        for path in (LOGIN, CALLBACK):
+            assert Browser(gateway).ask("GET", path).error == (404, error(404, "no such route"))
+        assert Browser(gateway).ask("POST", "/api/v1/auth/key-cloak2/login").headers["allow"] == "GET, HEAD"
+
+
+def nobody(provider):
+    """Where an AuthService would be."""
+    return SimpleNamespace(address="127.0.0.1:1", provider=provider)
+
+
+def test_http2_browsers_get_the_same(site):
+    def curl(path, cookie=""):
+        done = subprocess.run(["curl", "-sS", "--http2-prior-knowledge", "-D", "-", "-H", f"cookie: {cookie}",
+                               f"http://{site.gateway.public}{path}"], capture_output=True, text=True, check=True)
+        head = done.stdout.split("\n\n")[0].replace("\r", "").splitlines()
+        return head[0], [tuple(line.split(": ", 1)) for line in head[1:] if line]
+
+    status, headers = curl(LOGIN + "?next=/h2")
+    assert status.startswith("HTTP/2 302")
+    cookie = dict(headers)["set-cookie"].split(";")[0]
+    back = Person(site.service.provider).sign_in(dict(headers)["location"])
+    status, headers = curl(back.removeprefix(OURS), cookie)
+    assert status.startswith("HTTP/2 302") and dict(headers)["location"] == "/h2"
+    assert [value.split("=")[0] for name, value in headers if name == "set-cookie"] == ["session_token", "ringway_login"]
+
+
+def test_nothing_that_lets_somebody_in_is_logged(folder, redis_server, service):
+    make_descriptors(folder)
+    with harness.Gateway(folder, redis_server, config=configuration(folder, service), env={"GATEWAY_ACCESS_LOG": "all"}) as gateway:
+        site = Site(gateway, service)
+        browser, begun = site.begin()
+        sealed = browser.cookies["ringway_login"].value
+        back = Person(service.provider).sign_in(begun.location)
+        assert browser.come_back(back).status == 302
+        token = browser.cookies["session_token"].value
+        assert browser.ask("POST", LOGOUT, origin=OURS).status == 204
+        assert browser.come_back(back).status == 400
+        request, _ = service.last("HandleGoogleAuthCallback")
+        asked = parameters(begun.location)
+    log = gateway.process.err.text()
+    assert CALLBACK in log, "requests are logged"
+    for secret in (sealed, token, parameters(back)["code"], asked["state"], asked["nonce"], request.code_verifier):
+        assert secret not in log
 
 
 # ---- what does not lead to a session ----
@@ -256,18 +323,21 @@ def test_provider_s_refusal_is_told(site):
     assert site.service.times("HandleGoogleAuthCallback") == 0 and site.count("provider_error") == 2
 
 
-@pytest.mark.parametrize("query, message", [
-    ("", "state is not this sign-in's"), ("?state={state}", "code is missing"),
-    ("?state={state}&code=", "code is missing"), ("?code=a&state={state}x", "state is not this sign-in's"), ("?code=a&state={state}xx", "the provider's answer is malformed"),
+NO_CALLBACKS = [
+    ("", "state is not this sign-in's"), ("?state={state}", "code is missing"), ("?state={state}&code=", "code is missing"),
+    ("?code=a&state={state}x", "state is not this sign-in's"), ("?code=a&state={state}xx", "the provider's answer is malformed"),
     ("?code=a&state={state}&state={state}", "the provider's answer is malformed"),
     ("?code=a&code=b&state={state}", "the provider's answer is malformed"),
     ("?code=%zz&state={state}", "the provider's answer is malformed"),
     ("?code=" + "a" * 4097 + "&state={state}", "the provider's answer is malformed"),
-    ("?code=a&state=", "state is not this sign-in's"), ("?code=a", "state is not this sign-in's")])
-def test_callback_that_is_none_is_refused(site, query, message):
+    ("?code=a&state=", "state is not this sign-in's"), ("?code=a", "state is not this sign-in's")]
+
+
+def test_callback_that_is_none_is_refused(site):
     browser, begun = site.begin()
-    answer = browser.ask("GET", CALLBACK + query.format(state=parameters(begun.location)["state"]))
-    assert answer.error == (400, error(400, message)) and not answer.cookies
+    for query, message in NO_CALLBACKS:
+        answer = browser.ask("GET", CALLBACK + query.format(state=parameters(begun.location)["state"]))
+        assert answer.error == (400, error(400, message)) and not answer.cookies, query
     assert site.service.times("HandleGoogleAuthCallback") == 0
 
 
@@ -278,37 +348,37 @@ def test_code_that_the_provider_does_not_know_is_refused(site):
     assert site.count("refused") == 1
 
 
-@pytest.mark.parametrize("code, status", [
-    ("UNAUTHENTICATED", 400), ("PERMISSION_DENIED", 403), ("UNAVAILABLE", 503), ("INTERNAL", 500)])
-def test_auth_service_may_refuse(site, code, status):
-    def refuse(request, context):
-        raise Failure(grpc.StatusCode[code], "not you")
-
-    site.service.HandleGoogleAuthCallback = refuse
+def finish(site, answer):
+    """A sign-in that AuthService ends with `answer`."""
+    site.service.HandleGoogleAuthCallback = answer
     browser, begun = site.begin()
-    answer = browser.ask("GET", f"{CALLBACK}?code=c&state={parameters(begun.location)['state']}")
-    assert answer.error == (status, error(status, "not you")) and not answer.cookies
+    return browser.ask("GET", f"{CALLBACK}?code=c&state={parameters(begun.location)['state']}")
 
 
-@pytest.mark.parametrize("reply", [
-    {}, {"session_token": "a b"}, {"session_token": "a;b"}, {"session_token": "a\r\nx: y"}, {"session_token": "t" * 4097},
-    {"session_token": "t", "expires_at_ms": 1}])
-def test_session_that_can_be_no_cookie_is_none(site, reply):
-    site.service.HandleGoogleAuthCallback = lambda request, context: auth.HandleGoogleAuthCallbackResponse(**reply)
-    browser, begun = site.begin()
-    answer = browser.ask("GET", f"{CALLBACK}?code=c&state={parameters(begun.location)['state']}")
-    assert answer.error == (502, error(502, "the service's answer cannot be used")) and not answer.cookies
+def test_auth_service_may_refuse(site):
+    for code, status in (("UNAUTHENTICATED", 400), ("PERMISSION_DENIED", 403), ("UNAVAILABLE", 503), ("INTERNAL", 500)):
+        def refuse(request, context):
+            raise Failure(grpc.StatusCode[code], "not you")
+
+        answer = finish(site, refuse)
+        assert answer.error == (status, error(status, "not you")) and not answer.cookies
+    assert (site.count("refused"), site.count("auth_unavailable")) == (2, 2)
 
 
-@pytest.mark.parametrize("expires, wanted", [(0, None), (2 ** 62, 400 * 86400)])
-def test_expiry_has_its_bounds(site, expires, wanted):
-    site.service.HandleGoogleAuthCallback = lambda request, context: auth.HandleGoogleAuthCallbackResponse(
-        session_token="t", expires_at_ms=expires)
-    browser, begun = site.begin()
-    answer = browser.ask("GET", f"{CALLBACK}?code=c&state={parameters(begun.location)['state']}")
-    cookie = answer.cookies["session_token"]
-    assert answer.status == 302 and cookie["max-age"] == ("" if wanted is None else str(wanted))
-    assert bool(cookie["expires"]) == (wanted is not None)
+def test_session_that_can_be_no_cookie_is_none(site):
+    for reply in ({}, {"session_token": "a b"}, {"session_token": "a;b"}, {"session_token": "a\r\nx: y"},
+                  {"session_token": "t" * 4097}, {"session_token": "t", "expires_at_ms": 1},
+                  {"session_token": "t", "expires_at_ms": -1}):
+        answer = finish(site, lambda request, context: auth.HandleGoogleAuthCallbackResponse(**reply))
+        assert answer.error == (502, error(502, "the service's answer cannot be used")) and not answer.cookies, reply
+
+
+def test_expiry_has_its_bounds(site):
+    for expires, wanted in ((0, ""), (2 ** 62, str(400 * 86400))):
+        answer = finish(site, lambda request, context: auth.HandleGoogleAuthCallbackResponse(
+            session_token="t", expires_at_ms=expires))
+        cookie = answer.cookies["session_token"]
+        assert answer.status == 302 and cookie["max-age"] == wanted and bool(cookie["expires"]) == bool(wanted)
 
 
 def test_without_auth_service_nobody_is_signed_in_or_out(site):
@@ -422,7 +492,7 @@ def reload(gateway, number):
     (b"a" * 33, "must be 32 random bytes (head -c 32 /dev/urandom)"), (None, "cannot be read: No such file or directory")])
 def test_key_is_checked_with_its_place(folder, redis_server, provider, key, said):
     make_descriptors(folder)
-    config = configuration(folder, SimpleNamespace(address="127.0.0.1:1", provider=provider))
+    config = configuration(folder, nobody(provider))
     (folder / "sso.key").unlink()
     if key is not None:
         (folder / "sso.key").write_bytes(key)
@@ -442,7 +512,7 @@ def test_bad_key_at_a_reload_keeps_the_old_one(site, folder):
 
 def test_routes_that_collide_with_sign_on_are_told(folder, redis_server, provider):
     make_descriptors(folder)
-    config = configuration(folder, SimpleNamespace(address="127.0.0.1:1", provider=provider)).replace(
+    config = configuration(folder, nobody(provider)).replace(
         "  sso:", '    - { method: POST, path: "/auth/{page_token}", rpc: auth.v1.AuthService/ListUsers, upstream: auth }\n'
         '    - { method: POST, path: "/auth/logout", rpc: auth.v1.AuthService/ListUsers, upstream: auth }\n  sso:')
     gateway = harness.Gateway(folder, redis_server, config=config, wait=False)
