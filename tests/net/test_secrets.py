@@ -13,7 +13,7 @@ import pytest
 import harness
 from certificates import Authority
 from conftest import ECHO_CONFIG
-from test_redis_tls import COMMANDS, USER, TlsRedis, check_the_whole_story, outcome, tls_env
+from test_redis_tls import COMMANDS, USER, TlsRedis, check_the_whole_story, tls_env
 
 pytestmark = pytest.mark.skipif(harness.MODE not in ("release", "debug"), reason="a sanitizer keeps memory of its own")
 
@@ -148,7 +148,7 @@ def test_core_dump_has_no_key_and_no_password(folder, echo, kind):
             server.client.execute_command("CLIENT", "KILL", "USER", NAME)  # they greet Redis once more
             with harness.Channel(gateway.grpc) as channel:
                 device = harness.Device(gateway)
-                harness.wait_until(lambda: outcome(channel, device) == "OK", "Redis is found again")
+                harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "Redis is found again")
             assert PASSWORD.encode() not in environment_of(gateway.process)
             look_through(folder, gateway, {**secrets_of_ed25519("signer", gateway.signer), "password": PASSWORD.encode()},
                          {**SHOWN, "user": NAME.encode()})

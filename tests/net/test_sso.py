@@ -22,6 +22,7 @@ from conftest import node_modules
 from services import Failure, auth
 from sign_on import CLIENT, Person, Provider, SignOnService
 from test_rest import error, make_descriptors
+from test_secrets import abandoned, look_through, with_cores
 
 REDIRECT = "https://app.example.com/api/v1/auth/google/callback"
 OURS = "https://app.example.com"
@@ -156,6 +157,8 @@ def test_login_leads_to_a_session_and_logout_ends_it(site):
     assert "session_token" not in browser.cookies and site.service.sessions == {}
     assert browser.ask("GET", "/api/v1/users").error == (401, error(401, "a session is needed"))
     assert (site.count("begun"), site.count("signed_in"), site.count("signed_out")) == (1, 1, 1)
+    for path, method, status in ((LOGIN, "GET", 302), (CALLBACK, "GET", 302), (LOGOUT, "POST", 204)):
+        assert site.gateway.metric(f'http_requests_total{{path="{path}",method="{method}",status="{status}"}}') == 1
 
 
 def test_provider_is_asked_with_pkce_and_the_answer_is_bound_to_it(site):
@@ -485,6 +488,25 @@ def test_reload_keeps_sign_ins_under_way_and_a_new_key_ends_them(site, folder, s
 def reload(gateway, number):
     gateway.process.signal(signal.SIGHUP)
     gateway.wait_metric('gateway_config_reloads_total{result="success"}', lambda value: value == number)
+
+
+@pytest.mark.skipif(harness.MODE not in ("release", "debug"), reason="a sanitizer keeps memory of its own")
+def test_core_dump_has_no_key(folder, redis_server, provider):
+    """Neither the one that has sealed and opened, nor the one that a reload brought."""
+    make_descriptors(folder)
+    gateway = harness.Gateway(folder, redis_server, config=configuration(folder, nobody(provider)), prefix=with_cores(folder))
+    with abandoned(gateway):
+        keys = {}
+        for number in range(1, 3):
+            keys[f"key {number}"] = (folder / "sso.key").read_bytes()
+            for _ in range(8):
+                browser = Browser(gateway)
+                assert browser.ask("GET", LOGIN).status == 302
+                assert browser.ask("GET", f"{CALLBACK}?state=a").error == (400, error(400, "state is not this sign-in's"))
+            if number == 1:
+                (folder / "sso.key").write_bytes(os.urandom(32))
+                reload(gateway, 1)
+        look_through(folder, gateway, keys, {"client": CLIENT.encode()})
 
 
 @pytest.mark.parametrize("key, said", [
