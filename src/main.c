@@ -548,6 +548,8 @@ static int create_rest(void **guest, const struct guest_home *home)
 		.secret = home->secret,
 		.metrics = home->metrics,
 		.departed = home->shared,
+		.rpcs = home->rpcs,
+		.copied_bytes = home->copied_bytes,
 	};
 
 	return rest_create((struct rest **)guest, &options);

@@ -97,7 +97,7 @@ static const struct h2_header grpc_headers[] = {
 static const struct h2_header trailer_of_success = {{(const uint8_t *)"grpc-status", 11},
 						    {(const uint8_t *)"0", 1}};
 
-static void call_ask_attention(struct call *call)
+void call_ask_attention(struct call *call)
 {
 	if (list_is_empty(&call->attention))
 		list_push_back(&call->http2->attention, &call->attention);
@@ -266,6 +266,11 @@ static void call_refuse(struct call *call, enum err err)
 		rpc_fail(&call->request, err, NULL, call->gate.wait_ms);
 		return;
 	}
+	/* Its status is out: the client sees it broken off. */
+	if (call->is_responded) {
+		call_answered(call, call->request.status, -EPIPE);
+		return;
+	}
 	if (err == ERR_METHOD_NOT_ALLOWED)
 		headers[count++] = (struct reply_header){"allow", call->allow};
 	else if (err == ERR_TOO_MANY_REQUESTS)
@@ -331,7 +336,9 @@ static void call_expired(struct deadline *deadline)
 
 void call_end_long_lived(struct call *call)
 {
-	if (!call->is_started || call->request.ended || !call->request.route->long_lived)
+	/* One over gRPC-Web is ended by its service: only that can say so behind a message. */
+	if (!call->is_started || call->request.ended || !call->request.route->long_lived ||
+	    !call->is_grpc)
 		return;
 	call_let_go(call);
 	call_refuse(call, ERR_SHUTTING_DOWN);

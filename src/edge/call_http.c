@@ -66,8 +66,10 @@ void call_begin(struct request *request, const struct reply *head)
 
 	request->status = head->status;
 	account_begun(server_of(call)->account, request);
-	/* The failure is seen when it ends; parts go nowhere. */
+	/* The service is busy with its call: it is told later, and parts go nowhere until then. */
 	call->is_broken = respond(call, head, NULL, false) != 0;
+	if (call->is_broken)
+		call_ask_attention(call);
 	http2_wake(call->http2);
 }
 

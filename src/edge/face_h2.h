@@ -106,6 +106,9 @@ void call_reset(struct call *call, uint32_t code);
 /* The answer is whole, in the stream's queue; `code`: of what queued it. */
 void call_answered(struct call *call, int status, int code);
 
+/* call_attend follows before the next frames are made. */
+void call_ask_attention(struct call *call);
+
 /* face_operations of HTTP routes. */
 void call_reply(struct request *request, const struct reply *reply);
 void call_begin(struct request *request, const struct reply *head);

@@ -213,12 +213,6 @@ static void http1_rpc_finish(struct request *request, int grpc_status, struct sp
 	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
 }
 
-static void http1_drop_queue(struct request *request)
-{
-	(void)request;
-	UNREACHABLE("a gRPC route is refused on HTTP/1.1");
-}
-
 static void http1_resume(struct request *request)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
@@ -226,14 +220,19 @@ static void http1_resume(struct request *request)
 	conn_wants_flush(&http1->connection->conn);
 }
 
+static void http1_give_back(struct request *request)
+{
+	buf_finish(&CONTAINER_OF(request, struct http1, request)->body);
+}
+
 const struct face_operations http1_operations = {
 	.reply = http1_reply,
 	.give = http1_give,
 	.finish = http1_rpc_finish,
-	.drop_queue = http1_drop_queue,
 	.resume = http1_resume,
 	.begin = http1_begin,
 	.end = http1_end,
+	.settle = http1_give_back,
 };
 
 void http1_refuse(struct http1 *http1, enum err err)

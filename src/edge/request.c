@@ -286,6 +286,7 @@ void request_settle(struct request *request)
 	request->method = span_from_cstr(request->route->method);
 	request->path = span_from_cstr(request->route->path);
 	request->query = request->accept = request->body = SPAN_EMPTY;
+	request->headers = NULL;
 	arena_keep(&request->arena, kept, ARRAY_LEN(kept));
 	request->label = request->label ? (const char *)label.data : NULL;
 	if (request->face->settle)

@@ -119,7 +119,7 @@ struct face_operations {
 	bool (*give)(struct request *request, struct payload_slice slice); /* as rpc_give */
 	void (*finish)(struct request *request, int grpc_status, struct span message,
 		       uint64_t retry_after_ms);
-	void (*drop_queue)(struct request *request);
+	void (*drop_queue)(struct request *request); /* NULL: what is queued cannot be told apart */
 	void (*resume)(struct request *request);
 	void (*fetch)(struct request *request, unsigned step); /* as rpc_fetch; may be NULL */
 	void (*settle)(struct request *request); /* NULL: nothing to give back */
@@ -190,7 +190,7 @@ void rpc_resume(struct request *request);
 /*
  * A long-lived call has taken in what it was asked: body and header fields are given back, but for
  * request_id, trace_id, and method and path, which are the route's text now. What the service has
- * in the arena goes too.
+ * in the arena goes too. Of a call over gRPC-Web the same goes for its HTTP request.
  */
 void request_settle(struct request *request);
 

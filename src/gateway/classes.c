@@ -80,9 +80,13 @@ struct server_gate classes_admit(const struct request *request)
 	struct node *node = request->service;
 	struct node_shared *shared = node->shared;
 	enum public_class class = classes_of(request->method, request->path, rest_base(node));
+	bool is_guests = request->route && request->route->keeps_headers;
 	uint8_t key[ADDRESS_KEY_MAX];
 	size_t key_len = address_budget_key(request->peer, key);
 
+	/* The guest has paths elsewhere, too: absolute routes, gRPC-Web. */
+	if (class == CLASS_PUBLIC_MISC && is_guests)
+		class = CLASS_REST_API;
 	if (class == CLASS_EXEMPT)
 		return (struct server_gate){.body_bytes_max = SIZE_MAX};
 

@@ -7,7 +7,7 @@
 #define GATEWAY_GUEST_H
 
 #include "base/hash.h"
-#include "edge/request.h"
+#include "edge/router.h"
 #include "redis/client.h"
 #include "upstream/upstreams.h"
 
@@ -20,6 +20,8 @@ struct guest_home {
 	struct hash_secret secret;
 	struct metric_registry *metrics;
 	void *shared; /* gateway_options.guest_shared */
+	const struct router *rpcs; /* the edge gateway's gRPC methods: they take its requests, too */
+	struct metric_counter *copied_bytes; /* of payloads */
 };
 
 struct guest_operations {

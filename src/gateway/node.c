@@ -200,6 +200,8 @@ static int create_guest(struct node *node)
 		.secret = shared->secret,
 		.metrics = shared->metrics,
 		.shared = shared->guest_shared,
+		.rpcs = shared->grpc_router,
+		.copied_bytes = &node->metrics.copied_bytes,
 	};
 
 	return shared->guest ? shared->guest->create(&node->guest, &home) : 0;

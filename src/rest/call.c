@@ -42,6 +42,10 @@ void rest_call_answer_error(struct rest_call *call, int status, struct span text
 {
 	struct config_file *file = call->file;
 
+	if (call->is_web) {
+		web_call_fail(call, status, text);
+		return;
+	}
 	rest_call_finish(call);
 	answer_error_as(call->request, call->plan, &(struct answer_head){.status = status}, text,
 			details);
@@ -188,16 +192,34 @@ void rest_call_collect_headers(struct rest_call *call)
 static uint64_t client_deadline_ms(struct request *request)
 {
 	struct span value = request_find_header(request, SPAN("grpc-timeout"));
+
+	if (request->deadline_us > 0)
+		return request_time_left_ms(request);
+
 	int64_t us = value.len > 0 ? grpc_parse_timeout(value) : -1;
 
 	return us < 0 ? request_time_left_ms(request) : (uint64_t)us / 1000 + 1;
+}
+
+/* Who hears of the answer: of a stream, or of one message. */
+static upstream_message_fn *message_told(const struct rest_call *call)
+{
+	if (!call->route->rpc->server_streams)
+		return NULL;
+	return call->is_web ? web_call_message : rest_stream_message;
+}
+
+static upstream_done_fn *done_told(const struct rest_call *call)
+{
+	if (call->is_web)
+		return web_call_done;
+	return call->route->rpc->server_streams ? rest_stream_done : service_done;
 }
 
 static void send_on(struct rest_call *call, struct payload *message)
 {
 	struct upstream *upstream =
 		upstreams_at(call->rest->options.upstreams, call->file, call->route->upstream);
-	bool is_stream = call->route->rpc->server_streams;
 	const struct upstream_request request = {
 		.path = call->route->rpc->path,
 		.message = message,
@@ -205,10 +227,9 @@ static void send_on(struct rest_call *call, struct payload *message)
 		.request_id = call->request->request_id,
 		.headers = call->headers,
 		.header_count = call->header_count,
-		.message_received = is_stream ? rest_stream_message : NULL,
+		.message_received = message_told(call),
 	};
-	int code = upstream ? upstream_call_start(upstream, &call->upstream,
-						  is_stream ? rest_stream_done : service_done,
+	int code = upstream ? upstream_call_start(upstream, &call->upstream, done_told(call),
 						  &request)
 			    : -UPSTREAM_UNAVAILABLE;
 
@@ -229,25 +250,36 @@ static void start_service(struct rest_call *call, struct payload *message)
 		return;
 	}
 	rest_call_collect_headers(call);
-	if (is_stream)
+	if (is_stream && call->is_web)
+		web_call_follow(call);
+	else if (is_stream)
 		rest_stream_prepare(call);
 	send_on(call, message);
 }
 
-static void call_go(struct rest_call *call)
+/* A message comes from JSON, or as it is. Returns as transcode_read. */
+static int read_message(struct rest_call *call, struct payload **message,
+			struct transcode_error *error)
 {
-	struct request *request = call->request;
+	const struct request *request = call->request;
 	const struct transcode_request transcode = {
 		.route = call->route,
 		.values = call->match.values,
 		.query = request->query,
 		.body = request->body,
 	};
+
+	if (call->is_web)
+		return web_call_read(call, message);
+	return transcode_read(call->plan, &transcode,
+			      call->rest->options.config->grpc_max_message_bytes, message, error);
+}
+
+static void call_go(struct rest_call *call)
+{
 	struct payload *message = NULL;
 	struct transcode_error error;
-	int code = transcode_read(call->plan, &transcode,
-				  call->rest->options.config->grpc_max_message_bytes, &message,
-				  &error);
+	int code = read_message(call, &message, &error);
 
 	if (code == -EINVAL) {
 		rest_call_fail(call, 400, error.text);
@@ -372,7 +404,7 @@ static void authenticate(struct rest_call *call)
 	session_told(call, answer, identity);
 }
 
-static void ensure_request_id(struct request *request)
+void rest_call_ensure_id(struct request *request)
 {
 	char text[RANDOM_TEXT_BYTES(REQUEST_ID_RANDOM)];
 
@@ -388,7 +420,7 @@ void rest_call_start(struct rest_call *call)
 	list_init(&call->waiter.link);
 	list_init(&call->follower.link);
 	call->waiter.told = waiter_told;
-	ensure_request_id(call->request);
+	rest_call_ensure_id(call->request);
 	if (call->route->kind == PLAN_LOGIN || call->route->kind == PLAN_CALLBACK)
 		sign_on_start(call);
 	else if (call->route->is_public)

@@ -393,25 +393,117 @@ static void add_sign_on(struct making *making)
 
 /* ---- gRPC-Web ---- */
 
-/* The upstream of the first row that names the service. Returns false when none does. */
-static bool upstream_of(const struct config_rest *rest, struct span service, uint32_t *upstream)
-{
-	for (size_t i = 0; i < rest->service_count; i++) {
-		if (!span_equal(span_from_cstr(rest->services[i].service.text), service))
-			continue;
-		*upstream = rest->services[i].upstream;
-		return true;
-	}
-	for (size_t i = 0; i < rest->route_count; i++) {
-		struct span rpc = span_from_cstr(rest->routes[i].rpc.text);
-		ptrdiff_t slash = span_find_byte(rpc, '/');
+/* What all the rows and annotations that name an rpc come to. */
+struct naming {
+	struct plan_route *route;
+	bool is_named;
+};
 
-		if (!span_equal(span_first(rpc, (size_t)slash), service))
+static void name_rpc(struct naming *naming, uint32_t upstream, bool is_public)
+{
+	if (!naming->is_named)
+		naming->route->upstream = upstream;
+	naming->route->is_public = is_public && (!naming->is_named || naming->route->is_public);
+	naming->is_named = true;
+}
+
+static void take_permission(struct making *making, struct plan_route *route,
+			    const struct config_rest_route *row)
+{
+	struct span permission = span_from_cstr(row->permission.text);
+
+	if (permission.len == 0)
+		return;
+	if (route->permission.len > 0 && !span_equal(route->permission, permission))
+		mistake(making, row->permission.place,
+			"%.*s has two permissions, and gRPC-Web does not tell which route is meant",
+			SPAN_ARGS(route->rpc->path));
+	route->permission = permission;
+}
+
+/* Rows of this very rpc first, then the service's. Returns whether anything names it. */
+static bool resolve_web_route(struct making *making, struct plan_route *route)
+{
+	const struct config_rest *rest = making->plan->rest;
+	struct naming naming = {.route = route};
+	struct span name = span_from(route->rpc->path, 1);
+
+	for (size_t i = 0; i < rest->route_count; i++) {
+		const struct config_rest_route *row = &rest->routes[i];
+
+		if (!span_equal(span_from_cstr(row->rpc.text), name))
 			continue;
-		*upstream = rest->routes[i].upstream;
+		name_rpc(&naming, row->upstream, row->is_public);
+		take_permission(making, route, row);
+	}
+	for (size_t i = 0; i < rest->service_count; i++)
+		if (span_equal(span_from_cstr(rest->services[i].service.text),
+			       route->rpc->service->name))
+			name_rpc(&naming, rest->services[i].upstream, rest->services[i].is_public);
+	return naming.is_named;
+}
+
+/* The upstream of the first route that was found one for. Returns false when there is none. */
+static bool upstream_of(const struct plan_web_service *web, const bool *is_named,
+			uint32_t *upstream)
+{
+	for (size_t i = 0; i < web->service->method_count; i++) {
+		if (!is_named[i])
+			continue;
+		*upstream = web->routes[i].upstream;
 		return true;
 	}
 	return false;
+}
+
+static void add_web_routes(struct making *making, struct plan_web_service *web,
+			   struct config_place place)
+{
+	size_t count = web->service->method_count;
+	bool is_named[SCHEMA_METHODS_MAX] = {false};
+	bool needs_session = false;
+	uint32_t upstream = 0;
+
+	web->routes = calloc(count + 1, sizeof(web->routes[0]));
+	making->no_memory |= !web->routes;
+	for (size_t i = 0; web->routes && i < count; i++) {
+		web->routes[i].method = SPAN("POST");
+		web->routes[i].rpc = &web->service->methods[i];
+		is_named[i] = resolve_web_route(making, &web->routes[i]);
+	}
+	if (!web->routes)
+		return;
+	if (!upstream_of(web, is_named, &upstream)) {
+		mistake(making, place,
+			"service %s has no upstream: name it among the services or in a route",
+			quoted_make(web->name).text);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!is_named[i])
+			web->routes[i].upstream = upstream;
+		needs_session = needs_session || !web->routes[i].is_public;
+	}
+	if (needs_session && !making->plan->rest->auth.set)
+		mistake(making, place, "service %s is not public, so rest needs auth",
+			quoted_make(web->name).text);
+}
+
+static void add_web_service(struct making *making, const struct config_text *row)
+{
+	struct plan *plan = making->plan;
+	struct plan_web_service *web = &plan->web_services[plan->web_service_count];
+
+	*web = (struct plan_web_service){.name = span_from_cstr(row->text)};
+	plan->web_service_count++;
+	if (span_equal(web->name, SPAN(EDGE_SERVICE)))
+		return;
+	web->service = schema_find_service(plan->schema, web->name);
+	if (web->service)
+		add_web_routes(making, web, row->place);
+	else
+		mistake(making, row->place, "service %s is in no descriptor set",
+			quoted_make(web->name).text);
 }
 
 static void add_web_services(struct making *making)
@@ -423,45 +515,33 @@ static void add_web_services(struct making *making)
 		return;
 	plan->web_services = calloc(names->count, sizeof(plan->web_services[0]));
 	making->no_memory |= !plan->web_services;
-	for (size_t i = 0; plan->web_services && i < names->count; i++) {
-		struct plan_web_service *web = &plan->web_services[plan->web_service_count];
-		const struct config_text *row = &names->items[i];
+	for (size_t i = 0; plan->web_services && i < names->count; i++)
+		add_web_service(making, &names->items[i]);
+}
 
-		*web = (struct plan_web_service){.name = span_from_cstr(row->text)};
-		web->is_edge = span_equal(web->name, SPAN(EDGE_SERVICE));
-		if (!web->is_edge) {
-			web->service = schema_find_service(plan->schema, web->name);
-			if (!web->service)
-				mistake(making, row->place, "service %s is in no descriptor set",
-					quoted_make(web->name).text);
-			else if (!upstream_of(plan->rest, web->name, &web->upstream))
-				mistake(making, row->place,
-					"service %s has no upstream: name it among the services or "
-					"in "
-					"a route",
-					quoted_make(web->name).text);
-		}
-		plan->web_service_count++;
+const struct plan_web_service *plan_find_web_service(const struct plan *plan, struct span path,
+						     struct span *method)
+{
+	for (size_t i = 0; i < plan->web_service_count; i++) {
+		const struct plan_web_service *web = &plan->web_services[i];
+		size_t len = web->name.len;
+
+		if (path.len < len + 2 || path.data[0] != '/' || path.data[len + 1] != '/' ||
+		    memcmp(path.data + 1, web->name.data, len) != 0)
+			continue;
+		*method = span_from(path, len + 2);
+		return web;
 	}
+	return NULL;
 }
 
 /* ---- the whole ---- */
-
-/* What this version does not serve must not look as if it were. */
-static void refuse_unserved(struct making *making)
-{
-	const struct config_rest *rest = making->plan->rest;
-
-	if (rest->grpc_web.count > 0)
-		mistake(making, rest->grpc_web.items[0].place, "gRPC-Web is not served yet");
-}
 
 static void make(struct making *making)
 {
 	struct plan *plan = making->plan;
 	const struct config_rest *rest = plan->rest;
 
-	refuse_unserved(making);
 	load_descriptors(making);
 	plan->table = table_create();
 	if (!plan->table) {
@@ -491,6 +571,8 @@ static void plan_free(void *compiled)
 		free(plan->routes[i]);
 	}
 	free(plan->routes);
+	for (size_t i = 0; i < plan->web_service_count; i++)
+		free(plan->web_services[i].routes);
 	free(plan->web_services);
 	table_destroy(plan->table);
 	schema_destroy(plan->schema);

@@ -42,10 +42,10 @@ struct plan_route {
 /* A service that browsers call by gRPC-Web. */
 struct plan_web_service {
 	struct span name;
-	bool is_edge; /* the edge gateway's own */
-	uint32_t upstream;
-	const struct schema_service
-		*service; /* NULL: no descriptor; its paths are taken as they come */
+	const struct schema_service *service; /* NULL: the edge gateway's own */
+	/* Of each of its methods what the strictest of all that names it asks for: upstream,
+	 * permission, is_public. Label: "/pkg.Service/Method". */
+	struct plan_route *routes;
 };
 
 struct plan {
@@ -64,6 +64,13 @@ struct plan {
  * reported with its place.
  */
 int plan_compile(struct config_file *file, const char *path, struct report *report);
+
+/*
+ * The service of rest.grpc_web that a path "/<service>/<method>" is of, and the path's method, which
+ * may be none of it. NULL: of none.
+ */
+const struct plan_web_service *plan_find_web_service(const struct plan *plan, struct span path,
+						     struct span *method);
 
 /* NULL: the file says nothing of an API gateway. Lifetime: the file's. */
 static inline const struct plan *plan_of(const struct config_file *file)

@@ -19,7 +19,7 @@ static bool is_below(struct span path, const char *base)
 }
 
 /* Fetch §3.2.2: an OPTIONS that only asks what another request might. */
-static bool is_preflight(struct request *request)
+bool answer_is_preflight(struct request *request)
 {
 	return span_equal(request->method, SPAN("OPTIONS")) &&
 	       request_find_header(request, SPAN("origin")).len > 0 &&
@@ -35,7 +35,7 @@ static enum claim claim(const struct plan *plan, struct request *request, struct
 	case TABLE_FOUND:
 		return CLAIM_CALL;
 	case TABLE_NO_METHOD:
-		return is_preflight(request) ? CLAIM_PREFLIGHT : CLAIM_NO_METHOD;
+		return answer_is_preflight(request) ? CLAIM_PREFLIGHT : CLAIM_NO_METHOD;
 	case TABLE_NO_PATH:
 		break;
 	}
@@ -45,8 +45,6 @@ static enum claim claim(const struct plan *plan, struct request *request, struct
 static void rest_start(struct request *request);
 static void rest_cancelled(struct request *request);
 static void rest_pull(struct request *request);
-static void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
-			size_t header_count);
 
 static const struct route rest_route = {
 	.kind = ROUTE_HTTP,
@@ -84,16 +82,16 @@ const struct route *rest_find(struct rest *rest, struct request *request)
 
 	enum claim claimed = claim(plan_of(file), request, &match, allow);
 
-	if (claimed == CLAIM_NONE)
-		return NULL;
-	set_label(request, claimed, &match);
 	request->context = rest;
+	if (claimed == CLAIM_NONE)
+		return web_find(rest, request);
+	set_label(request, claimed, &match);
 	return &rest_route;
 }
 
 /* ---- answers of our own ---- */
 
-static void answer_preflight(struct request *request, const struct plan *plan, const char *allow)
+void answer_preflight(struct request *request, const struct plan *plan, const char *allow)
 {
 	char age[SPAN_DECIMAL_BYTES];
 	struct answer_head head = {.status = 204};
@@ -112,7 +110,7 @@ static void answer_preflight(struct request *request, const struct plan *plan, c
 	answer_reply(request, plan, &head, SPAN_EMPTY);
 }
 
-static void answer_no_method(struct request *request, const struct plan *plan, const char *allow)
+void answer_no_method(struct request *request, const struct plan *plan, const char *allow)
 {
 	struct answer_head head = {
 		.status = 405,
@@ -125,8 +123,8 @@ static void answer_no_method(struct request *request, const struct plan *plan, c
 }
 
 /* The context is what rest_find or rest_cancelled has left. */
-static void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
-			size_t header_count)
+void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
+		 size_t header_count)
 {
 	const struct plan *plan = plan_of(file_of(request->context));
 	struct answer_head head = {.status = err_row(err)->http_status};
@@ -176,6 +174,10 @@ static void rest_start(struct request *request)
 	struct table_match match;
 	char allow[TABLE_ALLOW_MAX];
 
+	if (plan && web_claims(plan, request)) {
+		web_take(request);
+		return;
+	}
 	request->context = NULL;
 	if (!plan) {
 		request_reply_error(request, ERR_NOT_FOUND, NULL, 0);
@@ -262,6 +264,7 @@ int rest_create(struct rest **created, const struct rest_options *options)
 
 	int code = identities_init(&rest->identities, &of_identities);
 
+	web_init(rest);
 	if (code == 0) {
 		rest_metrics_register(rest);
 		sign_on_register(rest);

@@ -6,7 +6,7 @@
 #define REST_REST_H
 
 #include "base/hash.h"
-#include "edge/request.h"
+#include "edge/router.h"
 #include "redis/client.h"
 #include "upstream/upstreams.h"
 
@@ -21,6 +21,8 @@ struct rest_options {
 	struct hash_secret secret;
 	struct metric_registry *metrics;
 	struct departed *departed; /* shared by all workers */
+	const struct router *rpcs; /* of the edge's own services, for gRPC-Web; NULL: none */
+	struct metric_counter *copied_bytes; /* of payloads; may be NULL */
 };
 
 /* Returns 0 or -ENOMEM. */

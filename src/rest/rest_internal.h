@@ -9,6 +9,7 @@
  *   sign_on.c  login, callback, logout
  *   answer.c   headers and bodies of answers
  *   rest_metrics.c  what is counted, by name
+ *   web.c      gRPC-Web: which call, and of a service behind the gateway the call itself
  */
 #ifndef REST_REST_INTERNAL_H
 #define REST_REST_INTERNAL_H
@@ -49,6 +50,7 @@ struct rest {
 	struct list questions; /* ValidateSession calls under way */
 	struct list calls;
 	bool is_draining; /* no stream begins any more */
+	struct route web_rpc; /* any method of a service behind the gateway, over gRPC-Web */
 	struct {
 		struct metric_counter forbidden, unauthenticated, foreign_origin;
 		struct metric_counter sign_on[SIGN_ON_RESULTS];
@@ -60,6 +62,17 @@ struct rest {
 /* Cells that find no room in the registry are not rendered. */
 void rest_metrics_register(struct rest *rest);
 void rest_metrics_finish(struct rest *rest);
+
+/* ---- rest.c ---- */
+
+/* route.refuse, with an error body; the context is the rest. */
+void rest_refuse(struct request *request, enum err err, const struct reply_header *headers,
+		 size_t header_count);
+
+/* To an OPTIONS that only asks what a page of another origin may; `allow`: methods. */
+bool answer_is_preflight(struct request *request);
+void answer_preflight(struct request *request, const struct plan *plan, const char *allow);
+void answer_no_method(struct request *request, const struct plan *plan, const char *allow);
 
 /* ---- answer.c ---- */
 
@@ -110,7 +123,11 @@ struct rest_call {
 	struct identity_follower follower;
 	bool is_events; /* Server-Sent Events, not NDJSON */
 	bool has_begun; /* its head is out */
+	bool is_web;	/* gRPC-Web: `request` is the call that edge/grpc_web makes of another */
 };
+
+/* A client that names its request keeps the name. */
+void rest_call_ensure_id(struct request *request);
 
 /* The whole request is there. Owns: the call's reference to its file. */
 void rest_call_start(struct rest_call *call);
@@ -171,6 +188,26 @@ void sign_on_finish(struct rest_call *call);
  */
 void sign_out_start(struct rest_call *call);
 void sign_out_done(struct rest_call *call);
+
+/* ---- web.c ---- */
+
+void web_init(struct rest *rest);
+
+/* The HTTP route of a request for a service of rest.grpc_web; NULL: it is for none. */
+const struct route *web_find(const struct rest *rest, struct request *request);
+
+/* Whether it is a gRPC-Web request for one, whatever route its path may have else. */
+bool web_claims(const struct plan *plan, struct request *request);
+
+/* Its route from now on; request->context is the rest. */
+void web_take(struct request *request);
+
+/* What call.c asks of a call that is_web. */
+int web_call_read(struct rest_call *call, struct payload **message);
+void web_call_follow(struct rest_call *call);
+void web_call_message(struct upstream_call *upstream, struct span message);
+void web_call_done(struct upstream_call *upstream, const struct upstream_result *result);
+void web_call_fail(struct rest_call *call, int http_status, struct span text);
 
 /* ---- ask.c ---- */
 

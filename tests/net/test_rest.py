@@ -402,7 +402,6 @@ rest:
     told = [line.removeprefix(f"{path}:") for line in gateway.process.err.text().splitlines() if line.startswith(f"{path}:")]
     assert told == [
         "5:14: base_path must begin with / and end without, and have none of {}*:?#",
-        "13:14: gRPC-Web is not served yet",
         f"12:59: cookie_key_file \"{folder}/none.key\" cannot be read: No such file or directory",
         "7:28: path \"/a/{nothing}\": nothing is no field of auth.v1.GetUserRequest",
         "9:45: rpc \"auth.v1.AuthService/NoSuch\" is in no descriptor set",
