@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "codec/grpc.h"
-#include "codec/pbjson_internal.h"
 
 #include <errno.h>
 
@@ -124,11 +123,6 @@ int grpc_web_text_take(struct grpc_web_text *text, struct span bytes, struct buf
 		len = 0;
 	}
 	return buf_append(out, span_make(piece, len));
-}
-
-void grpc_web_text_write(uint8_t *to, struct span bytes)
-{
-	(void)pbjson_write_base64(to, bytes);
 }
 
 /* ---- trailers ---- */

@@ -30,7 +30,7 @@ const char *grpc_web_media_type(enum grpc_web_kind kind);
 
 /* ---- text ---- */
 
-/* Takes standard base64 cut anywhere. Zeroed memory is a beginning. */
+/* Takes standard base64 cut anywhere, which base/base64 has whole. Zeroed memory is a beginning. */
 struct grpc_web_text {
 	uint32_t bits;	/* of the digits of the group that is being read */
 	uint8_t digits; /* of it, 0 to 3, padding included */
@@ -48,15 +48,6 @@ static inline bool grpc_web_text_is_idle(const struct grpc_web_text *text)
 {
 	return text->digits == 0;
 }
-
-/* Bytes of text that say `len` bytes, padding included. */
-static inline size_t grpc_web_text_bytes(size_t len)
-{
-	return (len + 2) / 3 * 4;
-}
-
-/* `to` has room for grpc_web_text_bytes. */
-void grpc_web_text_write(uint8_t *to, struct span bytes);
 
 /* ---- trailers ---- */
 

@@ -1,5 +1,6 @@
 #include "edge/grpc_web.h"
 
+#include "base/base64.h"
 #include "base/check.h"
 #include "codec/grpc.h"
 #include "edge/connection.h"
@@ -105,10 +106,10 @@ static void begin(struct grpc_web *web)
 /* NULL: no memory. */
 static struct payload *text_of(struct span bytes)
 {
-	struct payload *text = payload_create(grpc_web_text_bytes(bytes.len));
+	struct payload *text = payload_create(BASE64_CHARS(bytes.len));
 
 	if (text)
-		grpc_web_text_write(text->data, bytes);
+		(void)base64_write(text->data, bytes);
 	return text;
 }
 
