@@ -227,7 +227,6 @@ def test_deadline_of_the_client_ends_the_call(house, web):
     try:
         messages, status, _ = web.call(QUERY, ai.ProcessQueryRequest(), token=house.auth.login(), grpc_timeout="50m")
         assert (messages, status) == ([], DEADLINE)
-        _, metadata = house.ai.last("ProcessQuery")
     finally:
         going.set()
     assert web.call(QUERY, ai.ProcessQueryRequest(), token=house.auth.login(), grpc_timeout="0m")[1] == DEADLINE
@@ -238,13 +237,19 @@ def test_deadline_ends_a_stream_under_way(house, web):
     going = threading.Event()
 
     def watch(request, context):
-        yield shop.Order(order_id="1")
         context.add_callback(going.set)
+        yield shop.Order(order_id="1")
         going.wait(harness.PATIENCE)
 
     house.shop.Watch = watch
-    messages, status, _ = web.call(WATCH, shop.GetRequest(), grpc_timeout="200m")
-    assert (len(messages), status) == (1, DEADLINE)
+    # longer, if the machine is so busy that the message does not come before
+    for timeout_ms in (200, 2000, 10_000):
+        going.clear()
+        messages, status, _ = web.call(WATCH, shop.GetRequest(), grpc_timeout=f"{timeout_ms}m")
+        assert status == DEADLINE
+        if messages:
+            break
+    assert len(messages) == 1
     assert going.wait(harness.PATIENCE), "the service's call is cancelled"
 
 
