@@ -199,6 +199,17 @@ int64_t grpc_parse_timeout(struct span text)
 	return -1;
 }
 
+static size_t write_timeout(uint64_t value, char unit, char text[16])
+{
+	char digits[SPAN_DECIMAL_BYTES];
+	struct span number = span_write_uint64(digits, value);
+
+	memcpy(text, number.data, number.len);
+	text[number.len] = unit;
+	text[number.len + 1] = '\0';
+	return number.len + 1;
+}
+
 size_t grpc_format_timeout(uint64_t us, char text[16])
 {
 	static const struct {
@@ -210,14 +221,14 @@ size_t grpc_format_timeout(uint64_t us, char text[16])
 
 	/* the value must be positive: PROTOCOL-HTTP2.md, TimeoutValue */
 	if (us == 0)
-		return (size_t)snprintf(text, 16, "1n");
+		return write_timeout(1, 'n', text);
 	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
 		uint64_t value = us / units[i].us + (us % units[i].us != 0);
 
 		if (value <= TIMEOUT_VALUE_MAX)
-			return (size_t)snprintf(text, 16, "%u%c", (unsigned)value, units[i].unit);
+			return write_timeout(value, units[i].unit, text);
 	}
-	return (size_t)snprintf(text, 16, "%uH", TIMEOUT_VALUE_MAX);
+	return write_timeout(TIMEOUT_VALUE_MAX, 'H', text);
 }
 
 int grpc_encode_message(struct buf *out, struct span text)

@@ -61,7 +61,7 @@ int64_t grpc_parse_timeout(struct span text);
 
 /*
  * Rounds up, in the finest unit that needs at most 8 digits; 0 is "1n", for it must be positive.
- * Returns the length.
+ * Returns the length without the NUL behind it.
  */
 size_t grpc_format_timeout(uint64_t us, char text[16]);
 

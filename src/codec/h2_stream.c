@@ -112,6 +112,14 @@ static void release_outgoing(struct h2_stream *stream)
 /* For fields that live as long as the process. */
 #define FIXED_FIELD (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
 
+/* Another value on each call: in the peer's table it would push out what comes again, and both
+ * sides would look through what has become of it. */
+static bool is_unique(struct span name)
+{
+	return name.len == sizeof("x-request-id") - 1 && name.data[0] == 'x' &&
+	       span_equal(name, SPAN("x-request-id"));
+}
+
 static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *headers, size_t count,
 				uint8_t flags)
 {
@@ -122,7 +130,9 @@ static void fields_from_headers(nghttp2_nv *fields, const struct h2_header *head
 			.value = (uint8_t *)headers[i].value.data,
 			.namelen = headers[i].name.len,
 			.valuelen = headers[i].value.len,
-			.flags = flags,
+			.flags = is_unique(headers[i].name)
+					 ? (uint8_t)(flags | NGHTTP2_NV_FLAG_NO_INDEX)
+					 : flags,
 		};
 }
 

@@ -4,14 +4,12 @@
  */
 #include "rest/rest_internal.h"
 
-#include "auth/seal.h"
 #include "base/check.h"
 #include "codec/grpc.h"
 #include "rest/fields.h"
 
 #include <errno.h>
 
-#define REQUEST_ID_RANDOM    16
 #define USER_AGENT_BYTES_MAX 400  /* of the client's */
 #define PASSED_BYTES_MAX     1024 /* of one field: services bound their metadata, often to 8 KiB */
 
@@ -80,21 +78,18 @@ int rest_call_write(struct rest_call *call, struct span message, struct buf *out
 static void pass_message(struct rest_call *call, struct span message)
 {
 	struct config_file *file = call->file;
-	struct buf body;
-
-	buf_init(&body, REST_ANSWER_BYTES_MAX);
-
-	int status = rest_call_write(call, message, &body);
+	struct buf *body = &call->rest->answer;
+	int status = rest_call_write(call, message, body);
 
 	if (status != 200) {
 		rest_call_fail(call, status, REST_UNUSABLE);
 	} else {
 		rest_call_finish(call);
 		answer_reply(call->request, call->plan, &(struct answer_head){.status = status},
-			     buf_span(&body));
+			     buf_span(body));
 		config_file_put(file);
 	}
-	buf_finish(&body);
+	buf_clear(body, TRANSCODE_KEEP_BYTES);
 }
 
 int rest_call_status(const struct upstream_result *result, struct span *text)
@@ -141,7 +136,7 @@ static void service_done(struct upstream_call *upstream, const struct upstream_r
 
 static void add_header(struct rest_call *call, struct span name, struct span value)
 {
-	CHECK(call->header_count < UPSTREAM_HEADERS_MAX);
+	CHECK(call->header_count < ARRAY_LEN(call->headers));
 	if (value.len > 0)
 		call->headers[call->header_count++] = (struct upstream_header){name, value};
 }
@@ -267,6 +262,7 @@ static int read_message(struct rest_call *call, struct payload **message,
 		.values = call->match.values,
 		.query = request->query,
 		.body = request->body,
+		.room = &call->rest->message,
 	};
 
 	if (call->is_web)
@@ -404,14 +400,14 @@ static void authenticate(struct rest_call *call)
 	session_told(call, answer, identity);
 }
 
-void rest_call_ensure_id(struct request *request)
+void rest_call_ensure_id(struct rest *rest, struct request *request)
 {
-	char text[RANDOM_TEXT_BYTES(REQUEST_ID_RANDOM)];
+	char id[ID_BYTES];
 
 	if (request->request_id.len > 0)
 		return;
-	random_text(text, sizeof(text), REQUEST_ID_RANDOM);
-	request->request_id = arena_copy(&request->arena, span_from_cstr(text));
+	id_draw(&rest->ids, id);
+	request->request_id = arena_copy(&request->arena, span_make(id, sizeof(id)));
 }
 
 void rest_call_start(struct rest_call *call)
@@ -420,7 +416,7 @@ void rest_call_start(struct rest_call *call)
 	list_init(&call->waiter.link);
 	list_init(&call->follower.link);
 	call->waiter.told = waiter_told;
-	rest_call_ensure_id(call->request);
+	rest_call_ensure_id(call->rest, call->request);
 	if (call->route->kind == PLAN_LOGIN || call->route->kind == PLAN_CALLBACK)
 		sign_on_start(call);
 	else if (call->route->is_public)

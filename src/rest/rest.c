@@ -261,6 +261,8 @@ int rest_create(struct rest **created, const struct rest_options *options)
 	rest->options = *options;
 	list_init(&rest->questions);
 	list_init(&rest->calls);
+	buf_init(&rest->message, 0); /* transcode_read sets its bound */
+	buf_init(&rest->answer, REST_ANSWER_BYTES_MAX);
 
 	int code = identities_init(&rest->identities, &of_identities);
 
@@ -280,5 +282,7 @@ void rest_destroy(struct rest *rest)
 	ask_finish(rest);
 	identities_finish(&rest->identities);
 	rest_metrics_finish(rest);
+	buf_finish(&rest->message);
+	buf_finish(&rest->answer);
 	free(rest);
 }

@@ -14,6 +14,7 @@
 #ifndef REST_REST_INTERNAL_H
 #define REST_REST_INTERNAL_H
 
+#include "auth/ids.h"
 #include "log/log.h"
 #include "rest/identities.h"
 #include "rest/origins.h"
@@ -49,6 +50,8 @@ struct rest {
 	struct identities identities;
 	struct list questions; /* ValidateSession calls under way */
 	struct list calls;
+	struct id_pool ids;	      /* of requests that came without */
+	struct buf message, answer; /* while they are made */
 	bool is_draining; /* no stream begins any more */
 	struct route web_rpc; /* any method of a service behind the gateway, over gRPC-Web */
 	struct {
@@ -117,7 +120,7 @@ struct rest_call {
 	struct identity *identity; /* a reference; NULL: public */
 	struct upstream_call upstream;
 	struct sign_on *sign_on; /* NULL: no callback */
-	struct upstream_header headers[UPSTREAM_HEADERS_MAX];
+	struct upstream_header headers[6]; /* rest_call_collect_headers */
 	size_t header_count;
 	/* of a streamed answer */
 	struct identity_follower follower;
@@ -127,7 +130,7 @@ struct rest_call {
 };
 
 /* A client that names its request keeps the name. */
-void rest_call_ensure_id(struct request *request);
+void rest_call_ensure_id(struct rest *rest, struct request *request);
 
 /* The whole request is there. Owns: the call's reference to its file. */
 void rest_call_start(struct rest_call *call);

@@ -17,7 +17,7 @@ struct reading {
 	const struct plan *plan;
 	const struct transcode_request *request;
 	struct pbjson_options options;
-	struct buf out;	    /* prefix and message */
+	struct buf *out;    /* prefix and message */
 	struct buf scratch; /* one decoded text */
 	struct transcode_error *error;
 };
@@ -65,9 +65,9 @@ static int read_body(struct reading *reading)
 		return invalid(reading, "this method takes no body");
 	reading->options.ignore_unknown = reading->plan->rest->json.ignore_unknown_body;
 	code = route->body_is_field ? pbjson_read_field(&reading->options, route->body, body,
-							&reading->out, &error)
+							reading->out, &error)
 				    : pbjson_read(&reading->options, route->rpc->input, body,
-						  &reading->out, &error);
+						  reading->out, &error);
 	return from_codec(reading, code, &error);
 }
 
@@ -94,7 +94,7 @@ static int read_value(struct reading *reading, const struct schema_field *const 
 {
 	struct pbjson_error error;
 	int code = pbjson_read_text(&reading->options, path, count, buf_span(&reading->scratch),
-				    &reading->out, &error);
+				    reading->out, &error);
 
 	return from_codec(reading, code, &error);
 }
@@ -169,36 +169,43 @@ static int read_path(struct reading *reading)
 	return 0;
 }
 
+/* What comes later wins where both set a field. */
+static int read_all(struct reading *reading)
+{
+	static const uint8_t prefix[GRPC_PREFIX_BYTES];
+	int code = buf_append(reading->out, span_make(prefix, sizeof(prefix)));
+
+	if (!code)
+		code = read_body(reading);
+	if (!code)
+		code = read_query(reading);
+	return code ? code : read_path(reading);
+}
+
 int transcode_read(const struct plan *plan, const struct transcode_request *request,
 		   size_t bytes_max, struct payload **message, struct transcode_error *error)
 {
+	struct buf *out = request->room;
 	struct reading reading = {
 		.plan = plan,
 		.request = request,
 		.options = {.schema = plan->schema},
+		.out = out,
 		.error = error,
 	};
-	uint8_t prefix[GRPC_PREFIX_BYTES] = {0};
-	int code;
 
 	error->text[0] = '\0';
-	buf_init(&reading.out, GRPC_PREFIX_BYTES + bytes_max);
+	out->max = GRPC_PREFIX_BYTES + bytes_max;
 	buf_init(&reading.scratch, PARAMETER_BYTES_MAX);
-	code = buf_append(&reading.out, span_make(prefix, sizeof(prefix)));
-	/* What comes later wins where both set a field. */
-	if (!code)
-		code = read_body(&reading);
-	if (!code)
-		code = read_query(&reading);
-	if (!code)
-		code = read_path(&reading);
+
+	int code = read_all(&reading);
+
 	if (!code) {
-		grpc_write_prefix(reading.out.data,
-				  (uint32_t)(reading.out.len - GRPC_PREFIX_BYTES));
-		*message = payload_copy(buf_span(&reading.out));
+		grpc_write_prefix(out->data, (uint32_t)(out->len - GRPC_PREFIX_BYTES));
+		*message = payload_copy(buf_span(out));
 		code = *message ? 0 : -ENOMEM;
 	}
-	buf_finish(&reading.out);
+	buf_clear(out, TRANSCODE_KEEP_BYTES);
 	buf_finish(&reading.scratch);
 	return code;
 }
@@ -218,7 +225,8 @@ int transcode_write(const struct plan *plan, const struct plan_route *route, str
 							out, &why)
 				   : pbjson_write(&options, output, message, out, &why);
 
-	snprintf(error->text, sizeof(error->text), "%s", why.text);
+	if (code)
+		snprintf(error->text, sizeof(error->text), "%s", why.text);
 	return code;
 }
 

@@ -11,13 +11,15 @@
 
 #include <stdint.h>
 
-#define TRANSCODE_TEXT_MAX 400
+#define TRANSCODE_TEXT_MAX   400
+#define TRANSCODE_KEEP_BYTES (64u << 10) /* of room, from one message to the next */
 
 /* What a request says, and what its route made of the path. */
 struct transcode_request {
 	const struct plan_route *route;
 	const struct span *values; /* of the path's variables, still encoded */
 	struct span query, body;
+	struct buf *room; /* where the message is made; empty again at the end, its memory kept */
 };
 
 struct transcode_error {

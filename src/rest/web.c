@@ -298,7 +298,7 @@ static int make_options(struct rest *rest, struct request *http, struct grpc_web
 
 	if (!headers)
 		return -ENOMEM;
-	rest_call_ensure_id(http);
+	rest_call_ensure_id(rest, http);
 	*options = (struct grpc_web_options){
 		.kind = kind_of(http),
 		.headers = headers,
