@@ -53,7 +53,7 @@ class Service(grpc.GenericRpcHandler):
         found = self.descriptor.methods_by_name.get(method)
         if found is None or not hasattr(self, method):
             return None
-        message = getattr(self.module, found.input_type.name)
+        message = found.input_type._concrete_class
         function = getattr(self, method)
 
         def run(request, context):
