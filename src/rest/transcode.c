@@ -1,6 +1,7 @@
 #include "rest/transcode.h"
 
 #include "base/base64.h"
+#include "base/check.h"
 #include "codec/grpc.h"
 #include "codec/json.h"
 #include "codec/pb.h"
@@ -12,6 +13,19 @@
 #include <stdio.h>
 
 #define PARAMETER_BYTES_MAX (64u << 10) /* of one decoded name or value */
+
+/* Singular fields that one query sets; each is compared with all before it. */
+#define PARAMETERS_MAX 128
+
+struct field_path {
+	const struct schema_field *fields[SCHEMA_PATH_MAX];
+	size_t count;
+};
+
+struct parameters {
+	struct field_path paths[PARAMETERS_MAX];
+	size_t count;
+};
 
 struct reading {
 	const struct plan *plan;
@@ -73,20 +87,87 @@ static int read_body(struct reading *reading)
 
 /* ---- query ---- */
 
-/* The path and the body have the first word: api.md §3. */
-static bool is_bound(const struct plan_route *route, const struct schema_field *const *path,
-		     size_t count)
-{
-	if (route->body_is_field && path[0] == route->body)
-		return true;
-	for (size_t i = 0; i < route->template.variable_count; i++) {
-		const struct plan_variable *variable = &route->variables[i];
+enum clash { CLASH_NONE, CLASH_SAME, CLASH_ONEOF };
 
-		if (variable->path_count == count &&
-		    memcmp(variable->path, path, count * sizeof(*path)) == 0)
-			return true;
+/* Whether two settings cannot both be meant. */
+static enum clash clash_of(const struct field_path *a, const struct field_path *b)
+{
+	size_t both = a->count < b->count ? a->count : b->count;
+
+	for (size_t i = 0; i < both; i++) {
+		if (a->fields[i] == b->fields[i])
+			continue;
+		return a->fields[i]->oneof >= 0 && a->fields[i]->oneof == b->fields[i]->oneof
+			       ? CLASH_ONEOF
+			       : CLASH_NONE;
 	}
-	return false;
+	return a->fields[both - 1]->is_repeated ? CLASH_NONE : CLASH_SAME;
+}
+
+/* "billingAddress.city: why" */
+static int invalid_path(struct reading *reading, const struct field_path *path, const char *why)
+{
+	char name[TRANSCODE_TEXT_MAX / 2];
+	size_t len = 0;
+
+	for (size_t i = 0; i < path->count && len < sizeof(name); i++)
+		len += (size_t)snprintf(name + len, sizeof(name) - len, "%s%.*s", i > 0 ? "." : "",
+					SPAN_ARGS(path->fields[i]->json_name));
+	return invalid(reading, "%s: %s", name, why);
+}
+
+/* `same`: what it is if they are the same field. */
+static int check_clash(struct reading *reading, const struct field_path *path,
+		       const struct field_path *other, const char *same)
+{
+	switch (clash_of(path, other)) {
+	case CLASH_NONE:
+		return 0;
+	case CLASH_SAME:
+		return invalid_path(reading, path, same);
+	case CLASH_ONEOF:
+		return invalid_path(reading, path, "another field of its oneof is set");
+	}
+	UNREACHABLE("every clash has its case");
+}
+
+/* The path and the body have the first word: api.md §3. */
+static int check_bound(struct reading *reading, const struct field_path *path)
+{
+	static const char why[] = "is set by the path or the body, not by the query";
+	const struct plan_route *route = reading->request->route;
+	int code = 0;
+
+	if (route->body_is_field && path->fields[0] == route->body)
+		return invalid_path(reading, path, why);
+	if (route->body_is_field)
+		code = check_clash(reading, path, &(struct field_path){{route->body}, 1}, why);
+	for (size_t i = 0; code == 0 && i < route->template.variable_count; i++) {
+		const struct plan_variable *variable = &route->variables[i];
+		struct field_path bound = {.count = variable->path_count};
+
+		memcpy(bound.fields, variable->path, bound.count * sizeof(bound.fields[0]));
+		code = check_clash(reading, path, &bound, why);
+	}
+	return code;
+}
+
+/* Fields that may be set once. Returns 0 or what to refuse with. */
+static int note_parameter(struct reading *reading, struct parameters *before,
+			  const struct field_path *path)
+{
+	if (path->fields[path->count - 1]->is_repeated)
+		return 0;
+	for (size_t i = 0; i < before->count; i++) {
+		int code = check_clash(reading, path, &before->paths[i], "is there twice");
+
+		if (code)
+			return code;
+	}
+	if (before->count == PARAMETERS_MAX)
+		return invalid(reading, "more than %d parameters", PARAMETERS_MAX);
+	before->paths[before->count++] = *path;
+	return 0;
 }
 
 /* The value of one parameter, decoded in scratch. */
@@ -110,38 +191,43 @@ static int decode(struct reading *reading, struct span text, enum percent_form f
 	return code == -EMSGSIZE ? -EMSGSIZE : code;
 }
 
-static int read_parameter(struct reading *reading, struct span name, struct span value)
+static int read_parameter(struct reading *reading, struct parameters *before, struct span name,
+			  struct span value)
 {
 	const struct plan_route *route = reading->request->route;
-	const struct schema_field *path[SCHEMA_PATH_MAX];
+	struct field_path path;
 	int code = decode(reading, name, PERCENT_QUERY);
-	size_t count =
-		code ? 0 : schema_find_path(route->rpc->input, buf_span(&reading->scratch), path);
 
 	if (code)
 		return code;
+	path.count = schema_find_path(route->rpc->input, buf_span(&reading->scratch), path.fields);
 	/* With "*" every field is the body's: google/api/http.proto. */
-	if (count == 0 || (route->takes_body && !route->body_is_field)) {
+	if (path.count == 0 || (route->takes_body && !route->body_is_field)) {
 		if (reading->plan->rest->json.ignore_unknown_query)
 			return 0;
 		return invalid(reading, "unknown parameter %.*s",
 			       reading->scratch.len < 200 ? (int)reading->scratch.len : 200,
 			       (const char *)reading->scratch.data);
 	}
-	if (is_bound(route, path, count))
-		return invalid(reading, "%.*s is set by the path or the body, not by the query",
-			       SPAN_ARGS(path[count - 1]->json_name));
-	code = decode(reading, value, PERCENT_QUERY);
-	return code ? code : read_value(reading, path, count);
+	code = check_bound(reading, &path);
+	if (!code)
+		code = note_parameter(reading, before, &path);
+	if (!code)
+		code = decode(reading, value, PERCENT_QUERY);
+	return code ? code : read_value(reading, path.fields, path.count);
 }
 
 static int read_query(struct reading *reading)
 {
 	struct span query = reading->request->query, name, value;
+	struct parameters before;
 
+	if (query.len == 0)
+		return 0;
+	before.count = 0;
 	reading->options.ignore_unknown = false;
 	while (query_next(&query, &name, &value)) {
-		int code = read_parameter(reading, name, value);
+		int code = read_parameter(reading, &before, name, value);
 
 		if (code)
 			return code;

@@ -189,13 +189,17 @@ def test_sentence_has_whole_letters_wherever_it_is_cut(mirror):
     ("GET", "/order/1?lines.sku=x", None, "unknown parameter lines.sku"), ("GET", "/order/1?labels=x", None, "labels: "),
     ("GET", "/order/1?paid=yes", None, "paid: expected true or false"), ("GET", "/order/1?status=LOST", None, "status: "),
     ("GET", "/order/1?order_id=%ff", None, "orderId: invalid UTF-8"), ("GET", "/order/1?token=*", None, "token: malformed base64"),
-    ("GET", "/order/1?created_at=now", None, "createdAt: "), ("GET", "/order/1?customer_id=2", None, "customerId is set by the path"),
+    ("GET", "/order/1?created_at=now", None, "createdAt: "), ("GET", "/order/1?customer_id=2", None, "customerId: is set by the path"),
+    ("GET", "/order/1?order_id=a&orderId=a", None, "orderId: is there twice"),
+    ("GET", "/order/1?billing_address.city=a&billing_address.city=b", None, "billingAddress.city: is there twice"),
+    ("GET", "/order/1?card=a&iban=b", None, "iban: another field of its oneof is set"),
+    ("GET", "/order/1?card=a&voucher.code=b", None, "voucher.code: another field of its oneof is set"),
     ("GET", "/order/1", "{}", "this method takes no body"),
     ("PUT", "/order/a/address", '{"latitude":"x"}', "billingAddress.latitude: expected a number"),
     ("PUT", "/order/a/address", '{"latitude":1,"latitude":1}', "billingAddress.latitude: is there twice"),
     ("PUT", "/order/a/address", "[]", "billingAddress: expected {"),
     ("PUT", "/order/%ff/address", "{}", "orderId: invalid UTF-8"),
-    ("PUT", "/order/a/address?billing_address.city=x", "{}", "city is set by the path or the body"),
+    ("PUT", "/order/a/address?billing_address.city=x", "{}", "billingAddress.city: is set by the path or the body"),
     ("POST", "/order?order_id=x", "{}", "unknown parameter order_id")])
 def test_path_and_query_are_refused_with_their_field(mirror, method, path, body, message):
     assert message in mirror.refused(method, path, body)
