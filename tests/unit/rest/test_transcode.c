@@ -69,7 +69,8 @@ static const struct plan_route *find(const char *method, const char *target,
 static int read_within(const char *method, const char *target, const char *body, size_t bytes_max)
 {
 	struct table_match match;
-	struct transcode_request request = {.body = span_from_cstr(body)};
+	struct buf room;
+	struct transcode_request request = {.body = span_from_cstr(body), .room = &room};
 	struct payload *message = NULL;
 	struct transcode_error error;
 	struct buf out;
@@ -77,8 +78,11 @@ static int read_within(const char *method, const char *target, const char *body,
 	request.route = find(method, target, &match, &request.query);
 	request.values = match.values;
 
+	buf_init(&room, 0);
 	int code = transcode_read(planned.plan, &request, bytes_max, &message, &error);
 
+	assert_int_equal(room.len, 0);
+	buf_finish(&room);
 	snprintf(told, sizeof(told), "%s", error.text);
 	if (code)
 		return code;
