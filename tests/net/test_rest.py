@@ -172,6 +172,17 @@ def test_validation_is_kept_and_forgotten_with_the_session(api):
     assert api.auth.times("ValidateSession") > asked
 
 
+def test_cache_of_nothing_asks_every_time(folder, redis_server, services):
+    make_descriptors(folder)
+    config = CONFIG.format(auth=services[0].address, ai=services[1].address, shop=services[2].address, cache="0s", stream="5s")
+    with harness.Gateway(folder, redis_server, config=config) as gateway:
+        api = Api(gateway, services)
+        token = api.auth.login()
+        for count in range(1, 6):
+            assert api.call("GET", "/api/v1/users", token=token)[0] == 200
+            assert api.auth.times("ValidateSession") == count
+
+
 def test_auth_service_that_is_down_lets_nobody_through(api):
     token = api.auth.login()
     api.auth.stop()

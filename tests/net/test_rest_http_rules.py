@@ -2,6 +2,8 @@
 
 import pathlib
 import shutil
+import socket
+import struct
 import tempfile
 import threading
 
@@ -152,6 +154,27 @@ def test_service_that_does_not_answer_in_time_is_504_and_its_call_ends(api):
         assert api.call("GET", "/api/v1/orders/1", **{"grpc-timeout": "50m"})[:2] == (
             504, error(504, "service did not answer in time"))
         assert ended.wait(harness.PATIENCE)
+    finally:
+        del api.shop.Get
+
+
+def test_client_that_breaks_off_cancels_its_call(api):
+    asked, ended = threading.Event(), threading.Event()
+
+    def get(request, context):
+        context.add_callback(ended.set)
+        asked.set()
+        ended.wait(harness.PATIENCE)
+        return shop.Order()
+
+    api.shop.Get = get
+    try:
+        host, _, port = api.gateway.public.rpartition(":")
+        with socket.create_connection((host, int(port)), harness.PATIENCE) as link:
+            link.sendall(b"GET /api/v1/orders/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asked.wait(harness.PATIENCE)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert ended.wait(4), "long before the deadline of 5 s"
     finally:
         del api.shop.Get
 
