@@ -3,16 +3,14 @@
 Screenshots of the last run are kept in the build folder, in <mode>/screenshots.
 """
 
-import os
 import socket
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import harness
+from browser import open_chromium
 from conftest import node_modules
 from sign_on import Provider, SignOnService
 from test_rest import make_descriptors
@@ -119,17 +117,7 @@ def site(folder, redis_server, front, service):
 
 @pytest.fixture
 def chromium(folder):
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,600",
-                     f"--user-data-dir={folder}/chromium", "--no-first-run", "--disable-background-networking",
-                     # nothing but this machine: the provider's pages would like a font from elsewhere
-                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"):
-        options.add_argument(argument)
-    env = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
-    driver = webdriver.Chrome(service=Service("/usr/bin/chromedriver", env=env), options=options)
-    driver.set_page_load_timeout(harness.PATIENCE)
-    driver.set_script_timeout(harness.PATIENCE)
+    driver = open_chromium(folder)
     yield driver
     driver.quit()
 
