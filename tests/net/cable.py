@@ -14,6 +14,7 @@ class Cable:
     def __init__(self, target, path=None):
         self.target = target  # of connections that are made from now on
         self.twist = None     # what comes back is given to it; what it returns arrives
+        self.accepted = 0     # connections so far
         self._answers_pass = threading.Event()
         self._answers_pass.set()
         self._is_cut = False
@@ -40,6 +41,11 @@ class Cable:
     def mend(self):
         """New connections pass; those that were cut stay dead."""
         self._is_cut = False
+
+    def pull(self):
+        """Every connection ends, at both ends; new ones pass."""
+        for end in list(self._ends):
+            end.shut()
 
     def hold_answers(self):
         """A target that is slower than anybody waits: its answers come when they are let go."""
@@ -77,6 +83,7 @@ class Cable:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             near = End(near, self._is_cut)
             self._ends.append(near)
             try:

@@ -12,6 +12,7 @@ import uuid
 import pytest
 
 import harness
+from cable import Cable
 from conftest import ECHO_CONFIG
 
 FAULTY = harness.OUT / "ringway-faults"
@@ -56,9 +57,17 @@ def faults(folder):
 
 
 @pytest.fixture
-def faulty(folder, redis_server, echo, faults):
+def cable(echo):
+    """The way to the service."""
+    with Cable(echo.address) as made:
+        yield made
+
+
+@pytest.fixture
+def faulty(folder, redis_server, cable, faults):
     """One worker, and readers of streams that are silent while nothing is published: what is counted is the story's."""
-    process = harness.Gateway(folder, redis_server, config=ECHO_CONFIG.format(address=echo.address), program=FAULTY, env={
+    config = ECHO_CONFIG.format(address=cable.address).replace("deadline: 2s", "deadline: 2s\n    connections: 1")
+    process = harness.Gateway(folder, redis_server, config=config, program=FAULTY, env={
         "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
         "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m", "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"})
     yield process
@@ -127,6 +136,22 @@ def test_command_through_to_its_service_ends_with_a_status(faulty, faults):
     """A new session each time: its record is read from Redis too."""
     outcomes = sweep(faults, lambda: execute(faulty, harness.Device(faulty)), "OK")
     assert {outcome[0] for outcome in outcomes if outcome != "OK"} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
+
+
+def reach_anew(gateway, cable, device, payload):
+    """The connection to the service is lost, so that its HTTP/2 session is made anew; a command in several frames each way."""
+    before = cable.accepted
+    cable.pull()
+    harness.wait_until(lambda: cable.accepted > before, "the service is dialled again")
+    with channel_to(gateway) as channel:
+        return channel.outcome(device.request(payload=payload))
+
+
+def test_connection_to_a_service_is_made_anew_or_its_command_ends_with_a_status(faulty, faults, cable):
+    device, payload = harness.Device(faulty), bytes(40000)
+    outcomes = sweep(faults, lambda: reach_anew(faulty, cable, device, payload), "OK", most=40)
+    assert {outcome[0] for outcome in outcomes if outcome != "OK"} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
+    assert ("UNAVAILABLE", "downstream service is unavailable") in outcomes
 
 
 # ---- streams ----
