@@ -5,6 +5,9 @@
 #define FIELD_STATUS   1
 #define STATUS_SERVING 1
 
+/* A check that could not be sent, of an address that calls wait for: without memory. */
+#define CHECK_AGAIN_MS 100
+
 static void check(struct backend *backend);
 
 static void judge(struct backend *backend, enum health health, const char *why)
@@ -26,6 +29,14 @@ static void check_later(struct backend *backend)
 	deadline_arm(upstream->worker, &backend->check_deadline,
 		     interval_ms - interval_ms / 10 +
 			     backoff_random(&upstream->jitter, interval_ms / 5 + 1));
+}
+
+static void check_again(struct backend *backend)
+{
+	if (backend->health == HEALTH_UNKNOWN)
+		deadline_arm(backend->upstream->worker, &backend->check_deadline, CHECK_AGAIN_MS);
+	else
+		check_later(backend);
 }
 
 static bool is_serving(struct span message)
@@ -93,13 +104,13 @@ static void check(struct backend *backend)
 
 	/* connections full of calls that are answered need no check */
 	if (!stream) {
-		check_later(backend);
+		check_again(backend);
 		return;
 	}
 	stream->pinned = backend;
 	if (stream_send(stream, link) != 0) {
 		stream_free(stream);
-		check_later(backend);
+		check_again(backend);
 		return;
 	}
 	backend->check.done = checked;
