@@ -24,6 +24,7 @@ import pytest
 import attacks
 import frames
 import harness
+import measure_attacks
 import raw_h2
 from attacks import CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
 from conftest import ECHO_CONFIG
@@ -589,7 +590,13 @@ def test_subscriber_that_opens_windows_for_each_event_is_none_of_them(victim):
     assert innocent(victim, before)
 
 
-# ---- the README ----
+# ---- the READMEs ----
+
+def test_table_of_attacks_has_each_that_is_measured_and_no_neighbour_waits_twice_as_long():
+    table = re.findall(r"^\| (\w+) \|.* \| ([\d.]+) \| \d+ \|$", (harness.ROOT / "tests/net/README.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in table] == measure_attacks.STORIES
+    assert all(float(ratio) <= measure_attacks.RATIO_MAX for _, ratio in table)
+
 
 def test_readme_has_every_kind_with_its_weight():
     source = (harness.ROOT / "src/edge/glitches.c").read_text()

@@ -45,6 +45,7 @@ struct step {
 struct scenario {
 	const char *name;
 	uint32_t capacity; /* of feeds; 0: 8 */
+	uint32_t streams_max; /* of one session; 0: as many as there are */
 	struct {
 		uint8_t port, session;
 		bool is_blocked;
@@ -269,7 +270,8 @@ static void replied(struct bus_member *member)
 	if (!stream->is_wanted || member->verdict != BUS_RECHECK) {
 		if (member->verdict == BUS_CLOSING && !model.is_closed)
 			blame("refused for an end that has not begun");
-		if (member->verdict == BUS_TOO_MANY || member->verdict == BUS_NO_MEMORY)
+		if ((member->verdict == BUS_TOO_MANY && scenario->streams_max == 0) ||
+		    member->verdict == BUS_NO_MEMORY)
 			blame("refused without reason");
 		stream_end(stream);
 		return;

@@ -46,8 +46,21 @@ static bool is_possible(int action)
 	return scenario->scripts[action][at].kind != FINISH || may_finish();
 }
 
+/* Of each session no more streams are in the index than may be. */
+static void check_limit(void)
+{
+	uint32_t counts[SESSIONS] = {0};
+
+	for (size_t i = 0; i < STREAMS; i++)
+		counts[streams[i].session] += streams[i].member.subscription.feed.place.user != NULL;
+	for (size_t i = 0; i < SESSIONS; i++)
+		if (counts[i] > rig.config->push_max_streams_per_session)
+			blame("more streams of a session than it may have");
+}
+
 static void notice_admissions(void)
 {
+	check_limit();
 	for (size_t i = 0; i < STREAMS; i++) {
 		struct stream *stream = &streams[i];
 
@@ -323,6 +336,8 @@ static void schedule_begin(void)
 	for (size_t i = 0; i < RIG_PORTS; i++)
 		model.sequences[i] = recent_sequence(rig.bus->recent);
 	rig.bus->closing = false;
+	rig.config->push_max_streams_per_session =
+		scenario->streams_max ? scenario->streams_max : STREAMS;
 	rig.bus->events_per_fence = capacity - 1;
 	rig.bus->events_since_fence = 0;
 }
@@ -566,6 +581,9 @@ static void every_order_of_two_streams_ends_well(void **state)
 		 .scripts = {{{OPEN, 0}, {OPEN, 1}, {LEAVE, 0}}, {{MOVE, 0}, {TELL, 0}}}},
 		{"of two sessions, one revoked", .streams = {{0, 0, false}, {0, 1, false}},
 		 .scripts = {{{OPEN, 0}}, {{OPEN, 1}}, {{REVOKE, 0}, {TELL, 0}}}},
+		{"of a session that may have one", .streams_max = 1,
+		 .streams = {{0, 0, false}, {1, 0, false}},
+		 .scripts = {{{OPEN, 0}, {LEAVE, 0}}, {{OPEN, 1}}, {{TELL, 0}}}},
 		{"at the end", .streams = {{0, 0, false}, {1, 1, false}},
 		 .scripts = {{{OPEN, 0}, {LEAVE, 0}}, {{OPEN, 1}}, {{CLOSE, 0}, {FINISH, 0}}}},
 	};
