@@ -57,6 +57,7 @@ struct rest {
 	struct {
 		struct metric_counter forbidden, unauthenticated, foreign_origin;
 		struct metric_counter sign_on[SIGN_ON_RESULTS];
+		struct metric_counter web_calls[GRPC_STATUS_COUNT];
 	} metrics;
 };
 

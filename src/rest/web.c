@@ -303,6 +303,7 @@ static int make_options(struct rest *rest, struct request *http, struct grpc_web
 		.kind = kind_of(http),
 		.headers = headers,
 		.copied_bytes = rest->options.copied_bytes,
+		.calls = rest->metrics.web_calls,
 	};
 	options->header_count =
 		answer_headers(http, plan_now(rest), &(struct answer_head){0}, headers);

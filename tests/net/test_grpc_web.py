@@ -290,6 +290,24 @@ def test_client_that_does_not_read_holds_its_service_back(house, web):
     assert [shop.Order.FromString(message).order_id for message in messages] == [str(number) for number in range(count)]
 
 
+def test_calls_are_counted_by_their_status_and_route(house, web):
+    codes = ["OK", "UNAUTHENTICATED", "UNIMPLEMENTED", "CANCELLED"]
+    names = [f'gateway_grpc_web_calls_total{{code="{code}"}}' for code in codes]
+    path = f'http_requests_total{{path="{QUERY}",method="POST",status="200"}}'
+    before = house.gateway.metrics()
+    token = house.auth.login()
+    assert web.call(QUERY, ai.ProcessQueryRequest(), token=token)[1] == OK
+    assert web.call(QUERY, ai.ProcessQueryRequest())[1] == UNAUTHENTICATED
+    assert web.raw(QUERY, b"", token=token).end()[1] == UNIMPLEMENTED
+    call = web.open(harness.SUBSCRIBE, harness.Device(house.gateway).subscribe_request())
+    assert call.message()
+    call.close()
+    house.gateway.wait_metric(names[3], lambda now: now == before[names[3]] + 1)
+    after = house.gateway.metrics()
+    assert [after[name] - before[name] for name in names] == [1, 1, 1, 1]
+    assert after[path] - before.get(path, 0) == 3
+
+
 # ---- bad input ----
 
 def test_bodies_that_are_not_one_message_are_refused(house, web):
