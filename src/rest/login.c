@@ -55,7 +55,7 @@ enum login_fault login_open(struct login *login, const struct seal *seal, struct
 		memcpy(login, plain.data + 1, plain.len - 1);
 	buf_finish(&plain);
 	if (!is_whole)
-		return LOGIN_UNREADABLE;
+		return code == -ENOMEM ? LOGIN_NO_MEMORY : LOGIN_UNREADABLE;
 	if (now_s >= login->expires_s)
 		return LOGIN_EXPIRED;
 	return equal_slowly(span_from_cstr(login->state), state) ? LOGIN_GOOD : LOGIN_OTHER_STATE;

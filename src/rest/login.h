@@ -28,7 +28,13 @@ void login_begin(struct login *login, uint64_t now_s, struct span next);
 /* Appends the cookie's value. Returns buf's code. */
 int login_seal(const struct login *login, const struct seal *seal, struct buf *out);
 
-enum login_fault { LOGIN_GOOD, LOGIN_UNREADABLE, LOGIN_EXPIRED, LOGIN_OTHER_STATE };
+enum login_fault {
+	LOGIN_GOOD,
+	LOGIN_UNREADABLE,
+	LOGIN_EXPIRED,
+	LOGIN_OTHER_STATE,
+	LOGIN_NO_MEMORY
+};
 
 /* `login` is whole only when LOGIN_GOOD. States are compared in constant time. */
 enum login_fault login_open(struct login *login, const struct seal *seal, struct span cookie,

@@ -380,6 +380,9 @@ static bool is_ours(struct rest_call *call, struct span state)
 	case LOGIN_OTHER_STATE:
 		give_up(call, SIGN_ON_WRONG_STATE, 400, "state is not this sign-in's");
 		return false;
+	case LOGIN_NO_MEMORY:
+		rest_call_fail(call, 503, "out of memory");
+		return false;
 	}
 	UNREACHABLE("every fault has its case");
 }

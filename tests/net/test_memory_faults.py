@@ -8,12 +8,16 @@ import signal
 import struct
 import subprocess
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
 import harness
+import test_sso
 from cable import Cable
 from conftest import ECHO_CONFIG
+from services import AuthService, auth
+from test_rest import make_descriptors
 
 FAULTY = harness.OUT / "ringway-faults"
 
@@ -232,6 +236,49 @@ def test_reload_is_done_or_the_file_before_stays(faulty, faults, echo):
     known = reloads(faulty)
     outcomes = sweep(faults, lambda: reload(faulty, echo, known), "success", most=25)
     assert "mistakes" in outcomes and set(outcomes) <= {"success", "mistakes", "failed"}
+
+
+# ---- sign-on ----
+
+def sign_in_and_out(gateway):
+    """The status that it ended with; what is refused sets no cookie."""
+    browser = test_sso.Browser(gateway)
+    try:
+        begun = browser.ask("GET", test_sso.LOGIN)
+        if begun.status != 302:
+            assert not begun.cookies
+            return "login", begun.status
+        state = test_sso.parameters(begun.location)["state"]
+        answer = browser.ask("GET", f"{test_sso.CALLBACK}?code=c&state={state}")
+        if answer.status != 302:
+            assert not answer.cookies
+            return "callback", answer.status
+        answer = browser.ask("POST", test_sso.LOGOUT, origin=test_sso.OURS)
+        assert bool(answer.cookies) == (answer.status == 204)
+        return "logout", answer.status
+    except (ConnectionError, http.client.HTTPException):
+        return "closed"
+
+
+def test_sign_on_ends_with_a_session_or_without_any(folder, redis_server, faults):
+    service = AuthService()
+    service.HandleGoogleAuthCallback = lambda request, context: auth.HandleGoogleAuthCallbackResponse(session_token=service.login())
+    service.Logout = lambda request, context: auth.LogoutResponse()
+    service.provider = SimpleNamespace(metadata={"authorization_endpoint": "https://provider.example/authorize"})
+    make_descriptors(folder)
+    try:
+        with harness.Gateway(folder, redis_server, config=test_sso.configuration(folder, service), program=FAULTY, env={
+                "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
+                "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m",
+                "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"}) as gateway:
+            harness.wait_until(lambda: sign_in_and_out(gateway) == ("logout", 204), "AuthService is found")
+            outcomes = sweep(faults, lambda: sign_in_and_out(gateway), ("logout", 204))
+            faults.disarm()
+    finally:
+        service.stop()
+    # a cookie that there was no memory for is none; an answer of AuthService, too
+    assert set(outcomes) - {"closed", ("callback", 400), ("callback", 502)} <= {
+        ("login", 503), ("callback", 503), ("logout", 503), ("logout", 401), ("logout", 204)}
 
 
 # ---- without memory for a while ----
