@@ -38,6 +38,7 @@ class Reloadable(Api):
         addresses = {**{name: self.services[at].address for name, at in UPSTREAMS.items()}, **(addresses or {})}
         lines = [f'  {name}: {{ addresses: ["{addresses[name]}"], deadline: 60s{more} }}' for name in upstreams]
         return "\n".join(["descriptor_sets: [api.pb]", "upstreams:", *lines, "rest:", "  base_path: /api/v1", "  auth: { upstream: auth }",
+                          *(["  grpc_web: [ringway.test.Shop]"] if WATCH in routes else []),
                           "  routes:", *(f"  - {route}" for route in routes), ""])
 
     def reload(self, config, result="success"):
@@ -355,6 +356,32 @@ def test_http2_stream_ends_with_a_word_too(ending):
     curl.out.wait(lambda line: line == '{"error":{"code":503,"message":"gateway is shutting down"}}')
     assert curl.wait() == 0 and ended.wait(harness.PATIENCE)
     more.release()
+
+
+def frame_of(response):
+    """gRPC-Web: a byte that says whether it is the trailers, and the bytes."""
+    kind, size = struct.unpack(">BI", response.read(5))
+    return kind, response.read(size)
+
+
+def test_grpc_web_stream_ends_with_its_trailers(ending):
+    more, ended = threading.Semaphore(0), threading.Event()
+    ending.shop.Watch = endless(more, ended)
+    host, _, port = ending.gateway.public.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+    message = shop.GetRequest(name="a").SerializeToString()
+    connection.request("POST", "/ringway.test.Shop/Watch", struct.pack(">BI", 0, len(message)) + message, {
+        "content-type": "application/grpc-web+proto", "authorization": f"Bearer {ending.token}"})
+    response = connection.getresponse()
+    assert frame_of(response) == (0, shop.Order(order_id="0").SerializeToString())
+    ends(ending)
+    kind, trailers = frame_of(response)
+    fields = dict(line.split(":", 1) for line in trailers.decode().split("\r\n") if line)
+    assert kind == 0x80 and fields["grpc-status"].strip() == "14", trailers
+    assert "gateway is shutting down" in fields["grpc-message"].replace("%20", " ")
+    assert ended.wait(harness.PATIENCE)
+    more.release()
+    connection.close()
 
 
 def test_stream_without_a_message_yet_ends_with_a_status(ending):
