@@ -441,7 +441,8 @@ static void http1_peer_finished(struct connection *connection)
 	/* It may well wait for its answers; what it still owes will not come. But who ends while a
 	 * stream is under way has gone: nothing else would tell before the next part. */
 	http1->peer_finished = true;
-	if (http1->state == HTTP1_STREAM) {
+	if (http1->state == HTTP1_STREAM ||
+	    (http1->state == HTTP1_SERVICE && http1->request.route->ends_with_peer)) {
 		http1_fail(http1, OUTCOME_PEER);
 		return;
 	}

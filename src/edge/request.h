@@ -55,6 +55,9 @@ struct route {
 	 * answers in the route's own form, with these headers too. NULL: request_reply_error. */
 	void (*refuse)(struct request *request, enum err err, const struct reply_header *headers,
 		       size_t header_count);
+	/* HTTP/1.1: a client that ends its side while it is being served has gone, as in front of most
+	 * servers; else it may still wait for the answer. */
+	bool ends_with_peer;
 	/* All header fields are kept for request_find_header: paths of server_options.find. */
 	bool keeps_headers;
 	/* Not counted as a call in flight at shutdown, and not logged per call: health Watch,

@@ -52,6 +52,7 @@ static const struct route rest_route = {
 	.path = "/*",
 	.body_bytes_max = REST_BODY_BYTES_MAX,
 	.keeps_headers = true,
+	.ends_with_peer = true,
 	.start = rest_start,
 	.cancelled = rest_cancelled,
 	.pull = rest_pull,
