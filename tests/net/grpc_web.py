@@ -51,7 +51,7 @@ class Http2Body:
                                                   *headers.items()], end_stream=not body and "content-length" not in headers)
         self.client.flush()
         left = body or b""
-        while left and self.stream not in self.client.headers:
+        while left and self.stream not in self.client.headers and self.stream not in self.client.resets:
             room = min(self.client.h2.local_flow_control_window(self.stream), self.client.h2.max_outbound_frame_size)
             if room:
                 self.client.h2.send_data(self.stream, left[:room], end_stream=len(left) <= room)
@@ -59,14 +59,17 @@ class Http2Body:
                 self.client.flush()
             else:
                 self.client.step()
-        self.client.read_until(lambda: self.stream in self.client.headers)
+        self.client.read_until(lambda: self.stream in self.client.headers or self.stream in self.client.resets)
+        if self.stream not in self.client.headers:
+            raise harness.Failed("broken off")
         fields = dict(self.client.headers[self.stream])
         self.status, self.headers = int(fields.pop(":status")), fields
 
     def read(self):
         """Grants as much window as it reads."""
         while not self.client.data.get(self.stream) and self.stream not in self.client.ended:
-            assert self.stream not in self.client.resets and not self.client.closed, "broken off"
+            if self.stream in self.client.resets or self.client.closed:
+                raise harness.Failed("broken off")
             self.client.step()
         part = self.client.data.pop(self.stream, b"")
         if part and self.stream not in self.client.ended:
@@ -107,7 +110,8 @@ class Call:
         """Flag and content; None at the body's end."""
         while len(self.bytes) < 5 or len(self.bytes) < 5 + int.from_bytes(self.bytes[1:5], "big"):
             if self.has_ended:
-                assert not self.bytes and not self.text, "half a frame"
+                if self.bytes or self.text:
+                    raise harness.Failed("half a frame")
                 return None
             self.fill()
         flag, end = self.bytes[0], 5 + int.from_bytes(self.bytes[1:5], "big")
@@ -133,6 +137,8 @@ class Call:
         while (message := self.message()) is not None:
             messages.append(message)
         told = self.trailers or self.headers
+        if "grpc-status" not in told:
+            raise harness.Failed("no status")
         assert (self.trailers is not None) != ("grpc-status" in self.headers), "the status stands in one place"
         self.details = told.get("grpc-status-details-bin")
         self.retry_after_ms = told.get("retry-after-ms")
