@@ -204,21 +204,57 @@ def test_stream_without_messages_has_its_status_alone(house, web):
     assert web.call(WATCH, shop.GetRequest()) == ([], OK, "")
 
 
-def test_revoked_session_ends_its_stream(house, web):
-    token = house.auth.login(token="t-revoked", session="s-revoked")
+PRIVATE = """
+descriptor_sets: [api.pb]
+upstreams:
+  auth: {{ addresses: ["{auth}"], deadline: {patience} }}
+  shop: {{ addresses: ["{shop}"], deadline: {patience} }}
+rest:
+  auth: {{ upstream: auth }}
+  services:
+    - {{ service: ringway.test.Shop, upstream: shop, public: true }}
+  routes:
+    - {{ method: GET, path: "/watch/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop }}
+  grpc_web: [ringway.test.Shop]
+"""
+
+
+@pytest.fixture
+def private(house, folder, redis_server):
+    """A stream that one route has for sessions only, though its service is public."""
+    make_descriptors(folder)
+    config = PRIVATE.format(auth=house.auth.address, shop=house.shop.address, patience=f"{harness.PATIENCE:.0f}s")
+    gateway = harness.Gateway(folder, redis_server, config=config)
     going = threading.Event()
 
     def watch(request, context):
+        context.add_callback(going.set)
         yield shop.Order(order_id="1")
         going.wait(harness.PATIENCE)
 
     house.shop.Watch = watch
-    try:
-        call = web.open("/ringway.test.Shop/Watch", shop.GetRequest(), token=token)
-        assert call.message() is not None
-    finally:
-        going.set()
-    assert call.end()[1] == OK, "the service is public: nobody's session is asked for"
+    gateway.cancelled = going
+    yield gateway
+    going.set()
+    gateway.process.stop()
+
+
+def test_revoked_session_ends_its_stream(house, private, protocol, kind):
+    web = Client(private, protocol, kind)
+    assert web.call(WATCH, shop.GetRequest()) == ([], UNAUTHENTICATED, "a session is needed")
+    call = web.open(WATCH, shop.GetRequest(), token=house.auth.login(token="t-revoked", session="s-revoked"))
+    assert call.message() is not None
+    harness.Device(private, session="s-revoked").revoke()
+    assert call.end() == ([], UNAUTHENTICATED, "session is not valid")
+    assert private.cancelled.wait(harness.PATIENCE)
+
+
+def test_end_of_the_process_ends_streams_of_services(house, private, protocol, kind):
+    call = Client(private, protocol, kind).open(WATCH, shop.GetRequest(), token=house.auth.login())
+    assert call.message() is not None
+    private.process.signal(15)
+    assert call.end() == ([], UNAVAILABLE, "gateway is shutting down")
+    assert private.process.wait() == 0
 
 
 def test_deadline_of_the_client_ends_the_call(house, web):
