@@ -235,7 +235,7 @@ conformance: $(OUT)/testee ## the protobuf project's conformance suite (RUNNER= 
 		$(RUNNER) --enforce_recommended $(OUT)/testee
 
 # tests/unit/<room>/test_x.c links its room and what the room needs, nothing more
-$(patsubst tests/%.c,$(OUT)/tests/%.o,$(shell grep -lsE "conformance/descriptors.h|pbjson_harness.h|rest/planned.h" tests/unit/*/*.c tests/fuzz/*.c)): $(OUT)/gen/tests.pb
+$(patsubst tests/%.c,$(OUT)/tests/%.o,$(shell grep -lsE "conformance/descriptors.h|pbjson_harness.h|rest/planned.h|fuzz/messages.h" tests/unit/*/*.c tests/fuzz/*.c)): $(OUT)/gen/tests.pb
 
 $(OUT)/tests/unit/%.o: tests/unit/%.c | $(GEN_C)
 	$(call say,CC,$<)

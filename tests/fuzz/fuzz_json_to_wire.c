@@ -3,29 +3,11 @@
  * the same wire through its own text, and not depend on what is behind it; what is refused takes
  * nothing.
  */
-#include "codec/pbjson.h"
-#include "conformance/descriptors.h"
-#include "fuzz/fuzz.h"
-#include "fuzz/known.h"
+#include "fuzz/messages.h"
 
 #include <stdio.h>
 
 #define OUT_MAX (1u << 20)
-
-static const char *const types[] = {"protobuf_test_messages.proto3.TestAllTypesProto3",
-				    "ringway.test.Odd", "ringway.test.Order",
-				    "google.protobuf.Struct", "google.protobuf.Any"};
-
-static struct schema *schema;
-
-static void start(void)
-{
-	struct span set = test_descriptors();
-	struct schema_error error;
-
-	CHECK(schema_create(&schema, &set, 1, &error) == 0);
-	oracle_start((struct oracle_bytes){set.data, set.len});
-}
 
 static void compare(const char *type, struct span text, struct span wire, bool ignore_unknown)
 {

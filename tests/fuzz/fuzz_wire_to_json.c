@@ -3,31 +3,13 @@
  * written must read the same to libprotobuf and to our own reader; through a sink it is the same.
  */
 #include "codec/pb.h"
-#include "codec/pbjson.h"
-#include "conformance/descriptors.h"
-#include "fuzz/fuzz.h"
-#include "fuzz/known.h"
+#include "fuzz/messages.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define OUT_MAX	  (1u << 20)
 #define DEPTH_MAX 5 /* of messages made up */
-
-static const char *const types[] = {"protobuf_test_messages.proto3.TestAllTypesProto3",
-				    "ringway.test.Odd", "ringway.test.Order",
-				    "google.protobuf.Struct", "google.protobuf.Any"};
-
-static struct schema *schema;
-
-static void start(void)
-{
-	struct span set = test_descriptors();
-	struct schema_error error;
-
-	CHECK(schema_create(&schema, &set, 1, &error) == 0);
-	oracle_start((struct oracle_bytes){set.data, set.len});
-}
 
 /* ---- messages made up ---- */
 

@@ -63,31 +63,34 @@ static inline struct span exact_copy(struct span bytes)
 	return span_make(copy, bytes.len);
 }
 
-/* pbjson_write and pbjson_read of copies, into `out`, which is initialised here. */
-static inline int write_json(const struct pbjson_options *options, const char *type,
-			     struct span wire, struct buf *out, struct pbjson_error *error)
+typedef int transcode_fn(const struct pbjson_options *options, const struct schema_message *message,
+			 struct span in, struct buf *out, struct pbjson_error *error);
+
+/* Of a copy, into `out`, which is initialised here. */
+static inline int transcode_copy(transcode_fn *transcode, const struct pbjson_options *options,
+				 const char *type, struct span in, struct buf *out,
+				 struct pbjson_error *error)
 {
-	struct span copy = exact_copy(wire);
+	struct span copy = exact_copy(in);
 
 	buf_init(out, OUT_MAX);
 
-	int code = pbjson_write(options, type_of(type), copy, out, error);
+	int code = transcode(options, type_of(type), copy, out, error);
 
 	free((void *)copy.data);
 	return code;
 }
 
+static inline int write_json(const struct pbjson_options *options, const char *type,
+			     struct span wire, struct buf *out, struct pbjson_error *error)
+{
+	return transcode_copy(pbjson_write, options, type, wire, out, error);
+}
+
 static inline int read_json(const struct pbjson_options *options, const char *type,
 			    struct span text, struct buf *out, struct pbjson_error *error)
 {
-	struct span copy = exact_copy(text);
-
-	buf_init(out, OUT_MAX);
-
-	int code = pbjson_read(options, type_of(type), copy, out, error);
-
-	free((void *)copy.data);
-	return code;
+	return transcode_copy(pbjson_read, options, type, text, out, error);
 }
 
 /* The wire becomes this text, by the fast way and by the one for sinks. */
