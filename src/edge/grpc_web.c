@@ -239,7 +239,6 @@ static void web_settle(struct request *call)
 	name_request(web);
 	grpc_deframer_finish(&web->deframer);
 	buf_finish(&web->text);
-	call->headers = NULL;
 	request_settle(web->http);
 }
 

@@ -453,7 +453,7 @@ def device(house):
 
 
 def test_signed_command_is_executed(house, web, device):
-    request = device.request(payload=b"p" * 1000)
+    request = device.request(payload=b"p" * 100_000)  # over the bound of other public requests
     messages, status, _ = web.call(harness.EXECUTE, request, cookie="session_token=stranger")
     assert status == OK and len(messages) == 1
     answer = edge.ExecuteCommandResponse.FromString(messages[0])
