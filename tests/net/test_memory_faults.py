@@ -80,11 +80,14 @@ def faulty(folder, redis_server, cable, faults):
 
 
 NEVER = (1 << 64) - 1
-ALL = os.environ.get("FAULTS") == "all"  # make faults: every attempt of every story, not some of the long ones
+FAULTS = os.environ.get("FAULTS")  # make faults: "1/1", every attempt of every story; "2/8": every eighth, from the second on
 
 
 def numbers(total, most):
-    return range(1, total + 1, 1 if ALL or not most else max(1, total // most))
+    if FAULTS:
+        first, step = map(int, FAULTS.split("/"))
+        return range(first, total + 1, step)
+    return range(1, total + 1, max(1, total // most) if most else 1)
 
 
 def sweep(faults, story, well, most=None):
