@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define EXPIRED_PER_STORE 2
+
 static_assert(SESSION_ID_MAX == ENVELOPE_ID_BYTES_MAX, "an id of a request fits");
 static_assert(SESSION_ID_MAX <= UINT16_MAX && SESSION_USER_MAX <= UINT16_MAX, "id_len, user_len");
 
@@ -166,6 +168,18 @@ enum session_found session_cache_find(struct session_cache *cache, struct span i
 	return SESSION_HIT;
 }
 
+/* More leave than come, so what is never asked for again does not stay until there is no room. */
+static void leave_expired(struct session_cache *cache, uint64_t now_ms)
+{
+	for (int i = 0; i < EXPIRED_PER_STORE && cache->count > 0; i++) {
+		struct entry *oldest = CONTAINER_OF(cache->oldest_first.next, struct entry, in_use);
+
+		if (now_ms < oldest->expires_ms)
+			return;
+		entry_remove(cache, oldest);
+	}
+}
+
 /* Consumes the entry, also when it fails. */
 static int entry_insert(struct session_cache *cache, struct entry *entry)
 {
@@ -197,6 +211,7 @@ int session_cache_store(struct session_cache *cache, struct session *session, ui
 
 	/* First of all: what is there is no longer true. */
 	session_cache_forget(cache, session_id(session));
+	leave_expired(cache, now_ms);
 	if (!entry)
 		return -ENOMEM;
 	session_get(session);
@@ -221,6 +236,7 @@ int session_cache_store_absent(struct session_cache *cache, struct span id, uint
 			memcpy(entry->absent_id, id.data, id.len);
 	}
 	session_cache_forget(cache, id);
+	leave_expired(cache, now_ms);
 	return entry ? entry_insert(cache, entry) : -ENOMEM;
 }
 

@@ -14,7 +14,7 @@
 #include "redis/client.h"
 
 /* GETs in flight per worker: half of what one connection may have waiting */
-#define LOOKUPS_MAX 8192
+#define LOOKUPS_MAX	   (REDIS_IN_FLIGHT_MAX / 2)
 #define LOOKUP_WAITERS_MAX 4096 /* calls waiting for one GET */
 /* GETs overtaken by letters before the answer is "unavailable" */
 #define LOOKUP_ASKS_MAX 8

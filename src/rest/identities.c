@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define EXPIRED_PER_ANSWER 2
+
 /* A token that is known. */
 struct identity_token {
 	struct hash_node node;
@@ -344,6 +346,19 @@ static enum identity_answer judge(const struct identities *identities,
 	return was_revoked(identities, lookup, facts->session) ? IDENTITY_REFUSED : IDENTITY_FOUND;
 }
 
+/* More leave than come, so what is never asked for again does not stay until there is no room. */
+static void drop_expired(struct identities *identities, uint64_t now_ms)
+{
+	for (int i = 0; i < EXPIRED_PER_ANSWER && !list_is_empty(&identities->oldest_first); i++) {
+		struct identity_token *oldest = CONTAINER_OF(identities->oldest_first.next,
+							     struct identity_token, link);
+
+		if (now_ms < oldest->until_ms)
+			return;
+		token_drop(identities, oldest);
+	}
+}
+
 /* Without memory it is asked for again. */
 static void keep(struct identities *identities, const struct identity_lookup *lookup,
 		 struct identity *identity, uint64_t until_ms)
@@ -384,6 +399,7 @@ void identities_answer(struct identities *identities, struct identity_lookup *lo
 		       const struct identity_facts *facts, uint64_t now_ms)
 {
 	follow_departed(identities);
+	drop_expired(identities, now_ms);
 
 	enum identity_answer answer = judge(identities, lookup, facts);
 	uint64_t keep_ms = identities->keep_ms < facts->expires_in_ms ? identities->keep_ms

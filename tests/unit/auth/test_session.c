@@ -298,6 +298,33 @@ static void cache_of_negative_entries_is_bounded_too(void **state)
 	session_cache_finish(&cache);
 }
 
+/* Of sessions that come once and are never asked for again. */
+static void cache_is_as_large_as_what_came_within_its_time(void **state)
+{
+	const uint32_t every_ms = 5, within = TTL / every_ms + 1;
+	struct session_cache cache;
+	char id[16];
+
+	(void)state;
+	init(&cache, 100000);
+	for (uint32_t i = 0; i < 20 * within; i++) {
+		snprintf(id, sizeof(id), "s-%u", i);
+		store(&cache, id, i * every_ms);
+		assert_true(cache.count <= within);
+	}
+	/* A burst leaves while half as many come. */
+	for (uint32_t i = 0; i < 1000; i++) {
+		snprintf(id, sizeof(id), "b-%u", i);
+		store(&cache, id, 10000000);
+	}
+	for (uint32_t i = 0; i < 1100; i++) {
+		snprintf(id, sizeof(id), "c-%u", i);
+		store(&cache, id, 20000000 + i * every_ms);
+	}
+	assert_true(cache.count <= within);
+	session_cache_finish(&cache);
+}
+
 static void cache_keeps_nothing_at_bound_zero_or_time_zero(void **state)
 {
 	struct session_cache cache;
@@ -456,6 +483,7 @@ int main(void)
 		cmocka_unit_test(cache_gives_up_the_least_recently_used),
 		cmocka_unit_test(cache_replacing_at_the_bound_evicts_no_other),
 		cmocka_unit_test(cache_of_negative_entries_is_bounded_too),
+		cmocka_unit_test(cache_is_as_large_as_what_came_within_its_time),
 		cmocka_unit_test(cache_keeps_nothing_at_bound_zero_or_time_zero),
 		cmocka_unit_test(cache_forgets_one_or_all),
 		cmocka_unit_test(cache_session_outlives_its_entry_while_held),

@@ -338,6 +338,26 @@ static void every_bound_holds(void **state)
 	close_rig();
 }
 
+/* Of tokens that come once. */
+static void what_is_kept_is_what_came_within_its_time(void **state)
+{
+	(void)state;
+	struct caller caller;
+	char token[32];
+
+	open_rig();
+	for (int i = 0; i < 500; i++) {
+		uint64_t now_ms = (uint64_t)i * rig.identities.keep_ms;
+
+		snprintf(token, sizeof(token), "once%d", i);
+		assert_int_equal(find(&caller, token, now_ms), IDENTITY_PENDING);
+		answer((rig.asked_count - 1) % IDENTITY_LOOKUPS_MAX, "u", token, now_ms);
+		let_go(&caller);
+		assert_in_range(rig.identities.token_count, 1, 2);
+	}
+	close_rig();
+}
+
 static void signed_out_token_is_forgotten_with_all_of_its_session(void **state)
 {
 	(void)state;
@@ -448,6 +468,7 @@ int main(void)
 		cmocka_unit_test(cancelled_waiters_are_not_told),
 		cmocka_unit_test(what_cannot_be_is_refused_or_unavailable),
 		cmocka_unit_test(every_bound_holds),
+		cmocka_unit_test(what_is_kept_is_what_came_within_its_time),
 		cmocka_unit_test(signed_out_token_is_forgotten_with_all_of_its_session),
 		cmocka_unit_test(session_without_a_name_takes_no_other_along),
 		cmocka_unit_test(other_workers_hear_of_a_sign_out_with_their_next_token),
