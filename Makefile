@@ -38,7 +38,7 @@ ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -pthread $(WARN) $(HARDEN) $(CFLAGS_$(MOD
 ALL_LDFLAGS := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
 
 # Rooms, lowest floor first; each becomes $(OUT)/lib/<room>.a. What a room may include: scripts/check-layers.
-ROOMS := base codec auth hub log config os uring net redis upstream edge gateway rest admin client
+ROOMS := base codec auth hub log config os uring net redis upstream edge gateway rest admin program client
 NEEDS_base :=
 NEEDS_codec := base
 NEEDS_auth := base
@@ -54,6 +54,7 @@ NEEDS_edge := net uring codec config log base
 NEEDS_gateway := edge upstream redis net uring os config log hub auth codec base
 NEEDS_rest := edge upstream redis net uring os config log auth codec base
 NEEDS_admin := edge net uring codec config log base
+NEEDS_program := rest gateway edge upstream redis net uring os config log hub auth codec base
 NEEDS_client := upstream redis net uring config log auth codec base
 
 # Foreign libraries by their owner room.

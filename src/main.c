@@ -10,6 +10,8 @@
 #include "os/limits.h"
 #include "os/sandbox.h"
 #include "os/service.h"
+#include "program/listeners.h"
+#include "program/reloader.h"
 #include "rest/departed.h"
 #include "rest/plan.h"
 #include "rest/rest.h"
@@ -21,32 +23,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define REPORT_BYTES_MAX (1u << 20)
-#define WHY_BYTES	 512
+#define WHY_BYTES 512
 
 enum exit_code { EXIT_CLEAN = 0, EXIT_FAILED = 1, EXIT_CONFIG = 2 };
 
-/* Listeners by their FileDescriptorName in systemd's socket units. */
-enum listener_kind { LISTENER_PUBLIC, LISTENER_GRPC, LISTENER_ADMIN, LISTENER_COUNT };
-static const char *const listener_names[] = {"public", "grpc", "admin"};
-
-enum reload_result { RELOAD_SUCCESS, RELOAD_MISTAKES, RELOAD_FAILED, RELOAD_RESULTS };
-
 struct program {
 	const struct config *config;
-	struct config_file *file; /* what is routed by */
-	struct config_file *next; /* on its way to the workers; NULL: none */
-	bool reload_again;	  /* asked for meanwhile */
-	struct metric_counter reloads[RELOAD_RESULTS];
-	struct metric_gauge last_reload; /* seconds since 1970 */
+	struct reloader reloader;
 	struct admin_gathering *streams; /* while /streams is gathered */
 	struct signer *signer;
 	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
 	struct departed *departed; /* the API gateway's workers' */
 	struct worker control;
-	struct listen_socket sockets[LISTENER_COUNT];
-	bool bound[LISTENER_COUNT];
+	struct listeners listeners;
 	struct gateway *gateway;
 	struct admin *admin; /* NULL: off */
 	uint32_t worker_count;
@@ -79,7 +69,7 @@ static struct config *load_config(void)
 {
 	struct buf report;
 
-	buf_init(&report, REPORT_BYTES_MAX);
+	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
 	struct config *config = config_load(environ, plan_compile, &report);
 
 	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
@@ -105,7 +95,7 @@ static int load_redis_tls(struct tls_context **context, const struct config *con
 {
 	struct buf report;
 
-	buf_init(&report, REPORT_BYTES_MAX);
+	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
 	int error = redis_tls_load(context, config, &report);
 
 	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
@@ -120,7 +110,7 @@ static int print_public_key(const struct config *config)
 
 	if (load_signer(&signer, config))
 		return EXIT_FAILED;
-	buf_init(&out, REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
 	signer_public_pem(signer, &out);
 	signer_destroy(signer);
 	return print(&out);
@@ -146,7 +136,7 @@ static int print_values(const struct config *config)
 {
 	struct buf out;
 
-	buf_init(&out, REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
 	config_write_values(config, environ, &out);
 	config_write_file(config->file, &out);
 	return print(&out);
@@ -156,7 +146,7 @@ static int print_help(void)
 {
 	struct buf out;
 
-	buf_init(&out, REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
 	config_write_help(&out, "ringway");
 	return print(&out);
 }
@@ -167,67 +157,6 @@ static int fail(const char *what, const char *why)
 {
 	LOG(LOG_ERROR, "main", what, LOG_TEXT("error", why));
 	return -EIO;
-}
-
-static int open_listener(struct program *program, enum listener_kind kind,
-			 const struct config_endpoint *address, const char *variable)
-{
-	const char *name = listener_names[kind];
-	struct listen_socket *sockets = &program->sockets[kind];
-	char why[WHY_BYTES] = "passed twice by systemd";
-	int error = 0;
-	int fd = service_take_socket(name, &error);
-
-	if (fd >= 0) {
-		error = listen_socket_inherit(sockets, fd, why, sizeof(why));
-		if (!error)
-			LOG(LOG_INFO, "main",
-			    "listener comes from systemd; its variable is ignored",
-			    LOG_TEXT("listener", name), LOG_TEXT("variable", variable));
-	} else if (!error && address->set) {
-		uint32_t count = kind == LISTENER_ADMIN ? 1 : program->worker_count;
-
-		error = listen_socket_open(sockets, &address->endpoint, count, why, sizeof(why));
-	} else if (!error) {
-		return 0;
-	}
-	program->bound[kind] = !error;
-	if (error) {
-		LOG(LOG_ERROR, "main", "cannot listen", LOG_TEXT("listener", name),
-		    LOG_TEXT("error", why));
-		return error;
-	}
-	return 0;
-}
-
-static int open_listeners(struct program *program)
-{
-	const struct config *config = program->config;
-	int error = open_listener(program, LISTENER_PUBLIC, &config->public_http_addr,
-				  "GATEWAY_PUBLIC_HTTP_ADDR");
-
-	if (!error)
-		error = open_listener(program, LISTENER_GRPC, &config->authenticated_grpc_addr,
-				      "GATEWAY_AUTHENTICATED_GRPC_ADDR");
-	if (!error)
-		error = open_listener(program, LISTENER_ADMIN, &config->admin_http_addr,
-				      "GATEWAY_ADMIN_HTTP_ADDR");
-	if (!error)
-		service_close_untaken();
-	return error;
-}
-
-static void close_listener(struct program *program, enum listener_kind kind)
-{
-	if (program->bound[kind])
-		listen_socket_close(&program->sockets[kind]);
-	program->bound[kind] = false;
-}
-
-static void close_listeners(struct program *program)
-{
-	for (int kind = 0; kind < LISTENER_COUNT; kind++)
-		close_listener(program, (enum listener_kind)kind);
 }
 
 /* Everything is open and running: what the process never needs again is given up. */
@@ -247,24 +176,13 @@ static void started(void *context)
 	char fingerprint[SIGNER_FINGERPRINT_MAX];
 
 	enter_sandbox();
-	if (program->admin && admin_listen(program->admin, program->sockets[LISTENER_ADMIN].fds[0]))
+	if (program->admin &&
+	    admin_listen(program->admin, program->listeners.sockets[LISTENER_ADMIN].fds[0]))
 		LOG(LOG_ERROR, "main", "admin listener cannot accept");
 	signer_fingerprint(program->signer, fingerprint);
-	for (int kind = 0; kind < LISTENER_COUNT; kind++) {
-		if (!program->bound[kind])
-			continue;
-		if (kind == LISTENER_GRPC)
-			LOG(LOG_INFO, "main", "listening",
-			    LOG_TEXT("listener", listener_names[kind]),
-			    LOG_TEXT("address", program->sockets[kind].text),
-			    LOG_TEXT("response_key", fingerprint));
-		else
-			LOG(LOG_INFO, "main", "listening",
-			    LOG_TEXT("listener", listener_names[kind]),
-			    LOG_TEXT("address", program->sockets[kind].text));
-	}
+	listeners_log(&program->listeners, fingerprint);
 	program->ready = true;
-	service_notify_ready("serving");
+	reloader_start(&program->reloader);
 }
 
 static bool is_ready(const void *context)
@@ -281,9 +199,9 @@ static void dump_config(void *context, struct admin_gathering *gathering)
 	const struct program *program = context;
 	struct buf out;
 
-	buf_init(&out, REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
 	config_write_values(program->config, environ, &out);
-	config_write_file(program->file, &out);
+	config_write_file(program->reloader.file, &out);
 	if (out.failed)
 		admin_gather_failed(gathering, ERR_OUT_OF_MEMORY);
 	else
@@ -296,7 +214,7 @@ static void streams_surveyed(void *context, const struct survey *surveys, size_t
 	struct program *program = context;
 	struct buf out;
 
-	buf_init(&out, REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
 	if (survey_write(surveys, count, &out))
 		admin_gather_failed(program->streams, ERR_OUT_OF_MEMORY);
 	else
@@ -311,117 +229,6 @@ static void dump_streams(void *context, struct admin_gathering *gathering)
 	program->streams = gathering;
 	if (gateway_survey(program->gateway, streams_surveyed, program))
 		admin_gather_failed(gathering, ERR_SHUTTING_DOWN);
-}
-
-/* ---- SIGHUP ---- */
-
-#define RELOAD_LINES_MAX 100 /* mistakes logged one by one */
-
-static const struct metric_family reloads_family = {
-	"gateway_config_reloads_total",
-	"Reloads of the configuration file asked for, by what became of them.", METRIC_COUNTER};
-static const struct metric_family last_reload_family = {
-	"gateway_config_last_reload_success_timestamp_seconds",
-	"When the configuration file in use was read, seconds since 1970.", METRIC_GAUGE};
-
-static int register_reloads(struct program *program)
-{
-	static const char *const labels[] = {
-		[RELOAD_SUCCESS] = "result=\"success\"",
-		[RELOAD_MISTAKES] = "result=\"mistakes\"",
-		[RELOAD_FAILED] = "result=\"failed\"",
-	};
-	int error =
-		metric_register(program->metrics, &last_reload_family, "", &program->last_reload);
-
-	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
-	for (int i = 0; i < RELOAD_RESULTS && !error; i++)
-		error = metric_register(program->metrics, &reloads_family, labels[i],
-					&program->reloads[i]);
-	return error;
-}
-
-/* One log line for each of the report's: "<file>:<line>:<column>: <what is wrong>". */
-static void log_report(struct span report)
-{
-	uint32_t count = 0;
-
-	while (report.len > 0 && count < RELOAD_LINES_MAX) {
-		ptrdiff_t end = span_find_byte(report, '\n');
-		struct span line = end < 0 ? report : span_first(report, (size_t)end);
-		const struct log_field fields[] = {LOG_BYTES("mistake", line), {0}};
-
-		/* no site: all of them, an operator waits */
-		log_write(NULL, LOG_ERROR, "main", "configuration file", fields);
-		report = end < 0 ? SPAN_EMPTY : span_from(report, (size_t)end + 1);
-		count++;
-	}
-	if (report.len > 0)
-		LOG(LOG_ERROR, "main", "configuration file has more mistakes",
-		    LOG_UINT("shown", count));
-}
-
-static void reload(struct program *program);
-
-static void reload_end(struct program *program, enum reload_result result)
-{
-	metric_add(&program->reloads[result], 1);
-	config_file_put(program->next);
-	program->next = NULL;
-	if (program->stopping)
-		return;
-	if (program->ready)
-		service_notify_ready("serving");
-	if (program->reload_again)
-		reload(program);
-}
-
-static void reloaded(void *context, int error)
-{
-	struct program *program = context;
-
-	if (error) {
-		LOG(LOG_ERROR, "main", "configuration file is not used",
-		    LOG_TEXT("error", errno_text(-error)));
-		reload_end(program, RELOAD_FAILED);
-		return;
-	}
-	config_file_put(program->file);
-	program->file = config_file_get(program->next);
-	metric_gauge_set(&program->last_reload, program->control.wall_ms / 1000);
-	LOG(LOG_INFO, "main", "configuration file reloaded",
-	    LOG_TEXT("file", program->config->config_file),
-	    LOG_UINT("upstreams", program->file->upstream_count),
-	    LOG_UINT("commands", program->file->command_count));
-	reload_end(program, RELOAD_SUCCESS);
-}
-
-static void reload(struct program *program)
-{
-	struct buf report;
-
-	if (program->next) {
-		program->reload_again = true;
-		return;
-	}
-	program->reload_again = false;
-	if (program->ready)
-		service_notify_reloading("reloading");
-	buf_init(&report, REPORT_BYTES_MAX);
-	program->next = config_file_load(program->config->config_file, plan_compile, &report);
-	log_report(buf_span(&report));
-	buf_finish(&report);
-	if (!program->next) {
-		LOG(LOG_ERROR, "main",
-		    "configuration file has mistakes; the one before stays in use",
-		    LOG_TEXT("file", program->config->config_file));
-		reload_end(program, RELOAD_MISTAKES);
-		return;
-	}
-	int error = gateway_reload(program->gateway, program->next, reloaded, program);
-
-	if (error)
-		reloaded(program, error);
 }
 
 /* ---- the end ---- */
@@ -448,8 +255,10 @@ static void admin_stopped(void *context)
  * for the next. */
 static void accepting_stopped(void *context)
 {
-	close_listener(context, LISTENER_PUBLIC);
-	close_listener(context, LISTENER_GRPC);
+	struct program *program = context;
+
+	listeners_close(&program->listeners, LISTENER_PUBLIC);
+	listeners_close(&program->listeners, LISTENER_GRPC);
 }
 
 static void gateway_stopped(void *context, bool clean)
@@ -469,6 +278,7 @@ static void stop(struct program *program)
 	if (program->stopping)
 		_exit(EXIT_FAILED); /* a second one ends the process at once */
 	program->stopping = true;
+	reloader_stop(&program->reloader);
 	service_notify_stopping("draining");
 	gateway_stop(program->gateway);
 }
@@ -483,8 +293,8 @@ static void signal_read(struct op *op, const struct completion *completion)
 	    LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
 	if (program->signal.ssi_signo != SIGHUP)
 		stop(program);
-	else if (!program->stopping)
-		reload(program);
+	else
+		reloader_request(&program->reloader, program->gateway);
 	op_read(&program->control, op, file_from_fd(program->signal_fd),
 		(struct iovec){&program->signal, sizeof(program->signal)});
 }
@@ -600,8 +410,8 @@ static int create_parts(struct program *program)
 		.worker_count = program->worker_count,
 		.nofile = program->nofile,
 		.metrics = program->metrics,
-		.public_socket = &program->sockets[LISTENER_PUBLIC],
-		.grpc_socket = &program->sockets[LISTENER_GRPC],
+		.public_socket = &program->listeners.sockets[LISTENER_PUBLIC],
+		.grpc_socket = &program->listeners.sockets[LISTENER_GRPC],
 		.guest = &rest_operations,
 		.guest_shared = program->departed,
 		.started = started,
@@ -612,7 +422,7 @@ static int create_parts(struct program *program)
 
 	if (gateway_create(&program->gateway, &options, why, sizeof(why)))
 		return fail("cannot build the gateway", why);
-	if (program->bound[LISTENER_ADMIN]) {
+	if (program->listeners.bound[LISTENER_ADMIN]) {
 		const struct admin_dump dumps[] = {
 			{"/config", dump_config, program},
 			{"/streams", dump_streams, program},
@@ -647,15 +457,16 @@ static int serve(struct program *program)
 	program->metrics = metric_registry_create();
 	program->departed = departed_create();
 	if (!program->metrics || !program->departed || create_control(program) ||
-	    register_reloads(program))
+	    reloader_init(&program->reloader, program->config, &program->control, program->metrics))
 		return EXIT_FAILED;
 	if (gateway_ping(&program->control, program->config, program->redis_tls, why,
 			 sizeof(why))) {
 		fail("start-up check failed", why);
 		return EXIT_FAILED;
 	}
-	if (open_listeners(program) || create_parts(program)) {
-		close_listeners(program);
+	if (listeners_open(&program->listeners, program->config, program->worker_count) ||
+	    create_parts(program)) {
+		listeners_close_all(&program->listeners);
 		return EXIT_FAILED;
 	}
 	int error = worker_run(&program->control);
@@ -664,7 +475,7 @@ static int serve(struct program *program)
 		fail("ring failed", errno_text(-error));
 		return EXIT_FAILED;
 	}
-	close_listeners(program);
+	listeners_close_all(&program->listeners);
 	if (program->admin)
 		admin_destroy(program->admin);
 	gateway_destroy(program->gateway);
@@ -708,7 +519,6 @@ static int run(const struct config *config)
 	signal(SIGXFSZ, SIG_IGN);
 	hold_reloads();
 	program.config = config;
-	program.file = config_file_get(config->file);
 	if (load_signer(&program.signer, config) || load_redis_tls(&program.redis_tls, config))
 		return EXIT_FAILED;
 	report_secrets(&program);
@@ -718,7 +528,7 @@ static int run(const struct config *config)
 		program.worker_count = WORKERS_MAX - 2; /* room for the bus and main */
 	int code = serve(&program);
 
-	config_file_put(program.file);
+	reloader_finish(&program.reloader);
 	tls_context_destroy(program.redis_tls);
 	signer_destroy(program.signer);
 	return code;

@@ -107,6 +107,9 @@ struct config {
 struct report;
 typedef int config_compile_fn(struct config_file *file, const char *path, struct report *report);
 
+/* Enough for a report of mistakes, and for what --help and --print-config show. */
+#define CONFIG_REPORT_BYTES_MAX (1u << 20)
+
 /*
  * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to
  * `report`, one per line, all of them, as "<variable>: <what is wrong>" or
