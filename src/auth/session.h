@@ -74,7 +74,8 @@ enum session_found session_cache_find(struct session_cache *cache, struct span i
 
 /*
  * Replace what is there; at the bound the least recently used leaves, and with each store two of
- * those first in that order whose time is over. session_cache_store takes a reference of its own. Return 0 or -ENOMEM: then nothing is known about the id, the old neither.
+ * those first in that order whose time is over. session_cache_store takes a reference of its own.
+ * Return 0 or -ENOMEM: then nothing is known about the id, the old neither.
  * Limits: max_count 0 keeps nothing.
  */
 int session_cache_store(struct session_cache *cache, struct session *session, uint64_t now_ms);
