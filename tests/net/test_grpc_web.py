@@ -4,6 +4,7 @@ import base64
 import gzip
 import pathlib
 import shutil
+import socket
 import tempfile
 import threading
 
@@ -302,6 +303,25 @@ def test_client_that_goes_away_cancels_its_call(house, web):
     assert call.message() is not None
     call.close()
     assert cancelled.wait(harness.PATIENCE)
+
+
+def test_client_that_leaves_before_the_answer_cancels_its_call(house):
+    asked, ended = threading.Event(), threading.Event()
+
+    def get(request, context):
+        context.add_callback(ended.set)
+        asked.set()
+        ended.wait(harness.PATIENCE)
+        return shop.Order()
+
+    house.shop.Get = get
+    host, _, port = house.gateway.public.rpartition(":")
+    body = frame(shop.GetRequest().SerializeToString())
+    with socket.create_connection((host, int(port)), harness.PATIENCE) as link:
+        link.sendall(b"POST /ringway.test.Shop/Get HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc-web\r\n"
+                     b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert asked.wait(harness.PATIENCE)
+    assert ended.wait(harness.PATIENCE / 2), "long before the call's deadline"
 
 
 def test_client_that_does_not_read_holds_its_service_back(house, web):
