@@ -56,7 +56,7 @@ static void double_is_written_shortest(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(doubles); i++) {
 		*number_write_double(text, doubles[i].value) = 0;
-		assert_string_equal(text, doubles[i].text);
+		assert_string_equal((char *)text, doubles[i].text);
 	}
 }
 
@@ -68,7 +68,7 @@ static void float_is_written_shortest(void **state)
 	} rows[] = {
 		{0.1f, "0.1"},		 {3.4028235e38f, "3.4028235e38"},
 		{1e-45f, "1e-45"},	 {16777216, "16777216"},
-		{-0.0f, "-0.0"},		 {1.17549435e-38f, "1.1754944e-38"},
+		{-0.0f, "-0.0"},	 {1.17549435e-38f, "1.1754944e-38"},
 		{123456.7f, "123456.7"}, {2.5f, "2.5"},
 	};
 	uint8_t text[NUMBER_TEXT_BYTES + 1];
@@ -76,7 +76,7 @@ static void float_is_written_shortest(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		*number_write_float(text, rows[i].value) = 0;
-		assert_string_equal(text, rows[i].text);
+		assert_string_equal((char *)text, rows[i].text);
 	}
 }
 
@@ -304,17 +304,17 @@ static void integers_are_written_in_decimal(void **state)
 		for (uint64_t near = value - 1; near <= value + 1 && near + 1 != 0; near++) {
 			snprintf(expected, sizeof(expected), "%llu", (unsigned long long)near);
 			*number_write_uint64(text, near) = 0;
-			assert_string_equal(text, expected);
+			assert_string_equal((char *)text, expected);
 			snprintf(expected, sizeof(expected), "%lld", (long long)near);
 			*number_write_int64(text, (int64_t)near) = 0;
-			assert_string_equal(text, expected);
+			assert_string_equal((char *)text, expected);
 		}
 		value = i < 19 ? value * 10 : next_random(&random) >> (i % 64);
 	}
 	*number_write_uint64(text, UINT64_MAX) = 0;
-	assert_string_equal(text, "18446744073709551615");
+	assert_string_equal((char *)text, "18446744073709551615");
 	*number_write_int64(text, INT64_MIN) = 0;
-	assert_string_equal(text, "-9223372036854775808");
+	assert_string_equal((char *)text, "-9223372036854775808");
 }
 
 int main(void)

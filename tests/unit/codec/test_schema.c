@@ -99,8 +99,9 @@ static void json_names_are_protoc_s(void **state)
 		assert_true(
 			span_equal(schema_field_of_name(message, text(camels[i].name))->json_name,
 				   text(camels[i].json_name)));
-	assert_string_equal(schema_field_of_name(odd, text("renamed"))->json_name.data,
-			    "other-name");
+	assert_string_equal(
+		(const char *)schema_field_of_name(odd, text("renamed"))->json_name.data,
+		"other-name");
 }
 
 /* A descriptor set with one file a.proto, package p, message M with the fields given in wire form.
@@ -207,7 +208,8 @@ static void enum_alias_is_written_by_its_first_name_and_read_by_all(void **state
 		*state, text("protobuf_test_messages.proto3.TestAllTypesProto3.AliasedEnum"));
 	static const char *const names[] = {"ALIAS_BAZ", "MOO", "moo", "bAz"};
 
-	assert_string_equal(schema_value_of_number(enumeration, 2)->name.data, "ALIAS_BAZ");
+	assert_string_equal((const char *)schema_value_of_number(enumeration, 2)->name.data,
+			    "ALIAS_BAZ");
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		assert_int_equal(schema_value_of_name(enumeration, text(names[i]))->number, 2);
 	assert_null(schema_value_of_name(enumeration, text("alias_baz")));
