@@ -180,7 +180,14 @@ static void name_request(struct grpc_web *web)
 static void finish(struct grpc_web *web, const struct grpc_web_trailers *trailers)
 {
 	struct request *http = web->http;
+	const struct grpc_web_trailers broken = {
+		.status = GRPC_RESOURCE_EXHAUSTED,
+		.message = span_from_cstr(err_row(ERR_OUT_OF_MEMORY)->text),
+	};
 
+	/* A message is missing: whatever its service says, this is no good end. */
+	if (web->is_broken)
+		trailers = &broken;
 	web->call.ended = true;
 	count(&web->options, trailers->status);
 	name_request(web);

@@ -68,8 +68,8 @@ def test_idle_stream_costs_at_most_16_5_kib_and_is_given_back(folder, redis_serv
         with Held(gateway, streams):
             grown = private_bytes(gateway.process.pid) - before
             assert grown <= streams * 16.5 * 1024
-            # nearly all of it is where we know it to be
-            assert gateway.metric('gateway_http2_memory_bytes{listener="grpc"}') >= grown * 0.5
+            # what nghttp2 asked for: with 1.52 two thirds of it, with 1.64 (Debian 13) 49 %
+            assert gateway.metric('gateway_http2_memory_bytes{listener="grpc"}') >= grown * 0.4
         gateway.wait_metric('gateway_connections_open{listener="grpc"}', lambda count: count == 0)
         assert gateway.metric('gateway_http2_memory_bytes{listener="grpc"}') == 0
         # sessions' blocks go back after two seconds; what malloc has in small pieces it keeps

@@ -29,12 +29,16 @@ def cable():
         pytest.skip(f"no network namespace here: {error.stderr.strip()}")
     try:
         try:
+            ip("-n", space, "link", "set", "lo", "up")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespace can be entered here: {error.stderr.strip()}")
+        try:
             ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", space)
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no virtual cable here: {error.stderr.strip()}")
         ip("addr", "add", f"{OURS}/30", "dev", near)
         ip("link", "set", near, "up")
-        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{ITS}/30", "dev", far), ("link", "set", far, "up")):
+        for words in (("addr", "add", f"{ITS}/30", "dev", far), ("link", "set", far, "up")):
             ip("-n", space, *words)
         yield space
     finally:
