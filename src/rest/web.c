@@ -23,33 +23,17 @@ static void web_start(struct request *http);
 static void web_refuse(struct request *http, enum err err, const struct reply_header *headers,
 		       size_t header_count);
 
-static const struct route web_route = {
-	.kind = ROUTE_HTTP,
-	.method = "POST",
-	.path = "/*",
-	.body_bytes_max = BODY_BYTES_MAX,
-	.keeps_headers = true,
-	.ends_with_peer = true,
-	.start = web_start,
-	.cancelled = grpc_web_cancelled,
-	.pull = grpc_web_pull,
-	.refuse = web_refuse,
-};
+/* clang-format off */
+#define WEB_ROUTE \
+	.kind = ROUTE_HTTP, .method = "POST", .path = "/*", .body_bytes_max = BODY_BYTES_MAX, \
+	.keeps_headers = true, .ends_with_peer = true, .start = web_start, \
+	.cancelled = grpc_web_cancelled, .pull = grpc_web_pull, .refuse = web_refuse
+/* clang-format on */
+
+static const struct route web_route = {WEB_ROUTE};
 
 /* Of a method of the edge's whose calls live long. */
-static const struct route web_lasting_route = {
-	.kind = ROUTE_HTTP,
-	.method = "POST",
-	.path = "/*",
-	.body_bytes_max = BODY_BYTES_MAX,
-	.keeps_headers = true,
-	.ends_with_peer = true,
-	.long_lived = true,
-	.start = web_start,
-	.cancelled = grpc_web_cancelled,
-	.pull = grpc_web_pull,
-	.refuse = web_refuse,
-};
+static const struct route web_lasting_route = {WEB_ROUTE, .long_lived = true};
 
 /* ---- which requests ---- */
 

@@ -9,7 +9,7 @@ import harness
 from conftest import ECHO_CONFIG
 from grpc_web import Client
 from harness import edge, publish_event
-from test_memory_faults import FAULTY, faults, sweep  # noqa: F401  (a fixture)
+from test_memory_faults import faults, faulty_gateway, sweep  # noqa: F401  (a fixture)
 
 KINDS = pytest.mark.parametrize("protocol, kind", [("http1", "text"), ("http2", "text"), ("http1", "binary"), ("http2", "binary")])
 
@@ -17,12 +17,8 @@ KINDS = pytest.mark.parametrize("protocol, kind", [("http1", "text"), ("http2", 
 @pytest.fixture
 def faulty(folder, redis_server, echo, faults):  # noqa: F811
     config = ECHO_CONFIG.format(address=echo.address) + "rest: { grpc_web: [galaxy.gateway.v1.EdgeGateway] }\n"
-    process = harness.Gateway(folder, redis_server, config=config, program=FAULTY, env={
-        "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
-        "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m", "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"})
-    yield process
-    faults.disarm()
-    process.stop()
+    with faulty_gateway(folder, redis_server, faults, config) as process:
+        yield process
 
 
 def told(call):

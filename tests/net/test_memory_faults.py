@@ -1,6 +1,7 @@
 """Each allocation of a story is refused in turn, the libraries' included: what is asked ends with a clean error or as it
 should, and what comes after is well. The program is ringway-faults (tests/faults/allocator.c)."""
 
+import contextlib
 import http.client
 import mmap
 import os
@@ -67,16 +68,22 @@ def cable(echo):
         yield made
 
 
-@pytest.fixture
-def faulty(folder, redis_server, cable, faults):
+@contextlib.contextmanager
+def faulty_gateway(folder, redis_server, faults, config):
     """One worker, and readers of streams that are silent while nothing is published: what is counted is the story's."""
-    config = ECHO_CONFIG.format(address=cable.address).replace("deadline: 2s", "deadline: 2s\n    connections: 1")
     process = harness.Gateway(folder, redis_server, config=config, program=FAULTY, env={
         "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
         "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m", "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"})
     yield process
     faults.disarm()
     process.stop()
+
+
+@pytest.fixture
+def faulty(folder, redis_server, cable, faults):
+    config = ECHO_CONFIG.format(address=cable.address).replace("deadline: 2s", "deadline: 2s\n    connections: 1")
+    with faulty_gateway(folder, redis_server, faults, config) as process:
+        yield process
 
 
 NEVER = (1 << 64) - 1
