@@ -152,7 +152,8 @@ FLOODS = [
     ("rapid_reset", "grpc", "rapid_reset"),
     ("rapid_reset_of_watches", "grpc", "rapid_reset"),
     ("more_streams_than_offered", "grpc", "refused_stream"),
-    ("settings_overflow", "grpc", "stream_error"),
+    # the server's resets, or, if it finds many units together, what brought them about
+    ("settings_overflow", "grpc", "stream_error settings"),
     ("chopped_headers", "grpc", "continuation"),
     ("late_headers", "grpc", "late_headers"),
     ("header_list", "grpc", "header_list"),
