@@ -104,6 +104,14 @@ class AuthService(Service):
             raise Failure(grpc.StatusCode.NOT_FOUND, f"no user {request.user_id}")
         return self.users[request.user_id]
 
+    def UpdateUser(self, request, context):
+        self.GetUser(request, context).MergeFrom(request.user)
+        return self.users[request.user_id]
+
+    def GetEffectivePermissions(self, request, context):
+        return auth.GetEffectivePermissionsResponse(
+            permissions=sorted(permission for user, permission in self.permissions if user == request.user_id))
+
     def InviteUser(self, request, context):
         return auth.User(user_id="new", email=request.email, display_name=request.display_name, status=auth.INVITED)
 

@@ -26,6 +26,9 @@ rest:
     - {{ method: GET, path: "/users", rpc: auth.v1.AuthService/ListUsers, upstream: auth }}
     - {{ method: POST, path: "/users/invite", rpc: auth.v1.AuthService/InviteUser, upstream: auth, body: "*",
         permission: "user:invite" }}
+    - {{ method: PATCH, path: "/users/{{user_id}}", rpc: auth.v1.AuthService/UpdateUser, upstream: auth, body: user }}
+    - {{ method: GET, path: "/users/{{user_id}}/permissions", rpc: auth.v1.AuthService/GetEffectivePermissions, upstream: auth,
+        response_body: permissions }}
     - {{ method: POST, absolute: /api/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*" }}
     - {{ method: POST, absolute: /public/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*", public: true }}
     - {{ method: GET, absolute: "/watch/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop }}
@@ -136,6 +139,18 @@ def test_body_query_and_path_fill_the_message(api):
     assert (request.page_size, request.page_token, list(request.status)) == (7, "a b", [auth.ACTIVE, auth.INVITED])
 
 
+def test_body_and_answer_may_be_one_field(api):
+    token = api.auth.login()
+    api.auth.users["u1"] = auth.User(user_id="u1", email="u1@example.com", status=auth.ACTIVE)
+    status, body, _ = api.call("PATCH", "/api/v1/users/u1", {"displayName": "U", "status": "INACTIVE"}, token=token)
+    assert (status, body) == (200, {"userId": "u1", "email": "u1@example.com", "displayName": "U", "status": "INACTIVE"})
+    request, _ = api.auth.last("UpdateUser")
+    assert request == auth.UpdateUserRequest(user_id="u1", user=auth.User(display_name="U", status=auth.INACTIVE))
+    api.auth.permissions |= {("u1", "b"), ("u1", "a"), ("u2", "c")}
+    assert api.call("GET", "/api/v1/users/u1/permissions", token=token)[:2] == (200, ["a", "b"])
+    assert api.call("GET", "/api/v1/users/u3/permissions", token=token)[:2] == (200, [])
+
+
 def test_public_route_needs_no_session(api):
     status, body, _ = api.call("POST", "/public/ai", {"query": "abc", "confirmation": {"planId": "p"}})
     assert (status, body) == (200, {"finalAnswer": {"response": "cba"}})
@@ -222,7 +237,7 @@ def test_unknown_paths_and_methods_are_told(api):
     assert api.call("GET", "/api/v1/nothing")[:2] == (404, error(404, "no such route"))
     status, told, headers = api.call("DELETE", "/api/v1/users/u1")
     assert (status, told) == (405, error(405, "method is not allowed for this route"))
-    assert headers["allow"] == "GET, HEAD"
+    assert headers["allow"] == "GET, HEAD, PATCH"
     assert api.call("GET", "/elsewhere")[1]["error"]["code"] == "not_found", "the edge gateway's own answer"
     assert api.call("GET", "/healthz")[0] == 200
 
