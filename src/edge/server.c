@@ -308,12 +308,13 @@ static void connection_closed(struct conn *conn, enum conn_end end, int error)
 	(void)error;
 	deadline_disarm(server->worker, &connection->deadline);
 	connection->face->release(connection);
-	account_closed(server->account, outcome_of(connection, end));
 	list_remove(&connection->link);
 	server->connection_count--;
 	limit_release(server);
 	if (connection->is_counted)
 		peers_release(server->options.peers, &conn->peer);
+	/* Only now: whoever reads that it is gone finds its place free. */
+	account_closed(server->account, outcome_of(connection, end));
 	free(connection);
 	if (server->listening)
 		listener_room(&server->listener);

@@ -234,12 +234,13 @@ static void session_entry(struct redis_tail *tail, const struct tail_entry *entr
 	struct span id = update.fields.device_session_id;
 	bool revoked = span_equal(update.fields.status, SPAN("revoked"));
 
-	metric_add(&bus->metrics.session.handled, 1);
 	update.sequence = recent_add(bus->recent, id, revoked);
 	uint32_t ended = bus_end_streams(bus, id, revoked, update.fields.user_id);
 
 	bus_reread_forget(bus, id);
 	tell_workers(bus, &update);
+	/* Only now: whoever reads that it was handled finds it in effect. */
+	metric_add(&bus->metrics.session.handled, 1);
 	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(id),
 	    LOG_BYTES("status", update.fields.status), LOG_UINT("streams_ended", ended));
 }

@@ -109,8 +109,8 @@ size_t service_close_untaken(void)
 			continue;
 		service.taken[i] = true;
 		closed++;
-		LOG(LOG_WARN, "service", "passed socket is not used", LOG_TEXT("name", name_of(i)));
 		close(SD_LISTEN_FDS_START + (int)i);
+		LOG(LOG_WARN, "service", "passed socket is not used", LOG_TEXT("name", name_of(i)));
 	}
 	return closed;
 }
