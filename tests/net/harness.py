@@ -177,11 +177,17 @@ class Process:
         return code
 
 
+_places = []
+
+
 def free_port(family=socket.AF_INET, host="127.0.0.1"):
-    """Free now; the kernel does not soon give it to somebody else."""
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """Free, and this process's until its end: a socket that is bound and never listens keeps it from whoever asks for any port.
+    Who is given the number can listen there (SO_REUSEADDR), end, and listen again."""
+    place = socket.socket(family)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind((host, 0))
+    _places.append(place)
+    return place.getsockname()[1]
 
 
 def start_echo(listen="127.0.0.1:0", *more):
@@ -440,6 +446,13 @@ class Device:
     def subscribe_request(self, **changes):
         changes.setdefault("message_type", "gateway.subscribe")
         return self.request(payload=changes.pop("payload", b""), request_class=edge.SubscribeEventsRequest, **changes)
+
+
+def streams_of_workers(gateway):
+    """How many each has open."""
+    status, _, body = http(gateway.admin, "GET", "/streams")
+    assert status == 200
+    return [worker["open_streams"] for worker in json.loads(body)["workers"]]
 
 
 def publish_event(gateway, user, event_type="test.event", event_id=None, payload=b"{}", **more):

@@ -78,8 +78,8 @@ def test_restart_of_redis_under_its_name_is_survived(named, named_redis):
 
 
 def test_restart_of_a_service_under_its_name_is_survived(folder, redis_server):
-    first = harness.start_echo()
-    port = first.address.rpartition(":")[2]
+    port = harness.free_port()
+    first = harness.start_echo(f"127.0.0.1:{port}")
     with harness.Gateway(folder, redis_server, config=CONFIG.format(address=f"localhost:{port}")) as gateway:
         with harness.Channel(gateway.grpc) as channel:
             device = harness.Device(gateway)

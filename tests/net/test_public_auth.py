@@ -31,7 +31,7 @@ class AuthService:
 
     def __init__(self):
         self.asked = []
-        self.port = 0
+        self.port = harness.free_port()
         self.reset()
         self.start()
 
@@ -186,9 +186,9 @@ def gateway(redis_of_module, service_of_module):
 
 @pytest.fixture
 def impatient(redis_of_module, service):
-    """A gateway of its own that waits 300 ms for the service."""
+    """A gateway of its own that waits a second for the service."""
     with Folder() as folder, harness.Gateway(
-            folder, redis_of_module, env=environment(service, GATEWAY_AUTH_SERVICE_TIMEOUT="300ms")) as gateway:
+            folder, redis_of_module, env=environment(service, GATEWAY_AUTH_SERVICE_TIMEOUT="1s")) as gateway:
         yield gateway
 
 

@@ -267,9 +267,7 @@ def test_connection_that_the_server_ends_is_no_clean_run():
 
 
 def test_nobody_listens_fails_with_a_sentence():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = "127.0.0.1:%d" % listener.getsockname()[1]
-    run = Run("h2", "--target", address, *SHORT)
+    run = Run("h2", "--target", f"127.0.0.1:{harness.free_port()}", *SHORT)
     assert run.code == 1 and run.report["failed"] > 0 and run.report["units"] == 0, run
     assert "cannot connect: Connection refused" in run.said
 
@@ -281,8 +279,7 @@ def test_h2_runs_against_nghttpd(folder):
     if not program:
         pytest.skip("nghttpd is not installed")
     (folder / "healthz").write_text('{"status":"ok"}')
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = harness.free_port()
     server = harness.Process([program, "-a", "127.0.0.1", "--no-tls", "-v", "-d", folder, str(port)])
     try:
         server.out.wait(lambda line: "listen" in line)
