@@ -393,7 +393,7 @@ def test_replica_that_takes_over_lacks_the_last_entries(tell, pair, echo):
 # ---- services ----
 
 def test_service_killed_and_started_again(tell, redis_server):
-    first = harness.start_echo()
+    first = harness.start_echo(f"127.0.0.1:{harness.free_port()}")
     story = tell(redis_server, first.address)
     assert story.outcome() == "ok"
     story.begins()
@@ -415,15 +415,16 @@ def test_one_of_two_addresses_says_goaway_and_leaves(tell, redis_server):
     story = tell(redis_server, staying.address, leaving.address, deadline="10s")
     for address in (staying.address, leaving.address):
         story.counts(f'upstream_healthy{{upstream="echo",address="{address}"}}')
-    calls = [story.channel.execute_future(story.device.request("echo.delay.700")) for _ in range(20)]
-    story.gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 20)
+    # few, so that all are seen in flight before the first is answered; the service has a second for them from its SIGTERM on
+    calls = [story.channel.execute_future(story.device.request("echo.delay.800")) for _ in range(8)]
+    story.gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 8)
     leaving.signal(signal.SIGTERM)
     gone = threading.Thread(target=leaving.wait)
     gone.start()
     while gone.is_alive():
         assert story.outcome() == "ok"
     gone.join()
-    assert [call.result(timeout=harness.PATIENCE).result_code for call in calls] == ["ok"] * 20
+    assert [call.result(timeout=harness.PATIENCE).result_code for call in calls] == ["ok"] * 8
     story.gateway.wait_metric(f'upstream_healthy{{upstream="echo",address="{leaving.address}"}}', lambda value: value == 0)
     assert story.gateway.metric('upstream_grpc_calls_total{upstream="echo",code="UNAVAILABLE"}') == 0
     story.is_told("one of two addresses goes away (GOAWAY)")
@@ -485,12 +486,10 @@ OPENED = 'upstream_breaker_opened_total{upstream="echo"}'
 REFUSED = 'upstream_breaker_refused_total{upstream="echo"}'
 
 
-def expect_open(story):
-    """While it is open the service hears nothing, healthy or not."""
+def expect_opened(story):
+    """What was just heard was its refusal: the service is healthy, and hears nothing. On a busy machine it is not open any more."""
     story.counts(OPENED)
-    reached = story.gateway.metric(REFUSED)
-    harness.wait_until(lambda: story.outcome() == "ok" or story.gateway.metric(REFUSED) > reached, "a call is refused at once")
-    assert story.gateway.metric(REFUSED) > reached
+    story.counts(REFUSED)
 
 
 def test_service_that_answers_unavailable_opens_the_breaker(tell, redis_server, echo):
@@ -500,8 +499,7 @@ def test_service_that_answers_unavailable_opens_the_breaker(tell, redis_server, 
     for _ in range(5):  # its own words, but of a service that cannot
         assert story.outcome("echo.status.14") == ("UNAVAILABLE", "downstream service failed")
     story.is_heard_as(SERVICE_DOWN)
-    assert story.gateway.metric(STATE("open")) == 1
-    expect_open(story)
+    expect_opened(story)
     story.ends()
     story.recovers(SERVICE_DOWN)
     assert story.gateway.metric(STATE("closed")) == 1
@@ -520,7 +518,7 @@ def test_service_that_never_answers_opens_the_breaker(tell, redis_server, echo):
         assert (refusal.value.code().name, refusal.value.details()) == SERVICE_LATE
     story.is_heard_as(SERVICE_DOWN)
     assert story.gateway.metric(f'upstream_healthy{{upstream="echo",address="{echo.address}"}}') == 1
-    expect_open(story)
+    expect_opened(story)
     # the first probe hangs as well: open for as long again
     def probe_hangs():
         seen = story.outcome("echo.hang")
@@ -613,7 +611,7 @@ LATE = (504, "upstream_timeout")
 
 
 def test_sign_in_service_killed_and_started_again(tell, redis_server):
-    first = SignIn()
+    first = SignIn(harness.free_port())
     story = sign_in_story(tell, redis_server, first)
     assert story.outcome() == "ok"
     story.begins()

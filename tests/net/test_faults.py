@@ -114,7 +114,7 @@ def test_session_that_belongs_to_another_user_after_a_loss_ends_its_stream(gatew
 
 
 def test_records_are_read_again_no_faster_than_a_thousand_a_second(gateway):
-    """By Redis's own clock, from the first of these GETs to the last."""
+    """By Redis's own clock, from when the loss can be known to the last of these GETs."""
     first = harness.Device(gateway)
     first.publish_session_event()
     gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
@@ -128,13 +128,16 @@ def test_records_are_read_again_no_faster_than_a_thousand_a_second(gateway):
         for entry in gateway.redis.client.client_list():
             if entry["cmd"] == "xread":
                 gateway.redis.client.client_kill_filter(_id=entry["id"])
-        times = {}
+        # not from the first of them: a Redis that stands still a moment takes some together that were sent one by one
+        times, asked = {}, None
         wanted = {f"GET gateway:session:{device.session}" for device in devices}
         while len(times) < len(wanted):
             told = monitor.next_command()
             if told["command"] in wanted:
                 times.setdefault(told["command"], told["time"])
-    assert max(times.values()) - min(times.values()) >= (len(devices) - 10) / 1000 * 0.9
+            elif not times and harness.SESSION_STREAM in told["command"]:
+                asked = told["time"]
+    assert max(times.values()) - asked >= (len(devices) - 10) / 1000 * 0.9
     gateway.wait_metric('gateway_session_rereads_total{result="kept"}', lambda value: value == len(devices))
     for channel in channels:
         channel.close()

@@ -455,7 +455,7 @@ def impatient():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rw-"))
     redis_server = harness.Redis(folder)
     gateway = harness.Gateway(folder, redis_server, env={
-        "GATEWAY_WORKERS": 1, "GATEWAY_HTTP_HEADER_TIMEOUT": "300ms", "GATEWAY_HTTP_BODY_TIMEOUT": "300ms"})
+        "GATEWAY_WORKERS": 1, "GATEWAY_HTTP_HEADER_TIMEOUT": "600ms", "GATEWAY_HTTP_BODY_TIMEOUT": "600ms"})
     yield gateway
     gateway.stop()
     redis_server.stop()
@@ -478,12 +478,12 @@ NEVER_ENDING = {
 
 @pytest.mark.parametrize("story", NEVER_ENDING)
 def test_what_never_ends_is_ended(impatient, story):
-    """A byte every 20 ms would take longer than the 300 ms there are."""
+    """A byte every 30 ms would take longer than the 600 ms there are."""
     at_once, slowly = NEVER_ENDING[story]
     before = impatient.metrics()
     with attacks.Attacker(impatient.grpc, at_once) as attacker:
         for byte in slowly:
-            if select.select([attacker.socket], [], [], 0.02)[0]:
+            if select.select([attacker.socket], [], [], 0.03)[0]:
                 attacker.read()
             if attacker.goaway or attacker.ended or not attacker.send(bytes([byte])):
                 break

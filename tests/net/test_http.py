@@ -266,8 +266,8 @@ def test_body_is_bounded(raw, announced):
 
 def test_late_requests_are_told_408(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={
-            "GATEWAY_HTTP_HEADER_TIMEOUT": "200ms", "GATEWAY_HTTP_BODY_TIMEOUT": "300ms",
-            "GATEWAY_HTTP_IDLE_TIMEOUT": "400ms"}) as gateway:
+            "GATEWAY_HTTP_HEADER_TIMEOUT": "500ms", "GATEWAY_HTTP_BODY_TIMEOUT": "600ms",
+            "GATEWAY_HTTP_IDLE_TIMEOUT": "700ms"}) as gateway:
         for begun in (b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
                       get(AUTH_ROUTES[0], "Content-Length: 5", method="POST") + b"he"):
             with Raw(gateway.public) as raw:

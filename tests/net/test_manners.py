@@ -145,8 +145,8 @@ def test_ping_interval_is_what_was_configured(folder, redis_server):
         with frames.FrameClient(gateway.grpc) as client:
             for _ in range(8):
                 client.ping()
-                answered = time.monotonic()
                 client.until(frames.PING, lambda frame: frame.flags & frames.ACK)
+                answered = time.monotonic()
                 harness.wait_until(lambda: time.monotonic() > answered + 0.002, "two milliseconds")
     with gateway_with(folder, redis_server, GATEWAY_GRPC_MIN_PING_INTERVAL="0") as gateway:
         with frames.FrameClient(gateway.grpc) as client:
@@ -166,7 +166,7 @@ def test_public_port_does_not_police_pings(gateway):
 
 def test_silent_client_is_asked_and_given_up(folder, redis_server):
     with gateway_with(folder, redis_server, GATEWAY_GRPC_KEEPALIVE_INTERVAL="200ms",
-                      GATEWAY_GRPC_KEEPALIVE_TIMEOUT=f"{round(10 * harness.PATIENCE)}ms") as gateway:
+                      GATEWAY_GRPC_KEEPALIVE_TIMEOUT=f"{round(50 * harness.PATIENCE)}ms") as gateway:
         with frames.FrameClient(gateway.grpc) as client:
             for _ in range(4):
                 client.until(frames.PING, lambda frame: not frame.flags & frames.ACK)
@@ -182,11 +182,11 @@ def test_silent_client_is_asked_and_given_up(folder, redis_server):
 def test_old_connection_takes_no_more_calls_and_keeps_its_stream(folder, redis_server):
     with gateway_with(folder, redis_server, GATEWAY_GRPC_MAX_CONNECTION_AGE="500ms") as gateway:
         device = harness.Device(gateway)
+        began = time.monotonic()  # before it is accepted: its age is no more than what has passed since
         with frames.FrameClient(gateway.grpc) as client:
             stream = client.call(harness.SUBSCRIBE, device.subscribe_request().SerializeToString())
-            began = time.monotonic()
             assert client.goaway() == (frames.LAST_STREAM_MAX, 0, b"")
-            assert 0.4 < time.monotonic() - began < 5
+            assert 0.4 < time.monotonic() - began < harness.PATIENCE
             assert client.goaway() == (stream, 0, b"")
             harness.publish_event(gateway, device.user)
             assert client.until(frames.DATA).stream == stream
@@ -206,7 +206,7 @@ def test_channel_outlives_the_age_of_its_connections(folder, redis_server, echo)
 
 def test_idle_connection_is_ended(folder, redis_server, echo):
     with gateway_with(folder, redis_server, ECHO_CONFIG.format(address=echo.address),
-                      GATEWAY_GRPC_MAX_CONNECTION_IDLE="300ms") as gateway:
+                      GATEWAY_GRPC_MAX_CONNECTION_IDLE="1s") as gateway:
         device = harness.Device(gateway)
         with frames.FrameClient(gateway.grpc) as client:
             call = client.call(harness.EXECUTE, device.request().SerializeToString())

@@ -280,7 +280,7 @@ def test_readiness_is_told(operated, book):
     assert {entry["stream"] for entry in entries(book.run("reading the stream"))} == {SESSION_STREAM, CLIENT_STREAM}
     assert json.loads(book.run("/healthz")) == {"status": "ok"}
     assert json.loads(book.run("/readyz")) == {"status": "ready"}
-    assert values(book.run("gateway_redis_connected")) == {
+    assert values(book.wait("gateway_redis_connected", 'role="session"} 3')) == {
         'gateway_redis_connected{role="session"}': 2 + 1, 'gateway_redis_connected{role="session_events"}': 1,
         'gateway_redis_connected{role="client_events"}': 1}
     [healthy] = values(book.wait("upstream_healthy", "} 2")).items()
@@ -453,7 +453,7 @@ def test_redis_that_is_away_is_told_and_what_was_missed_is_read_again(client, op
     operated.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)
     tcp_redis.kill()
     book.wait("gateway_redis_connected", 'gateway_redis_connected{role="session_events"} 0')
-    assert '"component":"redis"' in operated.process.err.text()
+    operated.process.err.wait(lambda line: '"component":"redis"' in line)
     tcp_redis.restart()
     client.write_record("revoked")
     assert client.stream.end() == ("FAILED_PRECONDITION", "device session is revoked")

@@ -32,7 +32,7 @@ def relay(folder, redis_server):
 
 
 @pytest.mark.parametrize("command, timeouts, refusal", [
-    (b"GET", ("300ms", LONG), "session cache is unavailable"), (b"SET", (LONG, "300ms"), "replay store is unavailable")])
+    (b"GET", ("1s", LONG), "session cache is unavailable"), (b"SET", (LONG, "1s"), "replay store is unavailable")])
 def test_each_command_for_redis_has_its_own_timeout(folder, redis_server, relay, command, timeouts, refusal):
     with harness.Gateway(folder, redis_server, env={
             "GATEWAY_SESSION_CACHE_REDIS_ADDR": f"unix:{relay.path}",
@@ -138,7 +138,7 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     ("IDLE", HEALTHZ, [b"200"])])
 def test_each_stage_of_a_request_has_its_own_timeout(folder, redis_server, stage, sent, told):
     """The others last for an hour."""
-    env = {f"GATEWAY_HTTP_{name}_TIMEOUT": "200ms" if name == stage else "1h" for name in ("HEADER", "BODY", "IDLE")}
+    env = {f"GATEWAY_HTTP_{name}_TIMEOUT": "500ms" if name == stage else "1h" for name in ("HEADER", "BODY", "IDLE")}
     with harness.Gateway(folder, redis_server, env=env) as gateway, connect(gateway.public) as connection:
         connection.sendall(sent)
         text = b""

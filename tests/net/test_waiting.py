@@ -15,7 +15,7 @@ POST = f"POST {AUTH} HTTP/1.1\r\nHost: x\r\n".encode()
 @pytest.fixture
 def hasty(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={
-            "GATEWAY_HTTP_HEADER_TIMEOUT": "200ms", "GATEWAY_HTTP_BODY_TIMEOUT": "200ms"}) as gateway:
+            "GATEWAY_HTTP_HEADER_TIMEOUT": "500ms", "GATEWAY_HTTP_BODY_TIMEOUT": "500ms"}) as gateway:
         yield gateway
 
 
