@@ -456,9 +456,17 @@ static int serve(struct program *program)
 
 	program->metrics = metric_registry_create();
 	program->departed = departed_create();
-	if (!program->metrics || !program->departed || create_control(program) ||
-	    reloader_init(&program->reloader, program->config, &program->control, program->metrics))
+	if (!program->metrics || !program->departed) {
+		fail("cannot start", "out of memory");
 		return EXIT_FAILED;
+	}
+	if (create_control(program))
+		return EXIT_FAILED;
+	if (reloader_init(&program->reloader, program->config, &program->control,
+			  program->metrics)) {
+		fail("cannot build the reloader", "out of memory");
+		return EXIT_FAILED;
+	}
 	if (gateway_ping(&program->control, program->config, program->redis_tls, why,
 			 sizeof(why))) {
 		fail("start-up check failed", why);

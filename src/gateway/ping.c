@@ -1,5 +1,6 @@
 /* The four PINGs of start-up (edge.md §6), each on a connection of its own, as its user will have
  * one. */
+#include "base/explain.h"
 #include "gateway/gateway.h"
 #include "gateway/redis_options.h"
 
@@ -59,7 +60,9 @@ static int ping_one(struct worker *control, const struct redis_options *options,
 	deadline_arm(control, &ping.deadline, options->connect_timeout_ms);
 	redis_client_start(client, ping_changed, &ping);
 	error = turn_until(control, &ping, &ping.ready);
-	if (!error && !ping.ready) {
+	if (error) {
+		snprintf(why, why_size, "%s: ring failed: %s", check, errno_text(-error));
+	} else if (!ping.ready) {
 		const char *cause = redis_client_last_error(client);
 
 		snprintf(why, why_size, "%s: Redis did not answer PING within %u ms%s%s", check,
@@ -96,6 +99,10 @@ int gateway_ping(struct worker *control, const struct config *config,
 	struct ping closing = {0};
 	int error = dns_create(&dns, control);
 
+	if (error) {
+		snprintf(why, why_size, "name resolution: %s", errno_text(-error));
+		return error;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(checks) && !error; i++) {
 		struct redis_options options = redis_options_from(config, redis_tls);
 

@@ -91,10 +91,13 @@ FAULTS = os.environ.get("FAULTS")  # make faults: "1/1", every attempt of every 
 
 
 def numbers(total, most):
+    """Which of a story's attempts are refused."""
     if FAULTS:
         first, step = map(int, FAULTS.split("/"))
-        return range(first, total + 1, step)
-    return range(1, total + 1, max(1, total // most) if most else 1)
+    else:
+        first, step = 1, max(1, total // most) if most else 1
+    print(f"{len(range(first, total + 1, step))} of {total} attempts are refused")
+    return range(first, total + 1, step)
 
 
 def sweep(faults, story, well, most=None):
