@@ -334,6 +334,15 @@ static void call_expired(struct deadline *deadline)
 	}
 }
 
+bool call_is_owed(const struct call *call)
+{
+	const struct request *request = &call->request;
+
+	/* what is queued goes on to the connection as soon as there is window */
+	return call->is_started && !request->ended && !request->route->long_lived &&
+	       call->stream.queue_bytes == 0;
+}
+
 void call_end_long_lived(struct call *call)
 {
 	/* One over gRPC-Web is ended by its service: only that can say so behind a message. */

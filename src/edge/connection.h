@@ -24,6 +24,9 @@ struct face {
 	void (*expired)(struct connection *connection); /* connection->deadline */
 	/* No new requests; idle: close. Called once; may be before the first byte. */
 	void (*drain)(struct connection *connection);
+	/* Whether a service is still at work on an answer, which the peer would get if there were
+	 * one. NULL: there are no services yet. */
+	bool (*owes)(const struct connection *connection);
 	/* The transport is gone: calls in progress are cancelled, memory is given back. */
 	void (*release)(struct connection *connection);
 };

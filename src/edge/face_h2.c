@@ -285,6 +285,14 @@ static void http2_drain(struct connection *connection)
 	http2_arm(http2);
 }
 
+static bool http2_owes(const struct connection *connection)
+{
+	LIST_FOR_EACH (&connection->http2->calls, link)
+		if (call_is_owed(CONTAINER_OF(link, struct call, link)))
+			return true;
+	return false;
+}
+
 static void http2_ping_acked(struct h2_session *session, const uint8_t opaque[8])
 {
 	struct connection *connection = h2_session_owner(session);
@@ -466,6 +474,7 @@ const struct face face_h2 = {
 	.produce = http2_produce,
 	.expired = http2_expired,
 	.drain = http2_drain,
+	.owes = http2_owes,
 	.release = http2_release,
 };
 

@@ -148,6 +148,10 @@ void call_closed(struct h2_stream *stream, uint32_t code);
 /* What call.attention was set for. */
 void call_attend(struct call *call);
 
+/* Whether its service has still to answer. Not one that waits for the client's window, nor one that
+ * lasts until either side ends it. */
+bool call_is_owed(const struct call *call);
+
 /* Shutdown: a long-lived call that its service has not ended is ended now. */
 void call_end_long_lived(struct call *call);
 

@@ -531,6 +531,13 @@ static void http1_drain(struct connection *connection)
 	}
 }
 
+static bool http1_owes(const struct connection *connection)
+{
+	const struct http1 *http1 = connection->http1;
+
+	return http1->state == HTTP1_SERVICE || http1->state == HTTP1_STREAM;
+}
+
 static void http1_release(struct connection *connection)
 {
 	struct http1 *http1 = connection->http1;
@@ -554,6 +561,7 @@ const struct face face_http1 = {
 	.produce = http1_produce,
 	.expired = http1_expired,
 	.drain = http1_drain,
+	.owes = http1_owes,
 	.release = http1_release,
 };
 

@@ -534,6 +534,21 @@ void server_drain(struct server *server, void (*stopped)(void *context), void *c
 	server_settle(server);
 }
 
+uint32_t server_owing_count(const struct server *server)
+{
+	uint32_t count = 0;
+
+	LIST_FOR_EACH (&server->connections, link) {
+		const struct connection *connection = CONTAINER_OF(link, struct connection, link);
+
+		/* what is not read has filled the queue: an answer would wait behind it */
+		if (conn_has_room(&connection->conn) && connection->face->owes &&
+		    connection->face->owes(connection))
+			count++;
+	}
+	return count;
+}
+
 uint32_t server_cut(struct server *server)
 {
 	uint32_t count = 0;

@@ -71,6 +71,13 @@ void server_stop_accepting(struct server *server);
  */
 void server_drain(struct server *server, void (*stopped)(void *context), void *context);
 
+/*
+ * How many connections wait for a service of ours. The others that are left wait for their peers:
+ * for the rest of a request, or for room to send an answer (a window that is not opened, bytes that
+ * are not read).
+ */
+uint32_t server_owing_count(const struct server *server);
+
 /* Closes what is left, answers or not. Returns how many connections were cut. */
 uint32_t server_cut(struct server *server);
 

@@ -27,6 +27,7 @@ struct gateway_thread {
 	gateway_command *run;
 	bool listening;
 	uint8_t servers_open;
+	uint32_t owing_count; /* cut while waiting for a service; the node's, then control's */
 	char name[24];
 };
 

@@ -1,5 +1,8 @@
-/* The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut
- * and named. */
+/*
+ * The end, component by component (edge.md §6): each has GATEWAY_SHUTDOWN_TIMEOUT, then it is cut
+ * and named. Clients that have not sent their request or taken their answer by then are closed, too,
+ * but that is no failure: else any of them could make one of every end.
+ */
 #include "gateway/gateway_internal.h"
 
 #include "base/explain.h"
@@ -43,11 +46,16 @@ static void command_drain(struct gateway_thread *thread)
 
 static void command_cut(struct gateway_thread *thread)
 {
-	uint32_t cut =
-		server_cut(thread->node->public_server) + server_cut(thread->node->grpc_server);
+	struct server *http = thread->node->public_server, *grpc = thread->node->grpc_server;
+
+	if (thread->servers_open == 0)
+		return; /* it has reported meanwhile: owing_count is control's */
+	thread->owing_count = server_owing_count(http) + server_owing_count(grpc);
+
+	uint32_t cut = server_cut(http) + server_cut(grpc);
 
 	LOG(LOG_WARN, "gateway", "connections cut", LOG_TEXT("worker", thread->name),
-	    LOG_UINT("connections", cut));
+	    LOG_UINT("connections", cut), LOG_UINT("awaiting_service", thread->owing_count));
 }
 
 static void node_stopped(struct node *node)
@@ -149,15 +157,36 @@ static void join(struct gateway *gateway, struct gateway_thread *thread)
 	}
 }
 
+static void step_failed(struct gateway *gateway)
+{
+	gateway->clean = false;
+	LOG(LOG_ERROR, "gateway", "component did not stop in time and is cut",
+	    LOG_TEXT("cut", steps[gateway->step].component));
+}
+
+/* Whether anything was cut that did not wait for its peer alone. */
+static bool step_cut_services(const struct gateway *gateway)
+{
+	for (uint32_t i = 0; gateway->step_was_cut && i < gateway->node_count; i++)
+		if (gateway->node_threads[i].owing_count > 0)
+			return true;
+	return false;
+}
+
 static void step_reported(struct gateway *gateway)
 {
 	if (!gateway->stopping || gateway->starting)
 		return;
 	deadline_disarm(gateway->control, &gateway->step_deadline);
+
+	bool is_late = step_cut_services(gateway);
+
+	if (is_late)
+		step_failed(gateway);
 	LOG(LOG_INFO, "gateway", "component stopped",
 	    LOG_TEXT("stopped", steps[gateway->step].component),
 	    LOG_UINT("took_ms", gateway->control->now_ms - gateway->step_started_ms),
-	    LOG_FLAG("cut", gateway->step_was_cut));
+	    LOG_FLAG("cut", is_late));
 	if (steps[gateway->step].on_nodes == command_stop_accepting)
 		gateway->options.accepting_stopped(gateway->options.context);
 	if (++gateway->step < ARRAY_LEN(steps)) {
@@ -175,11 +204,10 @@ static void step_expired(struct deadline *deadline)
 	struct gateway *gateway = CONTAINER_OF(deadline, struct gateway, step_deadline);
 	const struct stop_step *step = &steps[gateway->step];
 
-	gateway->clean = false;
-	LOG(LOG_ERROR, "gateway", "component did not stop in time and is cut",
-	    LOG_TEXT("cut", step->component));
-	if (!step->cut || gateway->step_was_cut)
+	if (!step->cut || gateway->step_was_cut) {
+		step_failed(gateway);
 		_exit(1);
+	}
 	gateway->step_was_cut = true;
 	deadline_arm(gateway->control, deadline, CUT_TIMEOUT_MS);
 	for (uint32_t i = 0; i < gateway->node_count; i++) {

@@ -1,5 +1,6 @@
 """Start-up, the command line, and the end (edge.md §6, §7, §1)."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import grpc
 import pytest
 
 import harness
+from raw_h2 import RawClient
 
 REQUIRED = ["GATEWAY_SESSION_CACHE_REDIS_ADDR", "GATEWAY_SESSION_EVENTS_REDIS_STREAM",
             "GATEWAY_CLIENT_EVENTS_REDIS_STREAM", "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH"]
@@ -489,6 +491,66 @@ def test_component_that_outlives_its_time_is_cut_and_named(folder, redis_server,
     assert gateway.log("component did not stop in time and is cut")["cut"] == "calls"
     assert gateway.log("component stopped", stopped="calls")["cut"] is True
     assert components_stopped(gateway) == COMPONENTS
+    gateway.process.stop()
+
+
+def answer_without_window(gateway):
+    """The command is answered, and the client has no window for the message."""
+    client = RawClient(gateway.grpc, initial_window=0)
+    call = client.call(harness.EXECUTE, harness.Device(gateway).request(message_type="echo.x").SerializeToString())
+    client.read_until(lambda: call in client.headers)
+    return client
+
+
+def stream_without_window(gateway):
+    """A message that has begun must be whole before the stream's end."""
+    client = RawClient(gateway.grpc, initial_window=10)
+    call = client.call(harness.SUBSCRIBE, harness.Device(gateway).subscribe_request().SerializeToString())
+    client.read_until(lambda: call in client.data)
+    return client
+
+
+def message_that_never_ends(gateway):
+    """Its beginning is there: what comes behind it on the connection is answered."""
+    client = RawClient(gateway.grpc)
+    client.call(harness.EXECUTE, harness.Device(gateway).request(message_type="echo.x").SerializeToString(), end=False)
+    call = client.call(harness.EXECUTE, harness.Device(gateway).request(message_type="echo.x").SerializeToString())
+    client.read_until(lambda: call in client.ended)
+    return client
+
+
+def body_that_never_comes(gateway):
+    host, _, port = gateway.public.rpartition(":")
+    client = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+    client.sendall(b"POST /api/v1/public/auth/send-email-code HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                   b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+    assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+    return client
+
+
+@pytest.mark.parametrize("hold", [answer_without_window, stream_without_window, message_that_never_ends, body_that_never_comes])
+def test_peer_that_is_waited_for_cannot_make_the_end_a_failure(folder, redis_server, echo, hold):
+    gateway = harness.Gateway(folder, redis_server, config=HANG_CONFIG.format(address=echo.address),
+                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "300ms", "GATEWAY_AUTH_SERVICE_BASE_URL": "http://127.0.0.1:1"})
+    with contextlib.closing(hold(gateway)):
+        gateway.process.signal(signal.SIGTERM)
+        assert gateway.process.wait() == 0
+    cut = gateway.log("connections cut")
+    assert (cut["connections"], cut["awaiting_service"]) == (1, 0)
+    assert gateway.log("component stopped", stopped="calls")["cut"] is False
+    assert components_stopped(gateway) == COMPONENTS
+    gateway.process.stop()
+
+
+def test_call_in_service_is_cut_and_named_whatever_its_client_does(folder, redis_server, echo):
+    gateway = harness.Gateway(folder, redis_server, config=HANG_CONFIG.format(address=echo.address),
+                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "300ms"})
+    with contextlib.closing(answer_without_window(gateway)) as client:
+        client.call(harness.EXECUTE, harness.Device(gateway).request(message_type="echo.hang").SerializeToString())
+        gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
+        gateway.process.signal(signal.SIGTERM)
+        assert gateway.process.wait() == 1
+    assert gateway.log("component did not stop in time and is cut")["cut"] == "calls"
     gateway.process.stop()
 
 

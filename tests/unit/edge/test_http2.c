@@ -405,6 +405,7 @@ static void http2_cut_cancels_calls(void **state)
 	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
 	server_drain(pair.rig.server, rig_note_stopped, &pair.rig);
 	h2_client_pumps(&pair.client, 5);
+	assert_int_equal(server_owing_count(pair.rig.server), 1);
 	assert_int_equal(server_cut(pair.rig.server), 1);
 	rig_wait_stopped(&pair.rig);
 	assert_int_equal(pair.rig.cancelled, 1);

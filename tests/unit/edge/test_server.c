@@ -580,12 +580,39 @@ static void server_cuts_what_is_left(void **state)
 	server_drain(rig.server, rig_note_stopped, &rig);
 	rig_turns(&rig, 10);
 	assert_false(rig.stopped);
+	assert_int_equal(server_owing_count(rig.server), 1);
 	assert_int_equal(server_cut(rig.server), 1);
 	rig_wait_stopped(&rig);
 	assert_int_equal(rig.cancelled, 1);
 	assert_true(rig_has_metric(
 		&rig, "gateway_connections_total{listener=\"public\",outcome=\"cut\"} 1"));
 	client_close(&client);
+	rig_close(&rig);
+}
+
+static void server_owes_nothing_to_who_does_not_read_or_ask(void **state)
+{
+	struct rig rig;
+	struct client reader, asker;
+	int small = 4096;
+
+	(void)state;
+	rig_open(&rig, BOTH);
+	client_open(&reader, &rig);
+	assert_int_equal(setsockopt(reader.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	client_say(&reader, "GET /big HTTP/1.1\r\nhost: x\r\n\r\n");
+	RIG_UNTIL(&rig, rig.started == 1);
+	client_open(&asker, &rig);
+	client_say(&asker, "GET /later HTTP/1.1\r\nhost");
+	rig_turns(&rig, 10);
+	server_drain(rig.server, rig_note_stopped, &rig);
+	rig_turns(&rig, 10);
+	assert_int_equal(server_connection_count(rig.server), 2);
+	assert_int_equal(server_owing_count(rig.server), 0);
+	assert_int_equal(server_cut(rig.server), 2);
+	rig_wait_stopped(&rig);
+	client_close(&reader);
+	client_close(&asker);
 	rig_close(&rig);
 }
 
@@ -627,6 +654,7 @@ int main(void)
 		cmocka_unit_test(server_drains_idle_at_once_and_busy_when_answered),
 		cmocka_unit_test(server_drain_lets_an_answer_in_progress_end),
 		cmocka_unit_test(server_cuts_what_is_left),
+		cmocka_unit_test(server_owes_nothing_to_who_does_not_read_or_ask),
 		cmocka_unit_test(server_stops_without_connections),
 	};
 

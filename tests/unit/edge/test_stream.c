@@ -169,6 +169,33 @@ static void stream_cut_between_messages_ends_without_window(void **state)
 	rig_close(&rig);
 }
 
+static void stream_without_window_is_not_owed_to(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call stream, held;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 10000);
+	client.reads = false;
+	rig.stream_bytes = 16389;
+	rig.stream_left = 1000;
+	call_unary(&client, &stream, "/t.S/Stream", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&client, stream.body.len == 10000);
+	assert_int_equal(server_owing_count(rig.server), 0);
+	call_unary(&client, &held, "/t.S/Hold", NULL, SPAN("x"));
+	PUMP_UNTIL(&client, rig.held_count == 1);
+	assert_int_equal(server_owing_count(rig.server), 1);
+	rpc_cut(rig.held[0], ERR_SHUTTING_DOWN);
+	assert_int_equal(server_owing_count(rig.server), 0);
+	call_wait(&client, &held);
+	call_finish(&held);
+	call_finish(&stream);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
 static void stream_cut_is_reset_after_30_s_without_window(void **state)
 {
 	struct rig rig;
@@ -281,6 +308,7 @@ int main(void)
 		cmocka_unit_test(stream_is_not_pulled_while_the_peer_does_not_read),
 		cmocka_unit_test(stream_cut_drops_what_has_not_begun_and_keeps_a_message_whole),
 		cmocka_unit_test(stream_cut_between_messages_ends_without_window),
+		cmocka_unit_test(stream_without_window_is_not_owed_to),
 		cmocka_unit_test(stream_cut_is_reset_after_30_s_without_window),
 		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
 		cmocka_unit_test(settled_call_keeps_its_ids_and_nothing_else),
