@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define OPEN_AT_ONCE	256
-#define OPEN_MS		120000
+#define OPEN_MS		600000
 #define LEAD_US		20000 /* from the last preparation to the first event */
 #define TURN_US		1000
 #define PUBLISH_BATCH	64 /* events until received bytes are looked at again */

@@ -56,7 +56,10 @@ class Held:
         self.process.stdout.close()
 
 
-ONE_WORKER = {"GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info", "GATEWAY_MAX_CONNECTIONS_PER_IP": 0}
+# streams come thousands at once: on a busy machine some are a minute on their way
+ONE_WORKER = {"GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info", "GATEWAY_MAX_CONNECTIONS_PER_IP": 0,
+              "GATEWAY_HTTP_HEADER_TIMEOUT": "10m", "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": "60s",
+              "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": "60s"}
 
 
 @only_release
