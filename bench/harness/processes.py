@@ -36,10 +36,16 @@ class Wrong(Exception):
     """A run whose answers were wrong, or that did not come to its end: it has no figure."""
 
 
+_places = []
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Free, and nobody else's: a socket that is bound and never listens keeps it from whoever asks for any port."""
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", 0))
+    _places.append(place)
+    return place.getsockname()[1]
 
 
 def cpu_us(pid):

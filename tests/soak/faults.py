@@ -36,12 +36,11 @@ class Echo:
     """The command handler of bench/, on one address over its restarts."""
 
     def __init__(self):
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{harness.free_port()}"
         self.start()
 
     def start(self):
-        self.process = harness.Process([harness.ECHO, "--listen", self.address])
-        self.address = self.process.out.wait(lambda line: line.startswith("listening ")).split()[1]
+        self.process = harness.start_echo(self.address)
 
     def kill(self):
         self.process.process.kill()
