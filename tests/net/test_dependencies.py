@@ -55,6 +55,10 @@ def outcome(channel, request):
         return error.code().name, error.details()
 
 
+# what a machine that stands still for a while makes of half a second, or of 300 ms, whatever the fault
+BUSY = [SERVICE_LATE, (504, "upstream_timeout")]
+
+
 class Story:
     """One fault: the clock runs from when it is made to who hears of it, and from when it ends to the first "ok"."""
 
@@ -65,7 +69,7 @@ class Story:
         self.heard = self.recovered = None
 
     def works(self):
-        """Before the fault; Redis may have been late on a busy machine."""
+        """Before the fault; on a busy machine Redis or the service may have been late."""
         harness.wait_until(lambda: self.outcome() == "ok", "a command is executed")
 
     def outcome(self, message_type="test.echo", device=None):
@@ -78,8 +82,8 @@ class Story:
         """From now on every command ends like this; the first that does stops the clock."""
         def hears():
             seen = self.outcome(**kwargs)
-            assert seen in ("ok", *wanted), seen
-            return seen != "ok"
+            assert seen in ("ok", *wanted, *BUSY), seen
+            return seen in wanted
         harness.wait_until(hears, f"clients see {wanted}")
         self.heard = self.heard or time.monotonic() - self._began
 
@@ -89,7 +93,7 @@ class Story:
     def recovers(self, *meanwhile):
         def is_executed():
             seen = self.outcome()
-            assert seen == "ok" or seen in meanwhile, seen
+            assert seen in ("ok", *meanwhile, *BUSY), seen
             return seen == "ok"
         harness.wait_until(is_executed, "commands are executed again")
         self.recovered = time.monotonic() - self._ended
@@ -191,7 +195,7 @@ def expect_fail_closed(story):
 
 def test_redis_killed_and_started_again(tell, kept_redis, echo):
     story = tell(kept_redis, echo.address)
-    assert story.outcome() == "ok"
+    story.works()
     stream = story.stream()
     story.begins()
     kept_redis.kill()
@@ -258,7 +262,7 @@ def test_redis_that_comes_back_empty(tell, redis_server, echo):
     story = tell(redis_server, echo.address)
     story.device.publish_session_event()
     story.counts('gateway_stream_entries_total{stream="session_events",result="ok"}')
-    assert story.outcome() == "ok"
+    story.works()
     stream = story.stream()
     before = publish_event(story.gateway, story.device.user)
     assert stream.next().event_id == before
@@ -395,7 +399,7 @@ def test_replica_that_takes_over_lacks_the_last_entries(tell, pair, echo):
 def test_service_killed_and_started_again(tell, redis_server):
     first = harness.start_echo(f"127.0.0.1:{harness.free_port()}")
     story = tell(redis_server, first.address)
-    assert story.outcome() == "ok"
+    story.works()
     story.begins()
     first.process.kill()
     first.wait()
@@ -434,7 +438,7 @@ def test_one_of_two_addresses_says_goaway_and_leaves(tell, redis_server):
 def test_service_frozen(tell, redis_server):
     service = harness.start_echo()
     story = tell(redis_server, service.address, health="300ms")
-    assert story.outcome() == "ok"
+    story.works()
     service.signal(signal.SIGSTOP)
     try:
         story.begins()
@@ -454,7 +458,7 @@ def test_half_open_way_to_a_service(tell, redis_server, echo):
     """No health checks: calls without answers, then a PING without one, tell that the peer is gone."""
     with Cable(echo.address) as cable:
         story = tell(redis_server, cable.address, more="health: false, breaker: { failures: 2, open: 300ms }")
-        assert story.outcome() == "ok"
+        story.works()
         cable.cut()
         story.begins()
         story.is_heard_as(SERVICE_LATE, SERVICE_DOWN)
@@ -494,7 +498,7 @@ def expect_opened(story):
 
 def test_service_that_answers_unavailable_opens_the_breaker(tell, redis_server, echo):
     story = tell(redis_server, echo.address, more="breaker: { failures: 5, open: 700ms }")
-    assert story.outcome() == "ok"
+    story.works()
     story.begins()
     for _ in range(5):  # its own words, but of a service that cannot
         assert story.outcome("echo.status.14") == ("UNAVAILABLE", "downstream service failed")
@@ -509,7 +513,7 @@ def test_service_that_answers_unavailable_opens_the_breaker(tell, redis_server, 
 def test_service_that_never_answers_opens_the_breaker(tell, redis_server, echo):
     """Its health checks are fine all the while."""
     story = tell(redis_server, echo.address, more="breaker: { failures: 5, open: 700ms }")
-    assert story.outcome() == "ok"
+    story.works()
     story.begins()
     calls = [story.channel.execute_future(story.device.request("echo.hang")) for _ in range(5)]
     for call in calls:
@@ -533,14 +537,14 @@ def test_service_that_never_answers_opens_the_breaker(tell, redis_server, echo):
 
 
 def test_errors_of_the_application_do_not_open_the_breaker(tell, redis_server, echo):
-    story = tell(redis_server, echo.address, more="breaker: { failures: 1, ratio: 1, calls: 1 }")
-    assert story.outcome() == "ok"
+    story = tell(redis_server, echo.address, deadline="5s", more="breaker: { failures: 1, ratio: 1, calls: 1 }")
+    story.works()
     for status in (3, 5, 7, 9, 13):
         assert story.outcome(f"echo.status.{status}")[1] in ("chosen by the caller", "downstream service failed")
         assert story.outcome() == "ok"
     impatient = story.device.request("echo.hang")
     with pytest.raises(grpc.RpcError):
-        story.channel.execute(impatient, timeout=0.2)  # less than the service's own 500 ms
+        story.channel.execute(impatient, timeout=0.2)  # less than the service's own 5 s
     assert story.outcome() == "ok"
     assert story.gateway.metric(OPENED) == 0
 
@@ -613,7 +617,7 @@ LATE = (504, "upstream_timeout")
 def test_sign_in_service_killed_and_started_again(tell, redis_server):
     first = SignIn(harness.free_port())
     story = sign_in_story(tell, redis_server, first)
-    assert story.outcome() == "ok"
+    story.works()
     story.begins()
     first.close()
     story.is_heard_as(AWAY)
@@ -629,7 +633,7 @@ def test_sign_in_service_that_never_answers(tell, redis_server):
     """Ten in a row, each late, open its breaker: from then on nobody waits."""
     service = SignIn()
     story = sign_in_story(tell, redis_server, service)
-    assert story.outcome() == "ok"
+    story.works()
     service.gate.clear()
     story.begins()
     seen = []
