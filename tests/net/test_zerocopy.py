@@ -118,7 +118,7 @@ def test_a_stalled_peer_whose_memory_is_pinned_does_not_hold_the_end(cable, fold
     """The kernel keeps what the peer does not acknowledge, until the connection is reset: the steps behind the cut still run."""
     from raw_h2 import RawClient
     env = {name: f"{ITS}:0" for name in ("GATEWAY_PUBLIC_HTTP_ADDR", "GATEWAY_AUTHENTICATED_GRPC_ADDR", "GATEWAY_ADMIN_HTTP_ADDR")}
-    env |= {"GATEWAY_WORKERS": 1, "GATEWAY_SHUTDOWN_TIMEOUT": "1s"}
+    env |= {"GATEWAY_WORKERS": 1, "GATEWAY_SHUTDOWN_TIMEOUT": "2s"}
     gateway = harness.Gateway(folder, redis_server, env=env, prefix=lambda _: ["ip", "netns", "exec", cable])
     try:
         device = harness.Device(gateway)
@@ -131,6 +131,7 @@ def test_a_stalled_peer_whose_memory_is_pinned_does_not_hold_the_end(cable, fold
         gateway.wait_metric("gateway_push_events_total", lambda value: value == 40)
     finally:
         gateway.process.stop()
-    gateway.log("component stopped", stopped="calls", cut=True)
+    assert gateway.log("connections cut")["connections"] == 1
+    gateway.log("component stopped", stopped="calls")
     gateway.log("component stopped", stopped="workers", cut=False)
     client.socket.close()
