@@ -169,8 +169,9 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         code = self.process.wait()
-        self.err.join()
-        for stream in (self.process.stderr, self.process.stdout):
+        for stream, lines in ((self.process.stderr, self.err), (self.process.stdout, self.out)):
+            if lines:
+                lines.join()  # who reads it still must not find it closed
             if stream:
                 stream.close()
         self._look_for_findings()

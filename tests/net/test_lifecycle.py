@@ -478,7 +478,7 @@ def test_delay_serves_on_while_readyz_says_draining(folder, redis_server, echo):
 
 def test_component_that_outlives_its_time_is_cut_and_named(folder, redis_server, echo):
     gateway = harness.Gateway(folder, redis_server, config=HANG_CONFIG.format(address=echo.address),
-                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "1s"})
+                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "1500ms"})
     device = harness.Device(gateway)
     with harness.Channel(gateway.grpc) as channel:
         call = channel.execute_future(device.request(message_type="echo.hang"))
@@ -531,7 +531,7 @@ def body_that_never_comes(gateway):
 @pytest.mark.parametrize("hold", [answer_without_window, stream_without_window, message_that_never_ends, body_that_never_comes])
 def test_peer_that_is_waited_for_cannot_make_the_end_a_failure(folder, redis_server, echo, hold):
     gateway = harness.Gateway(folder, redis_server, config=HANG_CONFIG.format(address=echo.address),
-                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "300ms", "GATEWAY_AUTH_SERVICE_BASE_URL": "http://127.0.0.1:1"})
+                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "1500ms", "GATEWAY_AUTH_SERVICE_BASE_URL": "http://127.0.0.1:1"})
     with contextlib.closing(hold(gateway)):
         gateway.process.signal(signal.SIGTERM)
         assert gateway.process.wait() == 0
@@ -544,7 +544,7 @@ def test_peer_that_is_waited_for_cannot_make_the_end_a_failure(folder, redis_ser
 
 def test_call_in_service_is_cut_and_named_whatever_its_client_does(folder, redis_server, echo):
     gateway = harness.Gateway(folder, redis_server, config=HANG_CONFIG.format(address=echo.address),
-                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "300ms"})
+                              env={"GATEWAY_SHUTDOWN_TIMEOUT": "1500ms"})
     with contextlib.closing(answer_without_window(gateway)) as client:
         client.call(harness.EXECUTE, harness.Device(gateway).request(message_type="echo.hang").SerializeToString())
         gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
