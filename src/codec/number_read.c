@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define SHORT_DIGITS 19
 #define EXPONENT_MAX 100000 /* beyond any double whatever the digits: counting stops */
 
 static bool is_digit(const uint8_t *at, const uint8_t *end)
@@ -59,12 +60,62 @@ static const uint8_t *take_exponent(const uint8_t *at, const uint8_t *end, struc
 	return at;
 }
 
+/* Adds up digits until another byte comes. They must be few enough to fit. */
+static inline const uint8_t *sum_digits(const uint8_t *at, const uint8_t *end, uint64_t *sum)
+{
+	for (; at < end; at++) {
+		unsigned digit = *at - (unsigned)'0';
+
+		if (digit > 9)
+			break;
+		*sum = 10 * *sum + digit;
+	}
+	return at;
+}
+
+/*
+ * Most numbers: without an exponent, and up to 19 digits fit for sure. Returns the bytes taken, or
+ * 0 when it is another number, or none.
+ */
+static size_t scan_short(const uint8_t *start, const uint8_t *end, struct number *number)
+{
+	bool negative = *start == '-';
+	const uint8_t *first = start + negative;
+	const uint8_t *stop = end - first > SHORT_DIGITS ? first + SHORT_DIGITS : end;
+	uint64_t mantissa = 0;
+	const uint8_t *at = sum_digits(first, stop, &mantissa);
+	ptrdiff_t fraction = 0;
+
+	if (at == first || (*first == '0' && at - first > 1))
+		return 0;
+	if (at < stop && *at == '.') {
+		const uint8_t *point = at;
+
+		at = sum_digits(point + 1, stop, &mantissa);
+		fraction = at - point - 1;
+		if (fraction == 0)
+			return 0;
+	}
+	if (at < end && (at == stop || *at == 'e' || *at == 'E'))
+		return 0;
+	*number = (struct number){.text = span_make(start, (size_t)(at - start)),
+				  .mantissa = mantissa,
+				  .exponent = -(int32_t)fraction,
+				  .negative = negative,
+				  .exact = true};
+	return number->text.len;
+}
+
 size_t number_scan(struct span text, struct number *number)
 {
 	if (text.len == 0)
 		return 0;
 
 	const uint8_t *at = text.data, *end = at + text.len, *start = at;
+	size_t len = scan_short(start, end, number);
+
+	if (len > 0)
+		return len;
 
 	*number = (struct number){.exact = true, .negative = *at == '-'};
 	at += number->negative;

@@ -42,14 +42,10 @@ static unsigned digits_of(uint64_t value)
 	return guess + 1 - (value < tens[guess]);
 }
 
-uint8_t *number_write_uint64(uint8_t *at, uint64_t value)
+/* As many digits as it has. */
+static uint8_t *write_digits(uint8_t *at, uint64_t value, unsigned count)
 {
-	if (value < 10) {
-		*at = (uint8_t)('0' + value);
-		return at + 1;
-	}
-
-	uint8_t *end = at + digits_of(value);
+	uint8_t *end = at + count;
 
 	at = end;
 	while (value >= 100) {
@@ -61,6 +57,15 @@ uint8_t *number_write_uint64(uint8_t *at, uint64_t value)
 	else
 		at[-1] = (uint8_t)('0' + value);
 	return end;
+}
+
+uint8_t *number_write_uint64(uint8_t *at, uint64_t value)
+{
+	if (value < 10) {
+		*at = (uint8_t)('0' + value);
+		return at + 1;
+	}
+	return write_digits(at, value, digits_of(value));
 }
 
 uint8_t *number_write_int64(uint8_t *at, int64_t value)
@@ -131,49 +136,49 @@ static struct decimal shortest(struct binary binary)
 	return (struct decimal){s + (value > middle || (value == middle && (s & 1))), k};
 }
 
-static uint8_t *write_plain_small(uint8_t *at, struct span digits, int point)
-{
-	*at++ = '0';
-	*at++ = '.';
-	for (; point < 0; point++)
-		*at++ = '0';
-	memcpy(at, digits.data, digits.len);
-	return at + digits.len;
-}
-
 /* point: how many digits are before the decimal point. */
-static uint8_t *write_plain(uint8_t *at, struct span digits, int point)
+static uint8_t *write_plain(uint8_t *at, uint64_t digits, int len, int point)
 {
-	size_t whole = (size_t)point;
-
-	if (point <= 0)
-		return write_plain_small(at, digits, point);
-	if (whole >= digits.len) {
-		memcpy(at, digits.data, digits.len);
-		memset(at + digits.len, '0', whole - digits.len);
-		return at + whole;
+	if (point <= 0) {
+		*at++ = '0';
+		*at++ = '.';
+		for (; point < 0; point++)
+			*at++ = '0';
+		return write_digits(at, digits, (unsigned)len);
 	}
-	memcpy(at, digits.data, whole);
-	at[whole] = '.';
-	memcpy(at + whole + 1, digits.data + whole, digits.len - whole);
-	return at + digits.len + 1;
+	if (point >= len) {
+		at = write_digits(at, digits, (unsigned)len);
+		for (; point > len; point--)
+			*at++ = '0';
+		return at;
+	}
+
+	uint8_t *end = write_digits(at + 1, digits, (unsigned)len);
+
+	for (int i = 0; i < point; i++)
+		at[i] = at[i + 1];
+	at[point] = '.';
+	return end;
 }
 
 static uint8_t *write_decimal(uint8_t *at, struct decimal decimal)
 {
-	uint8_t text[NUMBER_TEXT_BYTES];
-
+	/* short ones have many of them */
+	if (decimal.digits % 100000000 == 0) {
+		decimal.digits /= 100000000;
+		decimal.exponent += 8;
+	}
 	while (decimal.digits % 10 == 0) {
 		decimal.digits /= 10;
 		decimal.exponent++;
 	}
 
-	size_t len = (size_t)(number_write_uint64(text, decimal.digits) - text);
-	int first = decimal.exponent + (int)len - 1; /* exponent of the first digit */
+	int len = (int)digits_of(decimal.digits);
+	int first = decimal.exponent + len - 1; /* exponent of the first digit */
 
 	if (first >= PLAIN_MIN && first <= PLAIN_MAX)
-		return write_plain(at, span_make(text, len), first + 1);
-	at = write_plain(at, span_make(text, len), 1);
+		return write_plain(at, decimal.digits, len, first + 1);
+	at = write_plain(at, decimal.digits, len, 1);
 	*at++ = 'e';
 	return number_write_int64(at, first);
 }

@@ -5,6 +5,8 @@
 #include "codec/pb.h"
 #include "codec/pbjson.h"
 
+#include <endian.h>
+
 /* Where in the message we are: one for each level of depth. */
 struct pbjson_frame {
 	const struct schema_field *field;
@@ -13,8 +15,8 @@ struct pbjson_frame {
 };
 
 struct pbjson_frames {
-	struct pbjson_frame at[PBJSON_DEPTH_MAX + 2];
 	unsigned depth; /* of them in use; at[0] is the outermost message's */
+	struct pbjson_frame at[PBJSON_DEPTH_MAX + 2];
 };
 
 /* Whether messages of this kind are a level of depth: those that may have others inside. */
@@ -62,9 +64,8 @@ static inline const uint8_t *pbjson_take_fixed64(const uint8_t *at, const uint8_
 {
 	if (end - at < 8)
 		return NULL;
-	*value = 0;
-	for (unsigned i = 0; i < 8; i++)
-		*value |= (uint64_t)at[i] << (8 * i);
+	memcpy(value, at, 8);
+	*value = le64toh(*value);
 	return at + 8;
 }
 
@@ -73,8 +74,11 @@ static inline const uint8_t *pbjson_take_fixed32(const uint8_t *at, const uint8_
 {
 	if (end - at < 4)
 		return NULL;
-	*value = (uint64_t)at[0] | (uint64_t)at[1] << 8 | (uint64_t)at[2] << 16 |
-		 (uint64_t)at[3] << 24;
+
+	uint32_t word;
+
+	memcpy(&word, at, 4);
+	*value = le32toh(word);
 	return at + 4;
 }
 
@@ -180,6 +184,28 @@ static inline bool pbjson_is_path_byte(uint8_t byte)
 
 /* The bytes of the character that begins here and is not ASCII, or 0. */
 size_t pbjson_utf8_bytes(const uint8_t *at, const uint8_t *end);
+
+#define PBJSON_EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Of eight bytes as they are in memory: the highest bit of each that is not plain, in the order of
+ * le64toh; those behind the first such may be wrong. */
+static inline uint64_t pbjson_special_bytes(uint64_t word)
+{
+	word = le64toh(word);
+
+	uint64_t quote = word ^ PBJSON_EACH_BYTE('"'), escape = word ^ PBJSON_EACH_BYTE('\\');
+
+	/* a byte of 0x80 or more is special anyway: what its sums borrow does not matter */
+	return (word | (word - PBJSON_EACH_BYTE(0x20)) | (quote - PBJSON_EACH_BYTE(1)) |
+		(escape - PBJSON_EACH_BYTE(1))) &
+	       PBJSON_EACH_BYTE(0x80);
+}
+
+/* Which byte it is that the lowest of these bits stands for. */
+static inline size_t pbjson_first_byte(uint64_t bits)
+{
+	return (size_t)__builtin_ctzll(bits) / 8;
+}
 
 /*
  * The length of the part of `text` that may stand in a JSON string as it is: printable ASCII but

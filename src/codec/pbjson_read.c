@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define KEYS_FIRST    64
 #define SCANS_OF_TEXT 8 /* looking ahead in Anys may cost as much as reading the text so often */
 
 int pbjson_enter(struct reader *reader)
@@ -30,16 +29,49 @@ static struct pbjson_frame *frame_of(struct reader *reader)
 
 /* ---- one value ---- */
 
-static int read_string(struct reader *reader)
+/*
+ * A string of less than 128 bytes that stand for themselves is copied while its end is looked for.
+ * Returns false when it is no such string, or is too near to the end of the text or of the room;
+ * then nothing is taken. `*is_plain`: there may be nothing in it but such bytes.
+ */
+static bool read_short_string(struct reader *reader, bool *is_plain)
+{
+	const uint8_t *at = reader->at;
+	uint8_t *to = reader->out.at + 1; /* behind its length */
+	ptrdiff_t text = reader->end - at, room = reader->out.end - to;
+	ptrdiff_t most = room < text ? room : text;
+	uint64_t word, special = 0;
+	size_t len = 0;
+
+	for (; most >= 8 && len < 0x80; most -= 8, len += 8) {
+		memcpy(&word, at + len, 8);
+		memcpy(to + len, &word, 8);
+		special = pbjson_special_bytes(word);
+		if (special)
+			break;
+	}
+	*is_plain = true;
+	if (!special)
+		return false;
+	len += pbjson_first_byte(special);
+	if (at[len] != '"') {
+		*is_plain = false;
+		return false;
+	}
+	to[-1] = (uint8_t)len;
+	reader->out.at = to + len;
+	reader->at = at + len + 1;
+	return true;
+}
+
+/* Behind its first quote. */
+static int read_any_string(struct reader *reader, bool is_plain)
 {
 	struct opening opening;
-	size_t plain;
+	size_t plain = is_plain ? pbjson_plain_bytes(reader->at, reader->end) : 0;
 	int error;
 
-	if (!pbjson_take(reader, '"'))
-		return pbjson_read_fail(reader, reader->at, "expected a string");
-	plain = pbjson_plain_bytes(reader->at, reader->end);
-	if (reader->at + plain < reader->end && reader->at[plain] == '"') {
+	if (is_plain && reader->at + plain < reader->end && reader->at[plain] == '"') {
 		error = pbjson_put_bytes(reader, span_make(reader->at, plain));
 		reader->at += plain + 1;
 		return error;
@@ -48,6 +80,15 @@ static int read_string(struct reader *reader)
 	    (error = pbjson_decode(reader, &reader->out)))
 		return error;
 	return pbjson_close(reader, &opening);
+}
+
+static int read_string(struct reader *reader)
+{
+	bool is_plain;
+
+	if (!pbjson_take(reader, '"'))
+		return pbjson_read_fail(reader, reader->at, "expected a string");
+	return read_short_string(reader, &is_plain) ? 0 : read_any_string(reader, is_plain);
 }
 
 static int read_bytes(struct reader *reader)
@@ -74,11 +115,19 @@ static int read_bool(struct reader *reader)
 	return pbjson_read_fail(reader, reader->at, "expected true or false");
 }
 
-int pbjson_read_value(struct reader *reader, const struct schema_field *field)
+static int read_inner_message(struct reader *reader, const struct schema_message *message)
 {
 	struct opening opening;
 	int error;
 
+	if ((error = pbjson_open(reader, &opening)) ||
+	    (error = pbjson_read_message(reader, message)))
+		return error;
+	return pbjson_close(reader, &opening);
+}
+
+static inline int read_value(struct reader *reader, const struct schema_field *field)
+{
 	switch ((enum schema_type)field->type) {
 	case SCHEMA_STRING:
 		return read_string(reader);
@@ -89,13 +138,15 @@ int pbjson_read_value(struct reader *reader, const struct schema_field *field)
 	case SCHEMA_ENUM:
 		return pbjson_read_enum(reader, field);
 	case SCHEMA_MESSAGE:
-		if ((error = pbjson_open(reader, &opening)) ||
-		    (error = pbjson_read_message(reader, field->message)))
-			return error;
-		return pbjson_close(reader, &opening);
+		return read_inner_message(reader, field->message);
 	default:
 		return pbjson_read_number(reader, field);
 	}
+}
+
+int pbjson_read_value(struct reader *reader, const struct schema_field *field)
+{
+	return read_value(reader, field);
 }
 
 /* ---- lists and maps ---- */
@@ -116,7 +167,7 @@ static int read_element(struct reader *reader, const struct schema_field *field)
 		return pbjson_read_fail(reader, reader->at, "null in a list");
 	error = field->is_packed ? 0 : pbjson_put_tag(reader, field, 0);
 	if (!error)
-		error = pbjson_read_value(reader, field);
+		error = read_value(reader, field);
 	if (error == PBJSON_LEFT_OUT) {
 		pbjson_target_rewind(&reader->out, before);
 		return 0;
@@ -213,13 +264,13 @@ static int note_key(struct reader *reader, size_t at, const uint8_t *place)
 	size_t len = pbjson_target_offset(&reader->out) - at;
 
 	if (reader->key_count == reader->key_cap) {
-		size_t cap = reader->key_cap ? 2 * reader->key_cap : KEYS_FIRST;
-		struct pbjson_key *keys = realloc(reader->keys, cap * sizeof(*keys));
+		struct pbjson_key *keys = pbjson_double(reader->keys, reader->first_keys,
+							reader->key_cap * sizeof(*keys));
 
 		if (!keys)
 			return pbjson_read_out_of_memory(reader);
 		reader->keys = keys;
-		reader->key_cap = cap;
+		reader->key_cap *= 2;
 	}
 	reader->keys[reader->key_count++] =
 		(struct pbjson_key){.hash = pbjson_hash_key(span_make(out + at, len)),
@@ -273,7 +324,7 @@ static int read_entry(struct reader *reader, const struct schema_field *field)
 	if (pbjson_peek(reader) == 'n' && !takes_null(value))
 		return pbjson_read_fail(reader, reader->at, "null in a map");
 	if (!(error = pbjson_put_tag(reader, value, 0)))
-		error = pbjson_read_value(reader, value);
+		error = read_value(reader, value);
 	if (error == PBJSON_LEFT_OUT) {
 		reader->key_count--;
 		reader->gap_count = opening.gap;
@@ -307,14 +358,8 @@ int pbjson_read_map(struct reader *reader, const struct schema_field *field)
 
 /* ---- members ---- */
 
-static bool is_scalar(const struct schema_field *field)
+static inline int read_tagged(struct reader *reader, const struct schema_field *field)
 {
-	return field->type != SCHEMA_MESSAGE && !field->is_repeated;
-}
-
-int pbjson_read_tagged(struct reader *reader, const struct schema_field *field)
-{
-	size_t before = pbjson_target_offset(&reader->out);
 	int error = pbjson_put_tag(reader, field, 0);
 
 	if (error)
@@ -322,10 +367,10 @@ int pbjson_read_tagged(struct reader *reader, const struct schema_field *field)
 
 	size_t value = pbjson_target_offset(&reader->out);
 
-	error = pbjson_read_value(reader, field);
+	error = read_value(reader, field);
 	if (error == PBJSON_LEFT_OUT)
-		pbjson_target_rewind(&reader->out, before);
-	if (error || field->has_presence || !is_scalar(field))
+		pbjson_target_rewind(&reader->out, value - field->tag_bytes);
+	if (error || field->has_presence)
 		return error;
 
 	const uint8_t *at = reader->out.buf->data + value;
@@ -333,11 +378,16 @@ int pbjson_read_tagged(struct reader *reader, const struct schema_field *field)
 	while (at < reader->out.at && *at == 0)
 		at++;
 	if (at == reader->out.at)
-		pbjson_target_rewind(&reader->out, before);
+		pbjson_target_rewind(&reader->out, value - field->tag_bytes);
 	return 0;
 }
 
-int pbjson_read_member(struct reader *reader, const struct schema_field *field, bool *is_set)
+int pbjson_read_tagged(struct reader *reader, const struct schema_field *field)
+{
+	return read_tagged(reader, field);
+}
+
+static inline int read_member(struct reader *reader, const struct schema_field *field, bool *is_set)
 {
 	struct pbjson_frame *frame = frame_of(reader);
 	int error;
@@ -354,7 +404,7 @@ int pbjson_read_member(struct reader *reader, const struct schema_field *field, 
 	} else if (field->is_repeated) {
 		error = pbjson_read_list(reader, field);
 	} else {
-		error = pbjson_read_tagged(reader, field);
+		error = read_tagged(reader, field);
 	}
 	if (error >= 0)
 		frame->field = NULL;
@@ -420,26 +470,39 @@ static int find_member(struct reader *reader, struct members *members, bool is_a
 	return pbjson_take(reader, ':') ? 0 : pbjson_read_fail(reader, reader->at, "expected :");
 }
 
+/* As memcmp, but for short ones: by eight bytes, of which the last may be compared twice. */
+static inline bool is_same_text(const uint8_t *a, const uint8_t *b, size_t len)
+{
+	if (len < 8)
+		return memcmp(a, b, len) == 0;
+	for (size_t i = 0; i + 8 < len; i += 8) {
+		if (memcmp(a + i, b + i, 8) != 0)
+			return false;
+	}
+	return memcmp(a + len - 8, b + len - 8, 8) == 0;
+}
+
 /* Most texts have their members in the order of numbers, without blanks before the colon. */
 static const struct schema_field *take_expected(struct reader *reader,
 						const struct members *members)
 {
 	const struct schema_field *field = &members->message->fields[members->next];
 
-	return members->next < members->message->field_count && pbjson_take_word(reader, field->key)
-		       ? field
-		       : NULL;
+	if (members->next >= members->message->field_count ||
+	    (size_t)(reader->end - reader->at) < field->key.len ||
+	    !is_same_text(reader->at, field->key.data, field->key.len))
+		return NULL;
+	reader->at += field->key.len;
+	return field;
 }
 
+/* What is no blank follows. */
 static int read_one(struct reader *reader, struct members *members, bool is_any)
 {
 	const struct schema_field *field;
+	const uint8_t *at = reader->at;
 	bool is_set;
 	int error = 0;
-
-	pbjson_skip_blank(reader);
-
-	const uint8_t *at = reader->at;
 
 	field = take_expected(reader, members);
 	if (!field)
@@ -449,7 +512,7 @@ static int read_one(struct reader *reader, struct members *members, bool is_any)
 	if (set_bit(members->fields, field->index))
 		return complain_of_name(reader, at, field->json_name, "is there twice");
 	members->next = field->index + 1u;
-	error = pbjson_read_member(reader, field, &is_set);
+	error = read_member(reader, field, &is_set);
 	if (error == PBJSON_LEFT_OUT)
 		return 0;
 	if (!error && is_set && field->oneof >= 0 &&
@@ -533,16 +596,32 @@ static int finish(struct reader *reader, size_t before, int error)
 	else
 		out->len = before;
 	CHECK(error <= 0);
-	free(reader->gaps);
-	free(reader->keys);
+	if (reader->gaps != reader->first_gaps)
+		free(reader->gaps);
+	if (reader->keys != reader->first_keys)
+		free(reader->keys);
 	buf_finish(&reader->text_buf);
 	return error;
 }
 
-static int begin(struct reader *reader, struct span text, struct buf *out)
+struct reading {
+	const struct pbjson_options *options;
+	struct pbjson_error *error;
+	struct buf *out;
+};
+
+static int begin(struct reader *reader, const struct reading *reading, struct span text)
 {
 	static const uint8_t nothing[1];
+	struct buf *out = reading->out;
 
+	memset(reader, 0, offsetof(struct reader, frames.at));
+	reader->options = reading->options;
+	reader->error = reading->error;
+	reader->gaps = reader->first_gaps;
+	reader->gap_cap = GAPS_FIRST;
+	reader->keys = reader->first_keys;
+	reader->key_cap = KEYS_FIRST;
 	reader->begin = reader->at = text.len ? text.data : nothing;
 	reader->end = reader->begin + text.len;
 	reader->scans_left = (uint64_t)text.len * SCANS_OF_TEXT;
@@ -559,9 +638,9 @@ static int begin(struct reader *reader, struct span text, struct buf *out)
 int pbjson_read(const struct pbjson_options *options, const struct schema_message *message,
 		struct span text, struct buf *out, struct pbjson_error *error)
 {
-	struct reader reader = {.options = options, .error = error};
+	struct reader reader;
 	size_t before = out->len;
-	int code = begin(&reader, text, out);
+	int code = begin(&reader, &(struct reading){options, error, out}, text);
 
 	if (!code)
 		code = pbjson_read_message(&reader, message);
@@ -571,14 +650,14 @@ int pbjson_read(const struct pbjson_options *options, const struct schema_messag
 int pbjson_read_field(const struct pbjson_options *options, const struct schema_field *field,
 		      struct span text, struct buf *out, struct pbjson_error *error)
 {
-	struct reader reader = {.options = options, .error = error};
+	struct reader reader;
 	size_t before = out->len;
 	bool is_set;
-	int code = begin(&reader, text, out);
+	int code = begin(&reader, &(struct reading){options, error, out}, text);
 
 	reader.frames.at[reader.frames.depth++] = (struct pbjson_frame){.index = -1};
 	if (!code)
-		code = pbjson_read_member(&reader, field, &is_set);
+		code = read_member(&reader, field, &is_set);
 	return finish(&reader, before, code == PBJSON_LEFT_OUT ? 0 : code);
 }
 
@@ -685,9 +764,9 @@ int pbjson_read_text(const struct pbjson_options *options, const struct schema_f
 		     size_t path_count, struct span text, struct buf *out,
 		     struct pbjson_error *error)
 {
-	struct reader reader = {.options = options, .error = error};
+	struct reader reader;
 	size_t before = out->len;
-	int code = begin(&reader, text, out);
+	int code = begin(&reader, &(struct reading){options, error, out}, text);
 
 	if (!code)
 		code = put_path(&reader, path, path_count, text);

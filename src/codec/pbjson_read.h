@@ -7,6 +7,10 @@
 /* What a value was that shall be left out (ignore_unknown). Never leaves. */
 #define PBJSON_LEFT_OUT 1
 
+/* What needs no memory of its own. */
+#define GAPS_FIRST 32
+#define KEYS_FIRST 32
+
 /* Where decoded bytes go. */
 struct target {
 	uint8_t *at, *end; /* free part of buf, not claimed yet */
@@ -29,13 +33,15 @@ struct reader {
 	struct buf text_buf;
 	const struct pbjson_options *options;
 	struct pbjson_error *error;
-	struct pbjson_frames frames;
 	struct gap *gaps; /* by place: each message's before those inside */
 	size_t gap_count, gap_cap;
 	size_t missing_bytes;	 /* that the gaps so far will need */
 	struct pbjson_key *keys; /* of the maps being read, inner ones above */
 	size_t key_count, key_cap;
-	uint64_t scans_left; /* bytes that looking ahead for an Any's type may still cost */
+	uint64_t scans_left;	     /* bytes that looking ahead for an Any's type may still cost */
+	struct pbjson_frames frames; /* this and what is behind it: not cleared before use */
+	struct gap first_gaps[GAPS_FIRST];
+	struct pbjson_key first_keys[KEYS_FIRST];
 };
 
 /* A length-delimited value being written. */
@@ -70,11 +76,25 @@ static inline void pbjson_target_rewind(struct target *target, size_t offset)
 	target->at = target->buf->data + offset;
 }
 
+/* An array of `bytes` with as much again; `first` is the one that is in the reader itself. Returns
+ * NULL without memory: the array is as it was. */
+void *pbjson_double(void *array, const void *first, size_t bytes);
+
 int pbjson_open(struct reader *reader, struct opening *opening);
 int pbjson_close(struct reader *reader, const struct opening *opening);
 
 /* The tag of a field as it is written, and room for `len` more bytes. */
-int pbjson_put_tag(struct reader *reader, const struct schema_field *field, size_t len);
+static inline int pbjson_put_tag(struct reader *reader, const struct schema_field *field,
+				 size_t len)
+{
+	int error = pbjson_target_room(reader, &reader->out, sizeof(field->tag) + len);
+
+	if (error)
+		return error;
+	memcpy(reader->out.at, field->tag, sizeof(field->tag));
+	reader->out.at += field->tag_bytes;
+	return 0;
+}
 
 /* Length and bytes. */
 int pbjson_put_bytes(struct reader *reader, struct span bytes);
@@ -83,8 +103,10 @@ int pbjson_put_bytes(struct reader *reader, struct span bytes);
 
 static inline void pbjson_skip_blank(struct reader *reader)
 {
-	while (reader->at < reader->end && (*reader->at == ' ' || *reader->at == '\n' ||
-					    *reader->at == '\r' || *reader->at == '\t'))
+	/* one look tells of most bytes that they are none */
+	while (reader->at < reader->end && *reader->at <= ' ' &&
+	       (*reader->at == ' ' || *reader->at == '\n' || *reader->at == '\r' ||
+		*reader->at == '\t'))
 		reader->at++;
 }
 
@@ -113,8 +135,25 @@ int pbjson_decode(struct reader *reader, struct target *target);
 /* A string with its quotes, decoded. Lent until the next string. */
 int pbjson_take_text(struct reader *reader, struct span *text);
 
-/* The comma before the next element, or the end. Returns 1 for another element, 0, or a code. */
-int pbjson_take_next(struct reader *reader, char last, bool is_first);
+int pbjson_refuse_next(struct reader *reader, char last); /* what pbjson_take_next complains of */
+
+/* The comma before the next element, or the end. Returns 1 for another element, which is no blank,
+ * 0, or a code. */
+static inline int pbjson_take_next(struct reader *reader, char last, bool is_first)
+{
+	uint8_t byte = pbjson_peek(reader);
+
+	if (byte == (uint8_t)last) {
+		reader->at++;
+		return 0;
+	}
+	if (is_first)
+		return 1;
+	if (byte != ',')
+		return pbjson_refuse_next(reader, last);
+	reader->at++;
+	return pbjson_peek(reader) == (uint8_t)last ? pbjson_refuse_next(reader, last) : 1;
+}
 
 /* Any value at all: what nobody wants. */
 int pbjson_skip_value(struct reader *reader);
@@ -125,14 +164,11 @@ int pbjson_skip_value(struct reader *reader);
 int pbjson_enter(struct reader *reader);
 void pbjson_leave(struct reader *reader);
 
-/* The value of a member, null included, with its tag. Returns 0, PBJSON_LEFT_OUT or a code.
- * `*is_set`: it was a value, not null. */
-int pbjson_read_member(struct reader *reader, const struct schema_field *field, bool *is_set);
-
 /* One value as its type is written, behind its tag. */
 int pbjson_read_value(struct reader *reader, const struct schema_field *field);
 
-/* As it, with its tag; not written when it is the default and there is no presence. */
+/* As it, with its tag, of a field that is not repeated; not written when it is the default and
+ * there is no presence (which messages always have). */
 int pbjson_read_tagged(struct reader *reader, const struct schema_field *field);
 
 int pbjson_read_list(struct reader *reader, const struct schema_field *field);

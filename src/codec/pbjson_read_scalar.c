@@ -2,6 +2,7 @@
 #include "codec/number.h"
 #include "codec/pbjson_read.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <math.h>
 
@@ -20,8 +21,9 @@ static int put_fixed(struct reader *reader, uint64_t value, unsigned bytes)
 
 	if (error)
 		return error;
-	for (unsigned i = 0; i < bytes; i++)
-		*reader->out.at++ = (uint8_t)(value >> (8 * i));
+	value = htole64(value);
+	memcpy(reader->out.at, &value, sizeof(value));
+	reader->out.at += bytes;
 	return 0;
 }
 
@@ -104,7 +106,8 @@ static int put_number(struct reader *reader, const struct schema_field *field, c
 			return pbjson_read_fail(reader, at, "number out of range");
 		return put_real(reader, type, real, single);
 	}
-	if (!number_to_uint64(number, &magnitude)) {
+	magnitude = number->mantissa;
+	if ((!number->exact || number->exponent != 0) && !number_to_uint64(number, &magnitude)) {
 		/* whole but too large, or with a fraction */
 		bool is_huge = !number->exact || number->exponent > 0;
 

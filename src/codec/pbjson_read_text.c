@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #define ROOM_FIRST 256
-#define GAPS_FIRST 32
 
 int pbjson_read_fail(struct reader *reader, const uint8_t *at, const char *words)
 {
@@ -52,6 +51,15 @@ int pbjson_target_grow(struct reader *reader, struct target *target, size_t len)
 	return 0;
 }
 
+void *pbjson_double(void *array, const void *first, size_t bytes)
+{
+	void *grown = realloc(array == first ? NULL : array, 2 * bytes);
+
+	if (grown && array == first)
+		memcpy(grown, first, bytes);
+	return grown;
+}
+
 int pbjson_open(struct reader *reader, struct opening *opening)
 {
 	int error = pbjson_target_room(reader, &reader->out, 1);
@@ -59,13 +67,13 @@ int pbjson_open(struct reader *reader, struct opening *opening)
 	if (error)
 		return error;
 	if (reader->gap_count == reader->gap_cap) {
-		size_t cap = reader->gap_cap ? 2 * reader->gap_cap : GAPS_FIRST;
-		struct gap *gaps = realloc(reader->gaps, cap * sizeof(*gaps));
+		struct gap *gaps = pbjson_double(reader->gaps, reader->first_gaps,
+						 reader->gap_cap * sizeof(*gaps));
 
 		if (!gaps)
 			return fail_memory(reader, -ENOMEM);
 		reader->gaps = gaps;
-		reader->gap_cap = cap;
+		reader->gap_cap *= 2;
 	}
 	*opening = (struct opening){reader->gap_count, reader->missing_bytes};
 	reader->gaps[reader->gap_count++].at = (uint32_t)pbjson_target_offset(&reader->out);
@@ -89,17 +97,6 @@ int pbjson_close(struct reader *reader, const struct opening *opening)
 		return fail_memory(reader, -EMSGSIZE);
 	gap->len = (uint32_t)len;
 	reader->missing_bytes += pbjson_varint_bytes(len) - 1;
-	return 0;
-}
-
-int pbjson_put_tag(struct reader *reader, const struct schema_field *field, size_t len)
-{
-	int error = pbjson_target_room(reader, &reader->out, sizeof(field->tag) + len);
-
-	if (error)
-		return error;
-	memcpy(reader->out.at, field->tag, sizeof(field->tag));
-	reader->out.at += field->tag_bytes;
 	return 0;
 }
 
@@ -190,34 +187,61 @@ static int decode_unicode(struct reader *reader, struct target *target)
 
 static int decode_escape(struct reader *reader, struct target *target)
 {
-	static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+	static const uint8_t meant[UINT8_MAX + 1] = {
+		['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+		['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
+	};
 	uint8_t byte = reader->end - reader->at > 1 ? reader->at[1] : 0;
-	const char *found = byte ? strchr(plain, byte) : NULL;
 
 	if (byte == 'u') {
 		reader->at += 2;
 		return decode_unicode(reader, target);
 	}
-	if (!found)
+	if (!meant[byte])
 		return pbjson_read_fail(reader, reader->at, "a malformed escape");
 	reader->at += 2;
-	*target->at++ = (uint8_t)meant[found - plain];
+	*target->at++ = meant[byte];
+	return 0;
+}
+
+/* The plain bytes that come next, and room for one character of up to 4 bytes behind them. */
+static int decode_plain(struct reader *reader, struct target *target)
+{
+	/* by words, while text and room have as many */
+	while (reader->end - reader->at >= 8 && target->end - target->at >= 8 + 4) {
+		uint64_t word, special;
+
+		memcpy(&word, reader->at, 8);
+		memcpy(target->at, &word, 8);
+		special = pbjson_special_bytes(word);
+
+		size_t plain = special ? pbjson_first_byte(special) : 8;
+
+		reader->at += plain;
+		target->at += plain;
+		if (special)
+			return 0;
+	}
+
+	size_t plain = pbjson_plain_bytes(reader->at, reader->end);
+	int error = pbjson_target_room(reader, target, plain + 4);
+
+	if (error)
+		return error;
+	/* there is room: the sum does not wrap */
+	memcpy(target->at, reader->at, plain); /* NOLINT(clang-analyzer-core.NonNull*) */
+	target->at += plain;
+	reader->at += plain;
 	return 0;
 }
 
 int pbjson_decode(struct reader *reader, struct target *target)
 {
 	for (;;) {
-		size_t plain = pbjson_plain_bytes(reader->at, reader->end);
-		/* and one character of up to 4 bytes behind it */
-		int error = pbjson_target_room(reader, target, plain + 4);
+		int error = decode_plain(reader, target);
 
 		if (error)
 			return error;
-		/* there is room: the sum does not wrap */
-		memcpy(target->at, reader->at, plain); /* NOLINT(clang-analyzer-core.NonNull*) */
-		target->at += plain;
-		reader->at += plain;
 		if (reader->at == reader->end)
 			return pbjson_read_fail(reader, reader->at, "a string without its end");
 		if (*reader->at == '"') {
@@ -267,23 +291,12 @@ int pbjson_take_text(struct reader *reader, struct span *text)
 	return error;
 }
 
-int pbjson_take_next(struct reader *reader, char last, bool is_first)
+int pbjson_refuse_next(struct reader *reader, char last)
 {
-	uint8_t byte = pbjson_peek(reader);
-
-	if (byte == (uint8_t)last) {
-		reader->at++;
-		return 0;
-	}
-	if (is_first)
-		return 1;
-	if (byte != ',')
-		return pbjson_read_fail(reader, reader->at,
-					last == '}' ? "expected , or }" : "expected , or ]");
-	reader->at++;
-	if (pbjson_peek(reader) == (uint8_t)last)
+	if (reader->at < reader->end && *reader->at == (uint8_t)last)
 		return pbjson_read_fail(reader, reader->at, "a comma too many");
-	return 1;
+	return pbjson_read_fail(reader, reader->at,
+				last == '}' ? "expected , or }" : "expected , or ]");
 }
 
 /* ---- skipping ---- */

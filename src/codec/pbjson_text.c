@@ -1,7 +1,6 @@
 #include "codec/number.h"
 #include "codec/pbjson_internal.h"
 
-#include <endian.h>
 #include <stdio.h>
 
 #define SECONDS_MIN  INT64_C(-62135596800) /* 0001-01-01T00:00:00Z */
@@ -132,18 +131,6 @@ size_t pbjson_utf8_bytes(const uint8_t *at, const uint8_t *end)
 	return 4;
 }
 
-#define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
-
-/* The highest bit of each byte that is not plain; bytes behind the first such may be wrong. */
-static uint64_t special_bytes(uint64_t word)
-{
-	uint64_t quote = word ^ EACH_BYTE('"'), escape = word ^ EACH_BYTE('\\');
-
-	return (word | ((word - EACH_BYTE(0x20)) & ~word) | ((quote - EACH_BYTE(1)) & ~quote) |
-		((escape - EACH_BYTE(1)) & ~escape)) &
-	       EACH_BYTE(0x80);
-}
-
 size_t pbjson_plain_bytes(const uint8_t *at, const uint8_t *end)
 {
 	const uint8_t *start = at;
@@ -153,10 +140,10 @@ size_t pbjson_plain_bytes(const uint8_t *at, const uint8_t *end)
 
 		memcpy(&word, at, 8);
 
-		uint64_t special = special_bytes(le64toh(word));
+		uint64_t special = pbjson_special_bytes(word);
 
 		if (special)
-			return (size_t)(at - start) + (size_t)__builtin_ctzll(special) / 8;
+			return (size_t)(at - start) + pbjson_first_byte(special);
 		at += 8;
 	}
 	while (at < end && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != '\\')

@@ -87,6 +87,49 @@ static int write_escape(struct writer *writer, uint8_t byte)
 	return 0;
 }
 
+/* As put_plain, of less than eight bytes. */
+static inline size_t put_plain_short(uint8_t *to, const uint8_t *at, size_t len)
+{
+	uint64_t word = PBJSON_EACH_BYTE(' ') << (8 * len), special;
+	uint32_t head, tail;
+
+	if (len >= 4) {
+		memcpy(&head, at, 4);
+		memcpy(&tail, at + len - 4, 4);
+		memcpy(to, &head, 4);
+		memcpy(to + len - 4, &tail, 4);
+		word |= le32toh(head) | (uint64_t)le32toh(tail) << (8 * (len - 4));
+	} else {
+		for (size_t i = 0; i < len; i++) {
+			to[i] = at[i];
+			word |= (uint64_t)at[i] << (8 * i);
+		}
+	}
+	special = pbjson_special_bytes(htole64(word));
+	return special ? pbjson_first_byte(special) : len;
+}
+
+/*
+ * Copies a string, by words of which the last may take some bytes again, up to the first byte that
+ * is not plain; what is in `to` behind it does not count. Returns the bytes before it.
+ */
+static inline size_t put_plain(uint8_t *to, const uint8_t *at, size_t len)
+{
+	if (len < 8)
+		return put_plain_short(to, at, len);
+	for (size_t done = 0;; done = len - done < 16 ? len - 8 : done + 8) {
+		uint64_t word, special;
+
+		memcpy(&word, at + done, 8);
+		memcpy(to + done, &word, 8);
+		special = pbjson_special_bytes(word);
+		if (special)
+			return done + pbjson_first_byte(special);
+		if (done + 8 == len)
+			return len;
+	}
+}
+
 /* What is behind the plain part of a string. */
 static int write_string_rest(struct writer *writer, const uint8_t *at, const uint8_t *end)
 {
@@ -105,8 +148,8 @@ static int write_string_rest(struct writer *writer, const uint8_t *at, const uin
 		else
 			pbjson_put(writer, span_make(at, len));
 		at += len;
-		len = pbjson_plain_bytes(at, end);
-		pbjson_put(writer, span_make(at, len));
+		len = at < end ? put_plain(writer->at, at, (size_t)(end - at)) : 0;
+		writer->at += len;
 		at += len;
 	}
 	return 0;
@@ -120,9 +163,9 @@ int pbjson_write_string(struct writer *writer, struct span text)
 		return error;
 	*writer->at++ = '"';
 	if (text.len > 0) {
-		size_t plain = pbjson_plain_bytes(text.data, text.data + text.len);
+		size_t plain = put_plain(writer->at, text.data, text.len);
 
-		pbjson_put(writer, span_first(text, plain));
+		writer->at += plain;
 		if (plain < text.len) {
 			error = write_string_rest(writer, text.data + plain, text.data + text.len);
 			if (error)
@@ -299,17 +342,18 @@ struct members {
 	bool more;	 /* a comma is due */
 };
 
-static int write_key(struct writer *writer, struct members *members,
-		     const struct schema_field *field)
+static inline int write_key(struct writer *writer, struct members *members,
+			    const struct schema_field *field)
 {
-	int error = pbjson_room(writer, field->key.len + 1);
+	size_t comma = members->more, len = comma + field->key.len;
+	const uint8_t *key = field->key.data - comma;
 
-	if (error)
-		return error;
-	if (members->more)
-		*writer->at++ = ',';
 	members->more = true;
-	pbjson_put(writer, field->key);
+	if ((size_t)(writer->end - writer->at) < len + SCHEMA_KEY_ROOM)
+		return pbjson_append(writer, span_make(key, len));
+	for (size_t i = 0; i < len; i += SCHEMA_KEY_ROOM)
+		memcpy(writer->at + i, key + i, SCHEMA_KEY_ROOM);
+	writer->at += len;
 	return 0;
 }
 
@@ -458,10 +502,14 @@ static bool is_default(const struct schema_field *field, uint64_t value)
 	}
 }
 
+static bool hides_default(const struct writer *writer, const struct schema_field *field)
+{
+	return !field->has_presence && !writer->options->print_defaults;
+}
+
 static int write_singular(struct writer *writer, struct members *members,
 			  const struct schema_field *field, const uint8_t **at, const uint8_t *end)
 {
-	bool shows_default = field->has_presence || writer->options->print_defaults;
 	struct span bytes;
 	uint64_t value;
 	int error;
@@ -470,7 +518,7 @@ static int write_singular(struct writer *writer, struct members *members,
 		*at = pbjson_take_bytes(*at, end, &bytes);
 		if (!*at)
 			return malformed(writer);
-		if (bytes.len == 0 && !shows_default)
+		if (bytes.len == 0 && hides_default(writer, field))
 			return 0;
 		error = write_key(writer, members, field);
 		return error ? error : write_delimited(writer, field, bytes);
@@ -478,7 +526,7 @@ static int write_singular(struct writer *writer, struct members *members,
 	*at = pbjson_take_number(*at, end, field->wire, &value);
 	if (!*at)
 		return malformed(writer);
-	if (!shows_default && is_default(field, value))
+	if (is_default(field, value) && hides_default(writer, field))
 		return 0;
 	error = write_key(writer, members, field);
 	return error ? error : write_number(writer, field, value);
@@ -513,11 +561,16 @@ static int write_in_order(struct writer *writer, struct members *members, struct
 		uint32_t tag;
 		int error = 0;
 
-		at = pbjson_take_tag(at, end, &tag);
-		if (!at)
-			return malformed(writer);
-		if (members->next >= message->field_count || field->number != tag >> 3)
+		/* mostly it is the next one, and its tag a byte */
+		if (members->next < message->field_count && field->tag_bytes == 1 &&
+		    field->tag[0] == *at) {
+			tag = *at++;
+		} else {
+			at = pbjson_take_tag(at, end, &tag);
+			if (!at)
+				return malformed(writer);
 			field = schema_field_of_number(message, tag >> 3);
+		}
 		if (!field || !pbjson_is_field_wire(field, tag & 7)) {
 			at = pbjson_skip(at, end, tag);
 			if (!at)
@@ -688,10 +741,15 @@ static int run_once(struct writer *writer, const struct job *job)
 static int run(const struct pbjson_options *options, const struct job *job, struct buf *out,
 	       struct pbjson_error *error)
 {
-	struct writer writer = {
-		.out = out, .options = options, .error = error, .sorts = options->sink != NULL};
+	struct writer writer;
 	size_t before = out->len;
 	int code;
+
+	memset(&writer, 0, offsetof(struct writer, frames.at));
+	writer.out = out;
+	writer.options = options;
+	writer.error = error;
+	writer.sorts = options->sink != NULL;
 
 	error->offset = 0;
 	error->text[0] = 0;

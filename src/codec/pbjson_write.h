@@ -16,10 +16,10 @@ struct writer {
 	const struct pbjson_options *options;
 	struct pbjson_error *error;
 	const struct schema_message *top;
-	struct pbjson_frames frames;
 	size_t scratch_bytes;
 	bool sorts; /* each message is looked through and, if need be, sorted before it is written
 		     */
+	struct pbjson_frames frames; /* last: not cleared before use */
 };
 
 /* Makes room for `len` bytes. Returns 0 or a code. */

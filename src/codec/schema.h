@@ -19,7 +19,8 @@
 #define SCHEMA_NESTING_MAX    32    /* of message definitions in each other */
 #define SCHEMA_NAME_BYTES_MAX 1024  /* of a full name */
 #define SCHEMA_RULES_MAX      64    /* HTTP bindings of one method */
-#define SCHEMA_PATH_MAX	      16    /* names in a dotted path */
+#define SCHEMA_KEY_ROOM	      16
+#define SCHEMA_PATH_MAX	      16 /* names in a dotted path */
 
 /* FieldDescriptorProto.Type */
 enum schema_type {
@@ -74,9 +75,10 @@ struct schema_enum {
 };
 
 struct schema_field {
-	struct span name;		       /* as declared */
-	struct span json_name;		       /* lowerCamelCase, or what the option says */
-	struct span key;		       /* "jsonName": with quotes and colon, as written */
+	struct span name;      /* as declared */
+	struct span json_name; /* lowerCamelCase, or what the option says */
+	struct span key; /* "jsonName": with quotes and colon, as written; a comma is before it and
+			    SCHEMA_KEY_ROOM bytes behind it, so that copies need not be exact */
 	const struct schema_message *message;  /* SCHEMA_MESSAGE: its type; of a map, the entry's */
 	const struct schema_enum *enumeration; /* SCHEMA_ENUM */
 	uint32_t number;

@@ -69,20 +69,30 @@ static int copy(struct schema *schema, const char *text, struct span *to)
 	return to->data ? 0 : -ENOMEM;
 }
 
-/* `"text"` and what is behind it; names are identifiers, or a json_name without what needs escapes.
- */
-static int quote(struct schema *schema, struct span text, const char *behind, struct span *to)
+/* `"text"`; names are identifiers, or a json_name without what needs escapes. */
+static int quote(struct schema *schema, struct span text, struct span *to)
 {
-	size_t more = strlen(behind);
-	char *quoted = arena_alloc(&schema->arena, text.len + 2 + more);
+	char *quoted = arena_alloc(&schema->arena, text.len + 2);
 
 	if (!quoted)
 		return -ENOMEM;
 	quoted[0] = '"';
 	memcpy(quoted + 1, text.data, text.len);
 	quoted[text.len + 1] = '"';
-	memcpy(quoted + text.len + 2, behind, more);
-	*to = span_make(quoted, text.len + 2 + more);
+	*to = span_make(quoted, text.len + 2);
+	return 0;
+}
+
+static int make_key(struct schema *schema, struct span name, struct span *to)
+{
+	char *text = arena_alloc(&schema->arena, name.len + sizeof(",\"\":") + SCHEMA_KEY_ROOM);
+
+	if (!text)
+		return -ENOMEM;
+	memcpy(text, ",\"", 2);
+	memcpy(text + 2, name.data, name.len);
+	memcpy(text + 2 + name.len, "\":", 2);
+	*to = span_make(text + 1, name.len + 3);
 	return 0;
 }
 
@@ -134,7 +144,7 @@ static int link_names(const struct linking *linking, struct schema_field *field,
 	error = source->json_name && *source->json_name
 			? copy(schema, source->json_name, &field->json_name)
 			: camel(schema, source->name, &field->json_name);
-	return error ? error : quote(schema, field->json_name, ":", &field->key);
+	return error ? error : make_key(schema, field->json_name, &field->key);
 }
 
 static void set_tag(struct schema_field *field)
@@ -409,7 +419,7 @@ int schema_link_enum(struct schema *schema, const struct symbol *symbol, struct 
 			return schema_complain(error, -EINVAL, symbol->file, symbol->name,
 					       "a value without a name");
 		if (copy(schema, value->name, &values[i].name) ||
-		    quote(schema, values[i].name, "", &values[i].quoted))
+		    quote(schema, values[i].name, &values[i].quoted))
 			return -ENOMEM;
 		values[i].number = value->number;
 		values[i].place = (uint16_t)i;
