@@ -391,6 +391,67 @@ static void text_beyond_the_bound_is_refused_and_takes_nothing(void **state)
 }
 
 /* `depth` messages in each other, the innermost empty. */
+/* What one byte of a string is in JSON. */
+static void put_escaped(struct buf *json, uint8_t byte)
+{
+	if (byte == '"' || byte == '\\')
+		assert_int_equal(buf_printf(json, "\\%c", byte), 0);
+	else if (byte == '\n')
+		assert_int_equal(buf_append(json, SPAN("\\n")), 0);
+	else if (byte < 0x20)
+		assert_int_equal(buf_printf(json, "\\u%04x", byte), 0);
+	else
+		assert_int_equal(buf_append_byte(json, byte), 0);
+}
+
+/* An Order with this id, both ways; read with its end right behind the string, and far from it. */
+static void expect_id(struct span id)
+{
+	struct buf wire, json;
+
+	buf_init(&wire, OUT_MAX);
+	buf_init(&json, OUT_MAX);
+	assert_int_equal(pb_put_bytes(&wire, 1, id), 0);
+	assert_int_equal(buf_append(&json, SPAN("{\"orderId\":\"")), 0);
+	for (size_t i = 0; i < id.len; i++)
+		put_escaped(&json, id.data[i]);
+	assert_int_equal(buf_append(&json, SPAN("\"}\0")), 0);
+	expect_json(ORDER, buf_span(&wire), (const char *)json.data);
+	expect_wire(ORDER, (const char *)json.data, buf_span(&wire));
+	json.len--;
+	for (int i = 0; i < 200; i++)
+		assert_int_equal(buf_append_byte(&json, ' '), 0);
+	assert_int_equal(buf_append_byte(&json, 0), 0);
+	expect_wire(ORDER, (const char *)json.data, buf_span(&wire));
+	buf_finish(&wire);
+	buf_finish(&json);
+}
+
+static void string_of_any_length_is_escaped_wherever_it_must_be(void **state)
+{
+	static const char *const specials[] = {"\"",   "\\",	   "\n",
+					       "\x1f", "\xc3\xa9", "\xf0\x9f\x98\x80"};
+	static const size_t lengths[][2] = {{1, 26}, {125, 130}};
+	uint8_t text[160];
+
+	(void)state;
+	for (size_t row = 0; row < ARRAY_LEN(lengths); row++) {
+		for (size_t len = lengths[row][0]; len <= lengths[row][1]; len++) {
+			memset(text, 'x', sizeof(text));
+			expect_id(span_make(text, len));
+			for (size_t i = 0; i < ARRAY_LEN(specials) * len; i++) {
+				const char *special = specials[i % ARRAY_LEN(specials)];
+				size_t place = i / ARRAY_LEN(specials), bytes = strlen(special);
+
+				memset(text, 'x', sizeof(text));
+				memcpy(text + place, special, bytes);
+				expect_id(
+					span_make(text, place + bytes > len ? place + bytes : len));
+			}
+		}
+	}
+}
+
 static void nest(struct buf *wire, int depth, uint32_t number)
 {
 	struct buf inner;
@@ -551,6 +612,7 @@ int main(void)
 		cmocka_unit_test(sink_gets_the_same_text_in_pieces),
 		cmocka_unit_test(long_text_is_flushed_as_it_grows_and_a_failing_sink_ends_it),
 		cmocka_unit_test(text_beyond_the_bound_is_refused_and_takes_nothing),
+		cmocka_unit_test(string_of_any_length_is_escaped_wherever_it_must_be),
 		cmocka_unit_test(sixty_four_levels_are_written_and_no_more),
 		cmocka_unit_test(defaults_are_printed_when_asked_for),
 		cmocka_unit_test(one_field_is_written_alone),
