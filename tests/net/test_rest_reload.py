@@ -316,7 +316,7 @@ def test_old_tables_give_their_memory_back(api):
 @pytest.fixture
 def ending(folder, redis_server, services):
     """Whoever waited for the end of a stream would be cut, and the exit code 1."""
-    api = Reloadable(folder, redis_server, services, env={"GATEWAY_SHUTDOWN_TIMEOUT": "30s"})
+    api = Reloadable(folder, redis_server, services, env={"GATEWAY_SHUTDOWN_TIMEOUT": "30s", "GATEWAY_WORKERS": 1})
     yield api
     try:
         assert api.gateway.process.wait() == 0, "\n".join(api.gateway.process.err.seen[-30:])
@@ -406,8 +406,14 @@ def test_stream_that_waits_for_its_session_ends_too(ending):
     gate = Gate(ending.auth, "ValidateSession")
     answer = Later(lambda: ending.open("/watch/a", token=ending.token))
     assert gate.reached.wait(harness.PATIENCE)
-    ends(ending)
-    ending.gateway.log("component stopped", stopped="push hub")
+    host, port = ending.gateway.public.split(":")
+    with socket.create_connection((host, int(port)), harness.PATIENCE) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        ends(ending)
+        # the worker closes what is idle when it ends its calls
+        while idle.recv(4096):
+            pass
     gate.open.set()
     response = answer.result()
     assert (response.status, json.loads(response.read())) == (503, error(503, "gateway is shutting down"))
