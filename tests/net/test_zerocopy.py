@@ -8,8 +8,10 @@ import pytest
 
 import harness
 
-# TEST-NET-2 (RFC 5737): nobody's
-OURS, ITS = "198.51.100.1", "198.51.100.2"
+# Of TEST-NET-2 (RFC 5737), nobody's: four addresses for each test process, of which there are eight at most beside each other.
+# Two cables with the same addresses lead each other's packets astray.
+_place = 4 * ((8 * os.getppid() + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])) % 64)
+OURS, ITS = f"198.51.100.{_place + 1}", f"198.51.100.{_place + 2}"
 KINDS = ("sent", "copied", "refused")
 
 
