@@ -4,6 +4,7 @@ Nothing here sleeps: every wait is for an event (a line of the log, a byte on a 
 """
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -176,6 +177,14 @@ class Process:
                 stream.close()
         self._look_for_findings()
         return code
+
+
+@contextlib.contextmanager
+def network(changes=False):
+    """Held by who changes this machine's addresses, and shared by who must not see that: a browser breaks off what it loads."""
+    with open(OUT / "network.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if changes else fcntl.LOCK_SH)
+        yield
 
 
 _places = []

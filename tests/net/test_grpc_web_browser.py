@@ -44,6 +44,7 @@ class Site:
         (folder / "node_modules").symlink_to(modules)
 
         class Handler(http.server.SimpleHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # some 150 modules: not a connection for each
             extensions_map = {".js": "text/javascript", ".html": "text/html", "": "application/octet-stream"}
 
             def __init__(self, *arguments):
@@ -52,7 +53,10 @@ class Site:
             def log_message(self, *arguments):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # with five, a browser's connections wait for seconds when this process does not come to accept
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://localhost:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -126,9 +130,10 @@ class World:
 @pytest.fixture(scope="module")
 def started():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rw-"))
-    world = World(folder)
-    yield world
-    world.close()
+    with harness.network():
+        world = World(folder)
+        yield world
+        world.close()
     shutil.rmtree(folder)
 
 

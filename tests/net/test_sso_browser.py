@@ -117,9 +117,10 @@ def site(folder, redis_server, front, service):
 
 @pytest.fixture
 def chromium(folder):
-    driver = open_chromium(folder)
-    yield driver
-    driver.quit()
+    with harness.network():
+        driver = open_chromium(folder)
+        yield driver
+        driver.quit()
 
 
 class Person:

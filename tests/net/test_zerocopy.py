@@ -24,6 +24,12 @@ def cable():
     """The name of a network namespace that a veth pair joins to ours; both go with it."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("a network namespace needs root and ip")
+    with harness.network(changes=True):
+        yield from lay()
+
+
+def lay():
+    """Makes it, and takes it away."""
     space, near, far = (f"rw{kind}{os.getpid()}" for kind in ("ns", "a", "b"))
     try:
         ip("netns", "add", space)
