@@ -1,5 +1,6 @@
 """A simulation that fails says which seed it was, and one command runs that seed again."""
 
+import fcntl
 import os
 import re
 import subprocess
@@ -13,9 +14,11 @@ SIMULATIONS = ("worker", "conn", "story")
 
 def run(name, **env):
     program = harness.OUT / "tests" / "sim" / f"test_{name}_sim"
-    if not program.exists():
-        subprocess.run(["make", "--no-print-directory", "-s", f"MODE={harness.MODE}", f"BUILD={harness.OUT.parent}", str(program)],
-                       cwd=harness.ROOT, check=True, stdout=subprocess.DEVNULL)
+    with open(harness.OUT / "make.lock", "w") as lock:  # other test processes build into the same folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            subprocess.run(["make", "--no-print-directory", "-s", f"MODE={harness.MODE}", f"BUILD={harness.OUT.parent}", str(program)],
+                           cwd=harness.ROOT, check=True, stdout=subprocess.DEVNULL)
     return subprocess.run([program], env={**os.environ, **harness.SANITIZERS, **env}, capture_output=True, text=True,
                           timeout=5 * harness.PATIENCE)
 
