@@ -434,8 +434,9 @@ bool key_from_base64(struct span text, uint8_t key[ENVELOPE_KEY_BYTES])
 {
 	size_t len = 0;
 
-	/* Without an end pointer libsodium refuses anything behind; it refuses loose bits too. */
-	return text.len == KEY_BASE64_CHARS &&
+	/* Without an end pointer libsodium refuses anything behind; it refuses loose bits too. But to
+	 * 1.0.18 a byte that is no ASCII is the alphabet's last letter. */
+	return text.len == KEY_BASE64_CHARS && span_is_ascii(text) &&
 	       sodium_base642bin(key, ENVELOPE_KEY_BYTES, (const char *)text.data, text.len, NULL,
 				 &len, NULL, sodium_base64_VARIANT_ORIGINAL) == 0 &&
 	       len == ENVELOPE_KEY_BYTES;

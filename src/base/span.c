@@ -115,6 +115,14 @@ static size_t utf8_char_bytes(struct span text)
 	return 1u + lead->more_count;
 }
 
+bool span_is_ascii(struct span text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (text.data[i] >= 0x80)
+			return false;
+	return true;
+}
+
 bool span_is_utf8(struct span text)
 {
 	size_t at = 0;

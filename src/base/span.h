@@ -103,6 +103,9 @@ bool span_to_uint64(struct span text, uint64_t *value);
 /* As span_to_uint64, with one leading '-' allowed. */
 bool span_to_int64(struct span text, int64_t *value);
 
+/* Whether no byte is 0x80 or above. */
+bool span_is_ascii(struct span text);
+
 /* Whether this is well-formed UTF-8 (RFC 3629: no surrogates, nothing overlong). NUL is allowed. */
 bool span_is_utf8(struct span text);
 

@@ -57,7 +57,11 @@ static void anything_changed_or_cut_is_refused(void **state)
 
 	buf_init(&text, 1 << 14);
 	buf_init(&back, 1 << 14);
-	assert_int_equal(seal_close(seal, SPAN("the plain text"), &text), 0);
+	/* one with a '_', which three of four have */
+	do {
+		buf_clear(&text, 1 << 14);
+		assert_int_equal(seal_close(seal, SPAN("the plain text"), &text), 0);
+	} while (!memchr(text.data, '_', text.len));
 	for (size_t len = 0; len < text.len; len++)
 		assert_int_equal(seal_open(seal, span_first(buf_span(&text), len), &back),
 				 -EBADMSG);
@@ -68,6 +72,11 @@ static void anything_changed_or_cut_is_refused(void **state)
 		assert_int_equal(seal_open(seal, buf_span(&text), &back), -EBADMSG);
 		text.data[i] = '=';
 		assert_int_equal(seal_open(seal, buf_span(&text), &back), -EBADMSG);
+		/* to libsodium 1.0.18 these are '_' */
+		for (unsigned byte = 0x80; was == '_' && byte <= 0xff; byte++) {
+			text.data[i] = (uint8_t)byte;
+			assert_int_equal(seal_open(seal, buf_span(&text), &back), -EBADMSG);
+		}
 		text.data[i] = was;
 	}
 	assert_int_equal(seal_open(other, buf_span(&text), &back), -EBADMSG);

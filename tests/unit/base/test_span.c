@@ -192,6 +192,17 @@ static const uint8_t utf8_edges[] = {
 	0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xf7, 0xf8, 0xfb, 0xfc, 0xfe, 0xff,
 };
 
+static void span_is_ascii_looks_at_each_byte(void **state)
+{
+	(void)state;
+	for (unsigned pair = 0; pair < 0x10000; pair++) {
+		uint8_t bytes[] = { (uint8_t)(pair >> 8), (uint8_t)pair };
+
+		assert_int_equal(span_is_ascii(span_make(bytes, 2)), (pair & 0x8080) == 0);
+	}
+	assert_true(span_is_ascii(SPAN_EMPTY));
+}
+
 static void span_is_utf8_agrees_with_the_values_for_all_pairs(void **state)
 {
 	(void)state;
@@ -304,6 +315,7 @@ int main(void)
 		cmocka_unit_test(span_trim_takes_spaces_and_tabs_from_both_ends),
 		cmocka_unit_test(span_to_uint64_is_strict_decimal),
 		cmocka_unit_test(span_to_int64_allows_one_minus),
+		cmocka_unit_test(span_is_ascii_looks_at_each_byte),
 		cmocka_unit_test(span_is_utf8_agrees_with_the_values_for_all_pairs),
 		cmocka_unit_test(span_is_utf8_agrees_with_the_values_for_every_class_of_four_bytes),
 		cmocka_unit_test(span_is_utf8_knows_the_borders),
