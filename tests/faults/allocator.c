@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 #ifdef SANITIZED
+#include <dlfcn.h>
+#include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
 #define REAL(name) __interceptor_##name
 #define show_stack __sanitizer_print_stack_trace
@@ -160,6 +162,23 @@ int __wrap_secrets_init(void)
 	is_spared = false;
 	return code;
 }
+
+#ifdef SANITIZED
+/* The sanitizer asks this of each thread that begins, and ends the process if there is no memory. */
+int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes)
+{
+	int (*real)(pthread_t thread, pthread_attr_t *attributes);
+	bool was_spared = is_spared;
+
+	is_spared = true;
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_getattr_np");
+
+	int code = real ? real(thread, attributes) : ENOSYS;
+
+	is_spared = was_spared;
+	return code;
+}
+#endif
 
 /* ---- memory that was asked for before (the linker's --wrap) ---- */
 
