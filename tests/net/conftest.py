@@ -1,6 +1,5 @@
 import os
 import pathlib
-import shutil
 import subprocess
 import tempfile
 
@@ -14,7 +13,7 @@ def folder():
     """A short path: unix socket names are bounded."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="rw-"))
     yield path
-    shutil.rmtree(path)
+    harness.remove(path)
 
 
 @pytest.fixture

@@ -220,6 +220,11 @@ def wait_until(question, what):
         turn.wait(0.01)
 
 
+def remove(folder):
+    """A browser's processes may write to theirs until the last of them has ended."""
+    wait_until(lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists(), f"the end of {folder}")
+
+
 class Redis:
     """A private redis-server on a unix socket (and, if asked, on a free port of loopback)."""
 

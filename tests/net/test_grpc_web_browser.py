@@ -3,7 +3,6 @@
 import http.server
 import json
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -134,7 +133,7 @@ def started():
         world = World(folder)
         yield world
         world.close()
-    shutil.rmtree(folder)
+    harness.remove(folder)
 
 
 @pytest.fixture
