@@ -254,25 +254,40 @@ static void starved_retry(struct worker *worker)
 	}
 }
 
+/* Runs what is there, up to the next look at the clock. Returns how many; `is_cut`: at the look. */
+static uint32_t completions_run_some(struct worker *worker, bool *is_cut)
+{
+	struct ring_completion completion;
+	uint32_t count = 0, bytes = 0;
+
+	while (count < WORKER_REAP_MAX && bytes < WORKER_REAP_BYTES &&
+	       ring_reap(worker->ring, &completion, 1) == 1) {
+		if (completion.buffer_id >= 0 && completion.result > 0)
+			bytes += (uint32_t)completion.result;
+		op_complete(worker, &completion);
+		count++;
+	}
+	*is_cut = count == WORKER_REAP_MAX || bytes >= WORKER_REAP_BYTES;
+	return count;
+}
+
 /*
- * Reaps some, runs them, and asks the kernel for more until a pass brings less than it may, or the
- * turn has had its time: the rest is there for the next, which does not wait then.
+ * Runs some, and asks the kernel for more until a pass brings less than it may, or the turn has had
+ * its time: the rest is there for the next, which does not wait then.
  */
 static int completions_run(struct worker *worker)
 {
-	struct ring_completion batch[WORKER_REAP_MAX];
 	uint32_t since_enter = 0;
 
 	for (uint32_t total = 0; total < WORKER_TURN_MAX;) {
-		uint32_t count = ring_reap(worker->ring, batch, WORKER_REAP_MAX);
+		bool is_cut;
+		uint32_t count = completions_run_some(worker, &is_cut);
 
-		for (uint32_t i = 0; i < count; i++)
-			op_complete(worker, &batch[i]);
 		total += count;
 		since_enter += count;
-		if (count == WORKER_REAP_MAX && clock_us(worker) - worker->now_us >= WORKER_TURN_US)
+		if (is_cut && clock_us(worker) - worker->now_us >= WORKER_TURN_US)
 			break;
-		if (count == WORKER_REAP_MAX && since_enter < WORKER_BATCH)
+		if (is_cut && since_enter < WORKER_BATCH)
 			continue;
 		if (since_enter < KERNEL_PASS)
 			break;

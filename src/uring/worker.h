@@ -22,11 +22,12 @@
 
 #define WORKER_BATCH	     256  /* completions, or tasks of a step, until the ring is entered */
 #define WORKER_MANY_SUBMISSIONS 16 /* of a turn, which then does not wait */
-#define WORKER_REAP_MAX	     32	  /* completions between two looks at the clock */
+#define WORKER_REAP_MAX	     32	  /* completions between two looks at the clock … */
+#define WORKER_REAP_BYTES    1024 /* … and bytes received: two commands */
 #define WORKER_TURN_MAX	     1024 /* completions of one turn, before the flushes … */
 /*
  * … and after this much time of theirs no more: a command costs 50 us of cryptography, one buffer of
- * them a millisecond, and nothing on the loop is to wait for more than two.
+ * them half a millisecond, and nothing on the loop is to wait for more than two.
  */
 #define WORKER_TURN_US 500
 /*

@@ -444,6 +444,78 @@ static void flushes_that_submit_much_go_on_in_the_next_turn(void **state)
 	close(fd);
 }
 
+/* ── what a turn may take ── */
+
+#define COSTLY_US 300 /* of what is received */
+
+struct costly {
+	struct op op;
+	unsigned calls;
+	int pair[2];
+};
+
+static uint64_t costly_now_us;
+
+static uint64_t costly_monotonic_us(void *context)
+{
+	(void)context;
+	return costly_now_us;
+}
+
+static void costly_done(struct op *op, const struct completion *completion)
+{
+	if (completion->result <= 0)
+		return;
+	CONTAINER_OF(op, struct costly, op)->calls++;
+	costly_now_us += COSTLY_US;
+}
+
+/* Commands are verified where they are received: one look at the clock after all was far too late. */
+static void receives_that_take_their_time_go_on_in_the_next_turn(void **state)
+{
+	static struct costly costly[16];
+	static const uint8_t bytes[WORKER_REAP_BYTES];
+	const unsigned turn_max = WORKER_TURN_US / COSTLY_US + 1;
+	unsigned sum = 0, before;
+
+	(void)state;
+	rig_worker_init(&tasked, 0, &rig_ring_options);
+	costly_now_us = tasked.now_us;
+	tasked.clock.monotonic_us = costly_monotonic_us;
+	for (size_t i = 0; i < ARRAY_LEN(costly); i++) {
+		assert_int_equal(
+			socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, costly[i].pair), 0);
+		op_init(&costly[i].op);
+		costly[i].op.done = costly_done;
+		assert_int_equal(
+			op_receive(&tasked, &costly[i].op, file_from_fd(costly[i].pair[0])), 0);
+	}
+	assert_int_equal(worker_turn(&tasked, 0), 0);
+	for (size_t i = 0; i < ARRAY_LEN(costly); i++)
+		assert_int_equal(write(costly[i].pair[1], bytes, sizeof(bytes)), sizeof(bytes));
+	alarm(10);
+	while (sum < ARRAY_LEN(costly)) {
+		bool is_rest_left = ARRAY_LEN(costly) - sum > turn_max;
+
+		before = sum;
+		/* what is left keeps a turn from waiting */
+		assert_int_equal(worker_turn(&tasked, is_rest_left ? RING_WAIT_FOREVER : 0), 0);
+		sum = 0;
+		for (size_t i = 0; i < ARRAY_LEN(costly); i++)
+			sum += costly[i].calls;
+		assert_true(sum - before <= turn_max);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(costly); i++) {
+		assert_int_equal(costly[i].calls, 1);
+		close(costly[i].pair[1]);
+	}
+	rig_drain(&tasked);
+	alarm(0);
+	worker_finish(&tasked);
+	for (size_t i = 0; i < ARRAY_LEN(costly); i++)
+		close(costly[i].pair[0]);
+}
+
 /* ── stopping ── */
 
 struct stopper {
@@ -650,6 +722,7 @@ int main(void)
 		cmocka_unit_test(a_task_scheduled_within_its_step_runs_next_turn_without_a_wait),
 		cmocka_unit_test(a_step_runs_a_batch_and_leaves_the_rest_in_order),
 		cmocka_unit_test(flushes_that_submit_much_go_on_in_the_next_turn),
+		cmocka_unit_test(receives_that_take_their_time_go_on_in_the_next_turn),
 		cmocka_unit_test(a_stopped_worker_returns_when_the_last_operation_has_ended),
 		cmocka_unit_test(a_worker_stopped_before_it_runs_returns_at_once),
 		cmocka_unit_test(metrics_carry_the_worker_s_name_and_leave_with_it),
