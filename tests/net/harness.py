@@ -190,12 +190,14 @@ def network(changes=False):
 _places = []
 
 
-def free_port(family=socket.AF_INET, host="127.0.0.1"):
-    """Free, and this process's until its end: a socket that is bound and never listens keeps it from whoever asks for any port.
-    Who is given the number can listen there (SO_REUSEADDR), end, and listen again."""
+def free_port(family=socket.AF_INET):
+    """Free, and this process's until its end, on every address: a socket that is bound and never listens keeps it from whoever asks
+    for any port. Who is given the number can listen there (SO_REUSEADDR), end, and listen again."""
     place = socket.socket(family)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    place.bind((host, 0))
+    if family == socket.AF_INET6:
+        place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    place.bind(("", 0))
     _places.append(place)
     return place.getsockname()[1]
 

@@ -753,7 +753,7 @@ def redis_addresses():
 @pytest.mark.parametrize("host,address", redis_addresses())
 def test_redis_by_number_and_name(folder, host, address):
     run("keygen", folder / "k.pem")
-    server = harness.Redis(folder, "--bind", host, port=harness.free_port(socket.AF_INET6 if ":" in host else socket.AF_INET, host))
+    server = harness.Redis(folder, "--bind", host, port=harness.free_port(socket.AF_INET6 if ":" in host else socket.AF_INET))
     try:
         done = run("session", "--redis", address.format(port=server.port), "--session", "s", "--user", "u", "--key",
                    folder / "k.pem")
