@@ -232,6 +232,20 @@ static void trim_gives_back_pages_of_what_is_free_for_longest(void **state)
 	h2_memory_destroy(memory);
 }
 
+/* In one step, not by a fault for each; what no session touches is not among them. */
+static void a_cold_block_comes_with_the_pages_in_use(void **state)
+{
+	struct h2_memory *memory = memory_create();
+	struct h2_block *block = h2_block_take(memory);
+	size_t dense = h2_memory_block_bytes(memory), page = (size_t)sysconf(_SC_PAGESIZE);
+
+	(void)state;
+	assert_int_equal(pages_there((const uint8_t *)block, dense), dense / page);
+	assert_int_equal(pages_there((const uint8_t *)block + dense, 16384), 0);
+	h2_block_give(block);
+	h2_memory_destroy(memory);
+}
+
 static void trim_spares_what_was_in_use_meanwhile(void **state)
 {
 	enum { BLOCKS = 400, BACK = 250 };
@@ -370,6 +384,7 @@ int main(void)
 		cmocka_unit_test(a_second_frame_buffer_comes_from_malloc),
 		cmocka_unit_test(a_session_touches_only_its_dense_pages),
 		cmocka_unit_test(trim_gives_back_pages_of_what_is_free_for_longest),
+		cmocka_unit_test(a_cold_block_comes_with_the_pages_in_use),
 		cmocka_unit_test(trim_spares_what_was_in_use_meanwhile),
 		cmocka_unit_test(sessions_share_nothing_and_blocks_serve_again),
 		cmocka_unit_test(every_allocation_may_be_refused),
