@@ -8,11 +8,13 @@
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pb = google::protobuf;
@@ -22,7 +24,15 @@ namespace
 
 pb::DescriptorPool pool;
 std::unique_ptr<pb::DynamicMessageFactory> factory;
-std::string said;
+// A line of libprotobuf's; it may repeat a text of the message with a NUL in it.
+const char *say(std::string line)
+{
+	static std::string said;
+
+	said = std::move(line);
+	std::replace(said.begin(), said.end(), '\0', '?');
+	return said.c_str();
+}
 
 std::unique_ptr<pb::Message> make(const char *type)
 {
@@ -126,14 +136,12 @@ enum oracle_verdict oracle_compare(const char *type, struct oracle_bytes text, s
 	std::string json(static_cast<const char *>(text.data), text.len), report;
 
 	options.ignore_unknown_fields = ignore_unknown;
-	said.clear();
 	*why = "";
 
 	auto status = pb::util::JsonStringToMessage(json, from_text.get(), options);
 
 	if (!status.ok()) {
-		said = status.ToString();
-		*why = said.c_str();
+		*why = say(status.ToString());
 		return ORACLE_REFUSED;
 	}
 	if (!parse(from_wire.get(), wire)) {
@@ -150,7 +158,6 @@ enum oracle_verdict oracle_compare(const char *type, struct oracle_bytes text, s
 	differencer.set_field_comparator(&comparator);
 	if (differencer.Compare(*from_wire, *from_text))
 		return ORACLE_SAME;
-	said = report;
-	*why = said.c_str();
+	*why = say(report);
 	return ORACLE_DIFFERS;
 }
