@@ -217,30 +217,10 @@ static void on_peer_finished(struct conn *conn)
 	conn_close(conn);
 }
 
-static int sink_bytes(void *context, struct span bytes)
-{
-	return conn_send(context, bytes);
-}
-
-static int sink_slice(void *context, struct payload_slice slice)
-{
-	return conn_send_slice(context, slice);
-}
-
-static bool sink_has_room(void *context)
-{
-	return conn_has_room(context);
-}
-
 static void on_produce(struct conn *conn)
 {
 	struct stream *stream = CONTAINER_OF(conn, struct stream, conn);
-	const struct h2_sink sink = {
-		.bytes = sink_bytes,
-		.slice = sink_slice,
-		.has_room = sink_has_room,
-		.context = conn,
-	};
+	const struct sink sink = conn_sink(conn);
 
 	if (h2_produce(stream->session, &sink) != 0)
 		conn_close(conn);

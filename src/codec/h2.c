@@ -597,7 +597,7 @@ static int produce_one(struct h2_session *session)
 	return session->sink_error ? session->sink_error : 1;
 }
 
-int h2_produce(struct h2_session *session, const struct h2_sink *sink)
+int h2_produce(struct h2_session *session, const struct sink *sink)
 {
 	int result = session->sink_error;
 

@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "base/metric.h"
 #include "base/payload.h"
+#include "base/sink.h"
 
 struct h2_memory;
 struct h2_session;
@@ -192,29 +193,12 @@ int h2_receive(struct h2_session *session, struct span bytes);
 /* Needs `odd`: of a session without it H2_HEADER_WHOLE. */
 enum h2_header_progress h2_header_progress(const struct h2_session *session);
 
-struct h2_sink {
-	/*
-	 * Frame headers and control frames: copied.
-	 * Returns 0, or a negative code, which ends h2_produce and breaks the session.
-	 */
-	int (*bytes)(void *context, struct span bytes);
-	/* A borrowed slice: takes a reference of its own. */
-	int (*slice)(void *context, struct payload_slice slice);
-	/* asked before each frame: one of 16384 + 9 bytes may still come after true */
-	bool (*has_room)(void *context);
-	void *context;
-	/*
-	 * As `slice`, but takes over the caller's reference if it returns 0: the last part of a
-	 * slice. NULL: `slice` is used.
-	 */
-	int (*give)(void *context, struct payload_slice slice);
-};
-
 /*
- * Hands frames to the sink while it has room and there are any.
- * Returns 0, or the sink's negative code.
+ * Hands frames to the sink while there are any and it has room, which it is asked for before each:
+ * a frame has 16384 + 9 bytes at most. Heads and control frames go as bytes, data as slices; the
+ * last part of a slice is given. Returns 0, or the sink's negative code, which breaks the session.
  */
-int h2_produce(struct h2_session *session, const struct h2_sink *sink);
+int h2_produce(struct h2_session *session, const struct sink *sink);
 
 /* Whether h2_produce would hand out anything (windows permitting). */
 bool h2_wants_produce(const struct h2_session *session);

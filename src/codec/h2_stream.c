@@ -556,7 +556,7 @@ ssize_t h2_stream_read(nghttp2_session *framing, int32_t stream_id, uint8_t *buf
 }
 
 /* Hands out the first slice's last part, and our reference with it. */
-static int send_rest_of_slice(struct h2_stream *stream, const struct h2_sink *sink)
+static int send_rest_of_slice(struct h2_stream *stream, const struct sink *sink)
 {
 	struct payload_slice part = *queue_at(stream, 0);
 	int code = sink->give ? sink->give(sink->context, part) : sink->slice(sink->context, part);
@@ -570,7 +570,7 @@ static int send_rest_of_slice(struct h2_stream *stream, const struct h2_sink *si
 }
 
 /* Hands out `length` bytes of the queue. */
-static int send_slices(struct h2_stream *stream, const struct h2_sink *sink, size_t length)
+static int send_slices(struct h2_stream *stream, const struct sink *sink, size_t length)
 {
 	int code = 0;
 
@@ -596,7 +596,7 @@ int h2_stream_send(nghttp2_session *framing, nghttp2_frame *frame, const uint8_t
 {
 	struct h2_stream *stream = source->ptr;
 	struct h2_session *session = user_data;
-	const struct h2_sink *sink = session->sink;
+	const struct sink *sink = session->sink;
 
 	(void)framing;
 	/* we never asked for padding, and what h2_stream_read promised is still queued */

@@ -120,36 +120,10 @@ static void http2_settle(struct http2 *http2)
 
 /* ---- frames out ---- */
 
-static int sink_bytes(void *context, struct span bytes)
-{
-	return conn_send(context, bytes);
-}
-
-static int sink_slice(void *context, struct payload_slice slice)
-{
-	return conn_send_slice(context, slice);
-}
-
-static int sink_give(void *context, struct payload_slice slice)
-{
-	return conn_give_slice(context, slice);
-}
-
-static bool sink_has_room(void *context)
-{
-	return conn_has_room(context);
-}
-
 /* Returns 0, or a negative errno: nothing more can be sent. */
 static int hand_out(struct http2 *http2)
 {
-	struct h2_sink sink = {
-		.bytes = sink_bytes,
-		.slice = sink_slice,
-		.has_room = sink_has_room,
-		.context = &http2->connection->conn,
-		.give = sink_give,
-	};
+	const struct sink sink = conn_sink(&http2->connection->conn);
 	struct list now;
 	struct list *link;
 

@@ -629,6 +629,35 @@ bool conn_has_room(const struct conn *conn)
 	return conn->state == CONN_OPEN && conn->queue.bytes < conn->options.queue_bytes_room;
 }
 
+static int sink_bytes(void *context, struct span bytes)
+{
+	return conn_send(context, bytes);
+}
+
+static int sink_slice(void *context, struct payload_slice slice)
+{
+	return conn_send_slice(context, slice);
+}
+
+static int sink_give(void *context, struct payload_slice slice)
+{
+	return conn_give_slice(context, slice);
+}
+
+static bool sink_has_room(void *context)
+{
+	return conn_has_room(context);
+}
+
+struct sink conn_sink(struct conn *conn)
+{
+	return (struct sink){.context = conn,
+			     .bytes = sink_bytes,
+			     .slice = sink_slice,
+			     .give = sink_give,
+			     .has_room = sink_has_room};
+}
+
 /* ---- life ---- */
 
 static void conn_linger_expired(struct deadline *deadline)

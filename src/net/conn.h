@@ -20,6 +20,7 @@
 #define NET_CONN_H
 
 #include "base/metric.h"
+#include "base/sink.h"
 #include "net/address.h"
 #include "net/sendq.h"
 #include "uring/worker.h"
@@ -150,6 +151,9 @@ bool conn_is_sending(const struct conn *conn);
 void conn_wants_flush(struct conn *conn);
 
 bool conn_has_room(const struct conn *conn);
+
+/* The connection for a codec to write to, as long as it lives. */
+struct sink conn_sink(struct conn *conn);
 
 /*
  * Stops and resumes receiving (backpressure): bytes stay in the kernel. What is already lent may

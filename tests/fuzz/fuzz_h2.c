@@ -197,7 +197,10 @@ static bool sink_has_room(void *context)
 static void run(struct connection *connection, struct h2_session *session, struct span bytes,
 		uint8_t how)
 {
-	const struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, connection, NULL};
+	const struct sink sink = {.context = connection,
+				  .bytes = sink_bytes,
+				  .slice = sink_slice,
+				  .has_room = sink_has_room};
 	static const uint8_t opaque[8] = {1};
 	size_t step = how & CUT ? (size_t)1 << ((how & CUT) * 3) : SIZE_MAX;
 	bool is_reading = !(how & NEVER_READS);

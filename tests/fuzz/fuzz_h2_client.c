@@ -147,7 +147,10 @@ static void call(struct connection *connection, struct h2_session *session)
 static void run(struct connection *connection, struct h2_session *session, struct span bytes)
 {
 	static const uint8_t greeting[] = {0, 0, 0, 4, 0, 0, 0, 0, 0}, opaque[8] = {1};
-	const struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, connection, NULL};
+	const struct sink sink = {.context = connection,
+				  .bytes = sink_bytes,
+				  .slice = sink_slice,
+				  .has_room = sink_has_room};
 	uint8_t how = connection->how;
 	size_t step = how & CUT ? (size_t)1 << ((how & CUT) * 3) : SIZE_MAX;
 	int result = how & GREETED ? h2_receive(session, span_make(greeting, sizeof(greeting))) : 0;

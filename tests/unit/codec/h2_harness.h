@@ -266,7 +266,10 @@ static inline void end_destroy(struct end *end)
 
 static inline int end_produce(struct end *end)
 {
-	struct h2_sink sink = {sink_bytes, sink_slice, sink_has_room, end, NULL};
+	struct sink sink = {.context = end,
+			    .bytes = sink_bytes,
+			    .slice = sink_slice,
+			    .has_room = sink_has_room};
 
 	return h2_produce(end->session, &sink);
 }

@@ -302,7 +302,10 @@ static void tend(struct pair *pair, struct end *end)
 
 static void move_bytes(struct pair *pair, struct end *from, struct end *to)
 {
-	struct h2_sink sink = {wire_bytes, wire_slice, wire_has_room, from, NULL};
+	struct sink sink = {.context = from,
+			    .bytes = wire_bytes,
+			    .slice = wire_slice,
+			    .has_room = wire_has_room};
 
 	from->room = roll(pair, 3) ? roll(pair, 40000) : 1;
 	assert_int_equal(h2_produce(from->session, &sink), 0);

@@ -127,7 +127,10 @@ static inline bool out_has_room(void *context)
 /* Sends what the session has, takes what has come. */
 static inline void h2_client_pump(struct h2_client *client)
 {
-	const struct h2_sink sink = {out_bytes, out_slice, out_has_room, &client->out, NULL};
+	const struct sink sink = {.context = &client->out,
+				  .bytes = out_bytes,
+				  .slice = out_slice,
+				  .has_room = out_has_room};
 
 	(void)h2_produce(client->session, &sink);
 	if (client->out.len > 0)

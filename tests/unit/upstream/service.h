@@ -406,25 +406,10 @@ static void peer_received(struct conn *conn, struct span bytes)
 	conn_wants_flush(conn);
 }
 
-static int peer_bytes(void *context, struct span bytes)
-{
-	return conn_send(context, bytes);
-}
-
-static int peer_slice(void *context, struct payload_slice slice)
-{
-	return conn_send_slice(context, slice);
-}
-
-static bool peer_has_room(void *context)
-{
-	return conn_has_room(context);
-}
-
 static void peer_produce(struct conn *conn)
 {
 	struct peer *peer = CONTAINER_OF(conn, struct peer, conn);
-	const struct h2_sink sink = {peer_bytes, peer_slice, peer_has_room, conn, NULL};
+	const struct sink sink = conn_sink(conn);
 
 	if (peer->service->is_mute)
 		return;
