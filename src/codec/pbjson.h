@@ -36,10 +36,11 @@ struct pbjson_options {
 
 /*
  * Appends the JSON text of the message in `wire`. What is repeated out of order, merged or
- * overridden on the wire comes out as a parser would have it; unknown fields are left out. Returns
- * 0, -EPROTO (malformed wire), -EILSEQ (invalid UTF-8), -EINVAL (no JSON for it: an unknown Any, a
- * timestamp out of range, nested too deep), -EMSGSIZE (out's bound, or too much to sort), -ENOMEM,
- * the sink's code. On an error `out` is as it was, unless a sink took part of it.
+ * overridden on the wire comes out as a parser would have it; unknown fields and what is overridden
+ * are left out and not looked into. Returns 0, -EPROTO (malformed wire), -EILSEQ (invalid UTF-8),
+ * -EINVAL (no JSON for it: an unknown Any, a timestamp out of range, nested too deep), -EMSGSIZE
+ * (out's bound, or too much to sort), -ENOMEM, the sink's code. On an error `out` is as it was,
+ * unless a sink took part of it.
  */
 int pbjson_write(const struct pbjson_options *options, const struct schema_message *message,
 		 struct span wire, struct buf *out, struct pbjson_error *error);

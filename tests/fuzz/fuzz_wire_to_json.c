@@ -146,16 +146,18 @@ static void check_written(const char *type, const struct schema_message *message
 	struct pbjson_error error;
 	struct buf again;
 	const char *why;
-	enum oracle_verdict verdict =
-		oracle_compare(type, (struct oracle_bytes){text.data, text.len},
-			       (struct oracle_bytes){wire.data, wire.len}, false, &why);
+	enum oracle_verdict verdict;
 
-	if (verdict != ORACLE_SAME && !is_known_difference(text, why)) {
+	buf_init(&again, OUT_MAX);
+	CHECK(pbjson_read(&options, message, text, &again, &error) == 0);
+	verdict = oracle_compare(type, (struct oracle_bytes){text.data, text.len},
+				 (struct oracle_bytes){wire.data, wire.len}, false, &why);
+	/* what is overridden, so that less is left, we do not look into */
+	if (verdict != ORACLE_SAME && !is_known_difference(text, why) &&
+	    !(strcmp(why, ORACLE_UNPARSED) == 0 && again.len < wire.len)) {
 		fprintf(stderr, "%s: %.*s\n%s\n", type, SPAN_ARGS(text), why);
 		abort();
 	}
-	buf_init(&again, OUT_MAX);
-	CHECK(pbjson_read(&options, message, text, &again, &error) == 0);
 	verdict = oracle_compare(type, (struct oracle_bytes){text.data, text.len},
 				 (struct oracle_bytes){again.data, again.len}, false, &why);
 	CHECK(verdict == ORACLE_SAME || is_known_difference(text, why));

@@ -57,6 +57,7 @@ std::string key_of(const pb::Message &entry)
 
 	key->CopyFrom(entry);
 	key->GetReflection()->ClearField(key.get(), key->GetDescriptor()->map_value());
+	key->GetReflection()->MutableUnknownFields(key.get())->Clear();
 	return key->SerializePartialAsString();
 }
 
@@ -82,7 +83,6 @@ void settle(pb::Message *message)
 	const pb::Reflection *reflection = message->GetReflection();
 	std::vector<const pb::FieldDescriptor *> fields;
 
-	reflection->MutableUnknownFields(message)->Clear(); // of a map's entry they would be kept
 	reflection->ListFields(*message, &fields);
 	for (const pb::FieldDescriptor *field : fields) {
 		if (field->cpp_type() != pb::FieldDescriptor::CPPTYPE_MESSAGE)
@@ -97,6 +97,22 @@ void settle(pb::Message *message)
 			settle(reflection->MutableRepeatedMessage(message, field, i));
 	}
 }
+
+// A text has none. Those of a message in an Any are read only when it is compared.
+class WithoutUnknown : public pb::util::MessageDifferencer::IgnoreCriteria {
+	using Field = pb::util::MessageDifferencer::SpecificField;
+
+	bool IsIgnored(const pb::Message &, const pb::Message &, const pb::FieldDescriptor *,
+		       const std::vector<Field> &) override
+	{
+		return false;
+	}
+	bool IsUnknownFieldIgnored(const pb::Message &, const pb::Message &, const Field &,
+				   const std::vector<Field> &) override
+	{
+		return true;
+	}
+};
 
 } // namespace
 
@@ -145,12 +161,12 @@ enum oracle_verdict oracle_compare(const char *type, struct oracle_bytes text, s
 		return ORACLE_REFUSED;
 	}
 	if (!parse(from_wire.get(), wire)) {
-		*why = "the wire does not parse";
+		*why = ORACLE_UNPARSED;
 		return ORACLE_DIFFERS;
 	}
-	from_wire->DiscardUnknownFields();
 	settle(from_wire.get());
 	differencer.ReportDifferencesToString(&report);
+	differencer.AddIgnoreCriteria(new WithoutUnknown); // its owner now
 
 	pb::util::DefaultFieldComparator comparator;
 

@@ -27,6 +27,8 @@ bool oracle_parses(const char *type, struct oracle_bytes wire);
 /* Whether it can be parsed and has a JSON text. */
 bool oracle_writes(const char *type, struct oracle_bytes wire);
 
+#define ORACLE_UNPARSED "the wire does not parse" /* a `why` */
+
 enum oracle_verdict {
 	ORACLE_SAME,
 	ORACLE_REFUSED, /* the text cannot be read */
