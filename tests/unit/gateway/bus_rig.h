@@ -5,16 +5,10 @@
 #ifndef TESTS_UNIT_GATEWAY_BUS_RIG_H
 #define TESTS_UNIT_GATEWAY_BUS_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "unit/turns.h"
 
 #include "gateway/bus_internal.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,18 +30,6 @@ struct rig {
 };
 
 static struct rig rig;
-
-static inline int rig_fd_count(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int count = 0;
-
-	assert_non_null(directory);
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
-}
 
 static inline uint64_t rig_monotonic_us(void *context)
 {
@@ -114,7 +96,7 @@ static inline void rig_init(bool is_virtual, uint32_t capacity)
 	static const char *const names[RIG_PORTS] = {"worker-0", "worker-1"};
 
 	rig = (struct rig){.is_virtual = is_virtual, .now_us = 1000000};
-	rig.fds_before = rig_fd_count();
+	rig.fds_before = descriptor_count();
 	log_setup(&(struct log_options){.level = LOG_ERROR, .format = LOG_TEXT, .fd = 2});
 	assert_int_equal(auth_init(), 0);
 	assert_int_equal(signer_from_seed(&rig.signer, seed), 0);
@@ -153,7 +135,7 @@ static inline void rig_finish(void)
 	}
 	signer_destroy(rig.signer);
 	config_destroy(rig.config);
-	assert_int_equal(rig_fd_count(), rig.fds_before);
+	assert_int_equal(descriptor_count(), rig.fds_before);
 }
 
 static inline void rig_set_true(void *context)

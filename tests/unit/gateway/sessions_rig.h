@@ -97,7 +97,7 @@ static inline void begin_with_fake(void)
 static inline int set_up(void **state)
 {
 	(void)state;
-	fds_before = rig_fd_count();
+	fds_before = descriptor_count();
 	ahead_us = 0;
 	log_setup(&(struct log_options){.level = LOG_ERROR, .format = LOG_TEXT, .fd = 2});
 	load_config();
@@ -125,7 +125,7 @@ static inline int tear_down(void **state)
 	redis_server_finish(&server);
 	rig_worker_finish(&worker);
 	config_destroy(config);
-	assert_int_equal(rig_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 	return 0;
 }
 

@@ -2,18 +2,11 @@
 #ifndef UNIT_NET_HARNESS_H
 #define UNIT_NET_HARNESS_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "unit/turns.h"
 
 #include "base/check.h"
 #include "net/address.h"
-#include "uring/worker.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -24,27 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-
-/* Turns until the condition holds; fails the test after ten seconds. */
-#define TURN_UNTIL(worker, condition)                                                              \
-	do {                                                                                       \
-		uint64_t give_up_ms_ = harness_now_ms() + 10000;                                   \
-		while (!(condition)) {                                                             \
-			if (harness_now_ms() > give_up_ms_)                                        \
-				fail_msg("never came true: %s", #condition);                       \
-			assert_int_equal(worker_turn((worker), 2000), 0);                          \
-		}                                                                                  \
-	} while (0)
-
-__attribute__((unused)) static uint64_t harness_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 __attribute__((unused)) static void harness_worker_init(struct worker *worker, uint32_t file_slots,
 							uint32_t buffer_count)
@@ -71,18 +44,6 @@ __attribute__((unused)) static void harness_worker_finish(struct worker *worker)
 {
 	TURN_UNTIL(worker, worker_ops_in_flight(worker) == 0);
 	worker_finish(worker);
-}
-
-__attribute__((unused)) static int harness_fd_count(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int count = 0;
-
-	assert_non_null(directory);
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
 }
 
 __attribute__((unused)) static void harness_set_nonblocking(int fd)

@@ -125,7 +125,7 @@ static void fixture_open_with(struct fixture *fixture, const struct conn_handler
 {
 	int ours;
 
-	*fixture = (struct fixture){.fds_before = harness_fd_count()};
+	*fixture = (struct fixture){.fds_before = descriptor_count()};
 	harness_worker_init(&fixture->worker, file_slots, 64);
 	harness_tcp_pair(&ours, &fixture->peer);
 	harness_set_int(ours, SOL_SOCKET, SO_SNDBUF, 4096);
@@ -155,7 +155,7 @@ static void fixture_close(struct fixture *fixture)
 	assert_int_equal(worker_ops_in_flight(&fixture->worker), 0);
 	harness_worker_finish(&fixture->worker);
 	close(fixture->peer);
-	assert_int_equal(harness_fd_count(), fixture->fds_before);
+	assert_int_equal(descriptor_count(), fixture->fds_before);
 }
 
 /*
@@ -246,7 +246,7 @@ static void conn_that_cannot_open_closes_its_file(void **state)
 {
 	(void)state;
 	for (uint32_t file_slots = 0; file_slots <= 16; file_slots += 16) {
-		int fds_before = harness_fd_count();
+		int fds_before = descriptor_count();
 		struct subject subject = {.worker = NULL};
 		struct worker worker;
 		int ours, peer;
@@ -263,7 +263,7 @@ static void conn_that_cannot_open_closes_its_file(void **state)
 		assert_int_equal(subject.closed_calls, 0);
 		close(peer);
 		harness_worker_finish(&worker);
-		assert_int_equal(harness_fd_count(), fds_before);
+		assert_int_equal(descriptor_count(), fds_before);
 	}
 }
 
@@ -475,12 +475,12 @@ static void pause_and_resume_lose_nothing(void **state)
 	struct fixture fixture;
 	size_t written = 0, total = 2u << 20;
 	unsigned seed = 7;
-	uint64_t give_up_ms = harness_now_ms() + 10000;
+	uint64_t give_up_ms = steady_ms() + 10000;
 
 	(void)state;
 	fixture_open(&fixture);
 	while (fixture.subject.received_bytes < total) {
-		assert_true(harness_now_ms() < give_up_ms);
+		assert_true(steady_ms() < give_up_ms);
 		write_some(fixture.peer, &written, total);
 		assert_int_equal(worker_turn(&fixture.worker, 100), 0);
 		seed = seed * 1103515245 + 12345;
@@ -538,7 +538,7 @@ static void starved_receives_lose_nothing(void **state)
 	struct worker worker;
 	int peers[CONNS];
 	size_t written[CONNS] = {0}, total = 200000;
-	uint64_t give_up_ms = harness_now_ms() + 10000;
+	uint64_t give_up_ms = steady_ms() + 10000;
 	bool all;
 
 	(void)state;
@@ -553,7 +553,7 @@ static void starved_receives_lose_nothing(void **state)
 				 0);
 	}
 	do {
-		assert_true(harness_now_ms() < give_up_ms);
+		assert_true(steady_ms() < give_up_ms);
 		all = true;
 		for (int i = 0; i < CONNS; i++) {
 			write_some(peers[i], &written[i], total);
@@ -648,17 +648,17 @@ static void paused_conn_still_hears_the_peers_fin_while_lingering(void **state)
 		assert_int_equal(worker_turn(&fixture.worker, 0), 0);
 	assert_int_equal(conn_send(&fixture.subject.conn, SPAN("bye")), 0);
 	conn_finish_sending(&fixture.subject.conn);
-	before_ms = harness_now_ms();
+	before_ms = steady_ms();
 	shutdown(fixture.peer, SHUT_WR);
 	fixture_close(&fixture);
-	assert_true(harness_now_ms() - before_ms < CONN_LINGER_READ_MS / 2);
+	assert_true(steady_ms() - before_ms < CONN_LINGER_READ_MS / 2);
 }
 
 static void unix_conns_end_alike(void **state)
 {
 	(void)state;
 	for (int how = 0; how < 4; how++) {
-		struct fixture fixture = { .fds_before = harness_fd_count() };
+		struct fixture fixture = { .fds_before = descriptor_count() };
 		struct reader reader = { 0 };
 		size_t written = 0, total = 300000;
 		int pair[2];
@@ -744,12 +744,12 @@ static void close_while_draining_and_lingering(void **state)
 static void thousand_conns_leave_nothing_behind(void **state)
 {
 	struct worker worker;
-	int fds_before = harness_fd_count();
+	int fds_before = descriptor_count();
 
 	(void)state;
 	harness_worker_init(&worker, 32, 64);
 
-	int fds_worker = harness_fd_count();
+	int fds_worker = descriptor_count();
 
 	for (int i = 0; i < 1000; i++) {
 		struct subject subject = {.worker = &worker, .to_produce = i % 3 == 0 ? 500 : 0};
@@ -773,10 +773,10 @@ static void thousand_conns_leave_nothing_behind(void **state)
 			close(peer);
 	}
 	assert_int_equal(worker_ops_in_flight(&worker), 0);
-	assert_int_equal(harness_fd_count(), fds_worker);
+	assert_int_equal(descriptor_count(), fds_worker);
 	assert_int_equal(metric_value(&worker.metrics.late_completions), 0);
 	harness_worker_finish(&worker);
-	assert_int_equal(harness_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 }
 
 int main(void)

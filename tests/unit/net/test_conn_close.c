@@ -68,7 +68,7 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		int fds = harness_fd_count(), peer, other_peer;
+		int fds = descriptor_count(), peer, other_peer;
 		struct worker worker;
 		struct subject subject, other;
 		uint8_t byte;
@@ -99,7 +99,7 @@ static void peer_sees_the_end_when_the_close_is_done(void **state)
 		close(peer);
 		close(other_peer);
 		worker_finish(&worker);
-		assert_int_equal(harness_fd_count(), fds);
+		assert_int_equal(descriptor_count(), fds);
 	}
 }
 
@@ -108,7 +108,7 @@ static void peer_sees_the_end_of_what_is_discarded(void **state)
 {
 	(void)state;
 	for (uint32_t file_slots = 0; file_slots <= 64; file_slots += 64) {
-		int fds = harness_fd_count(), ours, peer, other_peer;
+		int fds = descriptor_count(), ours, peer, other_peer;
 		struct worker worker;
 		struct subject other;
 		uint8_t byte;
@@ -123,7 +123,7 @@ static void peer_sees_the_end_of_what_is_discarded(void **state)
 		close(peer);
 		close(other_peer);
 		worker_finish(&worker);
-		assert_int_equal(harness_fd_count(), fds);
+		assert_int_equal(descriptor_count(), fds);
 	}
 }
 

@@ -70,7 +70,7 @@ static void fixture_open(struct fixture *fixture, uint32_t file_slots)
 	char text[32];
 
 	memset(fixture, 0, sizeof(*fixture));
-	fixture->fds_before = harness_fd_count();
+	fixture->fds_before = descriptor_count();
 	harness_worker_init(&fixture->worker, file_slots, 16);
 	dns_server_open(&fixture->server, rows, ARRAY_LEN(rows));
 	assert_int_equal(dns_create(&fixture->dns, &fixture->worker), 0);
@@ -84,7 +84,7 @@ static void fixture_close(struct fixture *fixture)
 	TURN_UNTIL(&fixture->worker, fixture->closed);
 	harness_worker_finish(&fixture->worker);
 	close(fixture->server.fd);
-	assert_int_equal(harness_fd_count(), fixture->fds_before);
+	assert_int_equal(descriptor_count(), fixture->fds_before);
 }
 
 static void start(struct fixture *fixture, const char *text, uint32_t timeout_ms)

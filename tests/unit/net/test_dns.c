@@ -66,7 +66,7 @@ static void fixture_open(struct fixture *fixture)
 {
 	char text[32];
 
-	*fixture = (struct fixture){.fds_before = harness_fd_count()};
+	*fixture = (struct fixture){.fds_before = descriptor_count()};
 	harness_worker_init(&fixture->worker, 16, 16);
 	dns_server_open(&fixture->server, rows, ARRAY_LEN(rows));
 	assert_int_equal(dns_create(&fixture->dns, &fixture->worker), 0);
@@ -83,7 +83,7 @@ static void fixture_close(struct fixture *fixture)
 	assert_int_equal(worker_ops_in_flight(&fixture->worker), 0);
 	harness_worker_finish(&fixture->worker);
 	close(fixture->server.fd);
-	assert_int_equal(harness_fd_count(), fixture->fds_before);
+	assert_int_equal(descriptor_count(), fixture->fds_before);
 }
 
 static void ask(struct fixture *fixture, struct asker *asker, const char *name)
@@ -182,7 +182,7 @@ static void no_server_at_all_is_an_error_soon(void **state)
 {
 	struct fixture fixture;
 	struct asker asker;
-	uint64_t before_ms = harness_now_ms();
+	uint64_t before_ms = steady_ms();
 
 	(void)state;
 	fixture_open(&fixture);
@@ -192,7 +192,7 @@ static void no_server_at_all_is_an_error_soon(void **state)
 	TURN_UNTIL(&fixture.worker, asker.done_calls == 1);
 	/* refused, both questions: long before the first of them is asked again */
 	assert_int_equal(asker.status, -EIO);
-	assert_true(harness_now_ms() - before_ms < 900);
+	assert_true(steady_ms() - before_ms < 900);
 	fixture_close(&fixture);
 }
 
@@ -296,7 +296,7 @@ static void destroy_leaves_nothing_though_answers_are_missing(void **state)
 
 static void unused_dns_is_destroyed(void **state)
 {
-	struct fixture fixture = {.fds_before = harness_fd_count()};
+	struct fixture fixture = {.fds_before = descriptor_count()};
 
 	(void)state;
 	harness_worker_init(&fixture.worker, 16, 16);

@@ -113,7 +113,7 @@ static void any_address_serves_both_families_on_one_port(void **state)
 	struct listen_socket sockets;
 	char text[16];
 	uint16_t port;
-	int fds_before = harness_fd_count();
+	int fds_before = descriptor_count();
 
 	(void)state;
 	assert_int_equal(open_text(&sockets, ":0", 3), 0);
@@ -144,7 +144,7 @@ static void any_address_serves_both_families_on_one_port(void **state)
 	}
 	listen_socket_close(&sockets);
 	listen_socket_close(&sockets);
-	assert_int_equal(harness_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 }
 
 enum { V6_LESS_SERVES, V6_LESS_FAILS, V6_LESS_SKIPPED };
@@ -310,7 +310,7 @@ static void unix_socket_has_its_mode_whatever_the_umask(void **state)
 static void stale_unix_socket_is_replaced(void **state)
 {
 	struct listen_socket sockets;
-	int fds_before = harness_fd_count();
+	int fds_before = descriptor_count();
 
 	(void)state;
 	assert_int_equal(open_text(&sockets, unix_text, 1), 0);
@@ -323,13 +323,13 @@ static void stale_unix_socket_is_replaced(void **state)
 	assert_true(fd >= 0);
 	close(fd);
 	listen_socket_close(&sockets);
-	assert_int_equal(harness_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 }
 
 static void live_unix_socket_is_refused_and_left_alone(void **state)
 {
 	struct listen_socket live, sockets;
-	int fds_before = harness_fd_count();
+	int fds_before = descriptor_count();
 
 	(void)state;
 	assert_int_equal(open_text(&live, unix_text, 1), 0);
@@ -343,7 +343,7 @@ static void live_unix_socket_is_refused_and_left_alone(void **state)
 	listen_socket_close(&sockets);
 	assert_int_equal(access(unix_path, F_OK), 0);
 	listen_socket_close(&live);
-	assert_int_equal(harness_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 }
 
 static void a_file_that_is_no_socket_is_never_removed(void **state)
@@ -494,7 +494,7 @@ static void every_connection_comes_with_its_own_address(void **state)
 {
 	static struct door door;
 	int clients[100];
-	int fds_before = harness_fd_count();
+	int fds_before = descriptor_count();
 
 	(void)state;
 	for (uint32_t slots = 0; slots <= 256; slots += 256) {
@@ -516,7 +516,7 @@ static void every_connection_comes_with_its_own_address(void **state)
 		}
 		assert_int_equal(metric_value(&door.listener.accepted_count), ARRAY_LEN(clients));
 		door_close(&door);
-		assert_int_equal(harness_fd_count(), fds_before);
+		assert_int_equal(descriptor_count(), fds_before);
 	}
 }
 
@@ -593,12 +593,12 @@ static void full_table_pauses_until_there_is_room(void **state)
 		close_file(&door, i);
 	TURN_UNTIL(&door.worker, worker_ops_in_flight(&door.worker) == 0 || !door.listener.paused);
 
-	uint64_t before_ms = harness_now_ms();
+	uint64_t before_ms = steady_ms();
 
 	listener_room(&door.listener);
 	assert_false(door.listener.paused);
 	TURN_UNTIL(&door.worker, door.accepted > kept);
-	assert_true(harness_now_ms() - before_ms < 90);
+	assert_true(steady_ms() - before_ms < 90);
 	/* And without a word it tries again by itself. */
 	TURN_UNTIL(&door.worker, door.listener.paused);
 	for (int i = kept; i < door.accepted; i++)

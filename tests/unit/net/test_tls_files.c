@@ -159,11 +159,11 @@ static void tls_context_says_that_a_file_may_not_be_read(void **state)
 
 static void tls_context_leaves_no_descriptor_open(void **state)
 {
-	int before = harness_fd_count();
+	int before = descriptor_count();
 
 	tls_context_trusts_what_a_file_holds(state);
 	tls_context_takes_the_key_of_the_certificate_alone(state);
-	assert_int_equal(harness_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 #define FILES_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

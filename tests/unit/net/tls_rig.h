@@ -191,16 +191,8 @@ struct rig {
 
 static struct rig rig;
 
-/* As TURN_UNTIL, but the peer is no part of the ring: it is looked after more often. */
-#define RIG_TURNS(condition)                                                                       \
-	do {                                                                                       \
-		uint64_t give_up_ms_ = harness_now_ms() + 10000;                                   \
-		while (!(condition)) {                                                             \
-			if (harness_now_ms() > give_up_ms_)                                        \
-				fail_msg("never came true: %s", #condition);                       \
-			assert_int_equal(worker_turn(&rig.worker, 50), 0);                         \
-		}                                                                                  \
-	} while (0)
+/* The peer is no part of the ring. */
+#define RIG_TURNS(condition) TURN_UNTIL_WAITING(&rig.worker, 50, condition)
 
 static inline void rig_received(struct conn *conn, struct span bytes)
 {
@@ -335,7 +327,7 @@ static inline void rig_connect(const struct rig_options *options)
 
 static inline void rig_open(const struct rig_options *options)
 {
-	rig = (struct rig){.fds_before = harness_fd_count(), .piece = 300};
+	rig = (struct rig){.fds_before = descriptor_count(), .piece = 300};
 	harness_worker_init(&rig.worker, 64, 64);
 	rig.context = rig_context(options->ca ? options->ca : "ca.pem", options->certificate);
 	rig_connect(options);
@@ -361,7 +353,7 @@ static inline void rig_close(void)
 	rig_disconnect();
 	tls_context_destroy(rig.context);
 	harness_worker_finish(&rig.worker);
-	assert_int_equal(harness_fd_count(), rig.fds_before);
+	assert_int_equal(descriptor_count(), rig.fds_before);
 	assert_int_equal(ERR_peek_error(), 0);
 }
 

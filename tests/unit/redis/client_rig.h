@@ -127,7 +127,7 @@ static inline void note_answer(struct redis_call *call, enum redis_outcome outco
 	assert_int_equal(value != NULL, outcome == REDIS_REPLY || outcome == REDIS_REFUSED);
 	asked->answers++;
 	asked->outcome = outcome;
-	asked->answered_ms = rig_now_ms();
+	asked->answered_ms = steady_ms();
 	if (!value)
 		return;
 	asked->type = value->type;
@@ -174,7 +174,7 @@ static inline uint64_t fresh_now_ms(void)
 {
 	assert_int_equal(worker_turn(&worker, 0), 0);
 	assert_int_equal(worker_turn(&worker, 0), 0);
-	return rig_now_ms() - 1;
+	return steady_ms() - 1;
 }
 
 #define START(asked, timeout_ms, ...)                                                              \
@@ -184,7 +184,7 @@ static inline int set_up(void **state)
 {
 	(void)state;
 	pool_used = 0;
-	fds_before = rig_fd_count();
+	fds_before = descriptor_count();
 	registry = metric_registry_create();
 	assert_non_null(registry);
 	rig_worker_init(&worker, worker_clock_system);
@@ -202,7 +202,7 @@ static inline int tear_down(void **state)
 	redis_server_finish(&server);
 	rig_worker_finish(&worker);
 	metric_registry_destroy(registry);
-	assert_int_equal(rig_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 	return 0;
 }
 

@@ -4,29 +4,10 @@
 #define TESTS_REDIS_RIG_H
 
 #include "unit/redis/redis_server.h"
-
-#include "uring/worker.h"
+#include "unit/turns.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
-#include <time.h>
-
-static inline uint64_t rig_now_ms(void)
-{
-	return worker_clock_system.monotonic_us(NULL) / 1000;
-}
-
-/* Turns until the condition holds; fails the test after twenty seconds. */
-#define TURN_UNTIL(worker, condition)                                                              \
-	do {                                                                                       \
-		uint64_t give_up_ms_ = rig_now_ms() + 20000;                                       \
-		while (!(condition)) {                                                             \
-			if (rig_now_ms() > give_up_ms_)                                            \
-				fail_msg("never came true: %s", #condition);                       \
-			assert_int_equal(worker_turn((worker), 2000), 0);                          \
-		}                                                                                  \
-	} while (0)
 
 static inline void rig_worker_init(struct worker *worker, struct worker_clock clock)
 {
@@ -51,18 +32,6 @@ static inline void rig_worker_finish(struct worker *worker)
 {
 	TURN_UNTIL(worker, worker_ops_in_flight(worker) == 0);
 	worker_finish(worker);
-}
-
-static inline int rig_fd_count(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int count = 0;
-
-	assert_non_null(directory);
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
 }
 
 static inline void rig_set_true(void *context)

@@ -124,7 +124,7 @@ static void tail_end(void)
 static int set_up(void **state)
 {
 	(void)state;
-	fds_before = rig_fd_count();
+	fds_before = descriptor_count();
 	rig_worker_init(&worker, (struct worker_clock){
 					 .monotonic_us = moved_monotonic_us,
 					 .wall_ms = worker_clock_system.wall_ms,
@@ -142,7 +142,7 @@ static int tear_down(void **state)
 	fake_close(&fake);
 	redis_server_finish(&server);
 	rig_worker_finish(&worker);
-	assert_int_equal(rig_fd_count(), fds_before);
+	assert_int_equal(descriptor_count(), fds_before);
 	return 0;
 }
 

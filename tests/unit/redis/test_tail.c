@@ -145,16 +145,16 @@ static void tail_pauses_and_goes_on(void **state)
 
 	add_numbers(2, 10);
 
-	uint64_t until_ms = rig_now_ms() + 150;
+	uint64_t until_ms = steady_ms() + 150;
 
-	TURN_UNTIL(&worker, rig_now_ms() > until_ms);
+	TURN_UNTIL(&worker, steady_ms() > until_ms);
 	assert_int_equal(entry_count, given);
 	assert_true(redis_tail_is_ready(tail));
 	on_entry = NULL;
 	/* A reconnect does not end the pause. */
 	reconnect_and_settle();
-	until_ms = rig_now_ms() + 100;
-	TURN_UNTIL(&worker, rig_now_ms() > until_ms);
+	until_ms = steady_ms() + 100;
+	TURN_UNTIL(&worker, steady_ms() > until_ms);
 	assert_int_equal(entry_count, given);
 	redis_tail_resume(tail);
 	redis_tail_resume(tail);
@@ -337,9 +337,9 @@ static void tail_notices_a_new_stream_without_a_reconnect(void **state)
 	assert_string_equal(ASK(&server, "XADD", "s", "1-1", "n", "3"), "1-1");
 	/* Ten seconds of idle reads, none of them late. */
 	for (int i = 0; i < 8 && recreated_count == 0; i++) {
-		uint64_t until_ms = rig_now_ms() + 150;
+		uint64_t until_ms = steady_ms() + 150;
 
-		TURN_UNTIL(&worker, rig_now_ms() > until_ms);
+		TURN_UNTIL(&worker, steady_ms() > until_ms);
 		ahead_us += 1500000;
 	}
 	TURN_UNTIL(&worker, entry_count == 4);
@@ -512,11 +512,11 @@ static void tail_leaves_a_redis_that_does_not_answer(void **state)
 	(void)state;
 	fake_begin();
 
-	uint64_t asked_ms = rig_now_ms();
+	uint64_t asked_ms = steady_ms();
 
 	/* BLOCK and two seconds. */
 	TURN_UNTIL(&worker, !redis_tail_is_ready(tail));
-	assert_in_range(rig_now_ms() - asked_ms, 2000, 2500);
+	assert_in_range(steady_ms() - asked_ms, 2000, 2500);
 	fake_greet(&fake);
 	fake_expect(&fake, "XINFO");
 	/* Fewer at once, in case that there were too many. */

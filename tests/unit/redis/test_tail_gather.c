@@ -13,9 +13,9 @@ static void gathering_tail_connect(void)
 
 static void turn_for_ms(uint64_t ms)
 {
-	uint64_t until_ms = rig_now_ms() + ms;
+	uint64_t until_ms = steady_ms() + ms;
 
-	TURN_UNTIL(&worker, rig_now_ms() > until_ms);
+	TURN_UNTIL(&worker, steady_ms() > until_ms);
 }
 
 static void tail_lets_fast_entries_gather_and_reads_them_at_once(void **state)

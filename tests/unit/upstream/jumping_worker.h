@@ -9,11 +9,7 @@ static uint64_t jumped_us;
 
 __attribute__((unused)) static uint64_t clock_us(void *context)
 {
-	struct timespec now;
-
-	(void)context;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 + jumped_us;
+	return worker_clock_system.monotonic_us(context) + jumped_us;
 }
 
 __attribute__((unused)) static int64_t wall_ms(void *context)

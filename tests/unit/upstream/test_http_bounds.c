@@ -244,7 +244,7 @@ static void stop_ends_whatever_there_is(void **state)
 
 	pool_close(rig);
 
-	int before = harness_fd_count();
+	int before = descriptor_count();
 
 	rig->options.connections_max = 3;
 	pool_open(rig);
@@ -271,7 +271,7 @@ static void stop_ends_whatever_there_is(void **state)
 	peer_sees_end(rig, busy);
 	for (int fd; (fd = accept4(rig->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
 		close(fd);
-	assert_int_equal(harness_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 static void pool_that_does_not_run_refuses(void **state)

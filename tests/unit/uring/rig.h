@@ -2,20 +2,15 @@
 #ifndef TESTS_UNIT_URING_RIG_H
 #define TESTS_UNIT_URING_RIG_H
 
-#include "uring/worker.h"
+#include "unit/turns.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static const struct ring_options rig_ring_options = {
 	.sq_entries = 256,
@@ -43,26 +38,10 @@ static inline void rig_worker_init(struct worker *worker, uint32_t index,
 	assert_int_equal(code, 0);
 }
 
-/* Turns until `*flag` is set; fails after ten seconds without it. */
-static inline void rig_turn_until(struct worker *worker, const bool *flag)
-{
-	uint64_t end_us = worker_clock_system.monotonic_us(NULL) + 10000000;
-
-	while (!*flag) {
-		assert_int_equal(worker_turn(worker, 100000), 0);
-		assert_true(worker_clock_system.monotonic_us(NULL) < end_us);
-	}
-}
-
 /* Turns until nothing is in flight. */
 static inline void rig_drain(struct worker *worker)
 {
-	uint64_t end_us = worker_clock_system.monotonic_us(NULL) + 10000000;
-
-	while (worker_ops_in_flight(worker) > 0) {
-		assert_int_equal(worker_turn(worker, 100000), 0);
-		assert_true(worker_clock_system.monotonic_us(NULL) < end_us);
-	}
+	TURN_UNTIL(worker, worker_ops_in_flight(worker) == 0);
 }
 
 /* Listens on a free port of 127.0.0.1. */
@@ -99,18 +78,6 @@ static inline void rig_tcp_pair(int pair[2])
 	pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	assert_true(pair[1] >= 0);
 	close(listener);
-}
-
-static inline unsigned rig_fd_count(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned count = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
 }
 
 /* An op that remembers what it was told. */

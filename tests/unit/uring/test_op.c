@@ -91,7 +91,7 @@ static void a_poll_tells_what_is_ready(void **state)
 	assert_int_equal(worker_turn(&worker, 0), 0);
 	assert_false(poll_op.called);
 	assert_int_equal(eventfd_write(fd, 1), 0);
-	rig_turn_until(&worker, &poll_op.called);
+	TURN_UNTIL(&worker, poll_op.called);
 	assert_int_equal(poll_op.result, POLLIN);
 	assert_false(poll_op.op.armed);
 	assert_int_equal(worker_ops_in_flight(&worker), 0);
@@ -112,7 +112,7 @@ static void a_read_fills_its_buffer(void **state)
 			 0);
 	assert_int_equal(worker_turn(&worker, 0), 0);
 	assert_int_equal(write(pipes[1], "hello", 5), 5);
-	rig_turn_until(&worker, &reading.called);
+	TURN_UNTIL(&worker, reading.called);
 	assert_int_equal(reading.result, 5);
 	assert_memory_equal(buffer, "hello", 5);
 	/* The end of the pipe. */
@@ -121,7 +121,7 @@ static void a_read_fills_its_buffer(void **state)
 	assert_int_equal(op_read(&worker, &reading.op, file_from_fd(pipes[0]),
 				 (struct iovec){buffer, sizeof(buffer)}),
 			 0);
-	rig_turn_until(&worker, &reading.called);
+	TURN_UNTIL(&worker, reading.called);
 	assert_int_equal(reading.result, 0);
 	close(pipes[0]);
 }
@@ -139,7 +139,7 @@ static void a_cancelled_receive_ends_with_its_own_completion(void **state)
 	assert_int_equal(op_receive(&worker, &receive.op, file_from_fd(pair[0])), 0);
 	assert_int_equal(worker_turn(&worker, 0), 0);
 	assert_int_equal(op_cancel(&worker, &cancel.op, &receive.op), 0);
-	rig_turn_until(&worker, &receive.finished);
+	TURN_UNTIL(&worker, receive.finished);
 	rig_drain(&worker);
 	assert_int_equal(receive.result, -ECANCELED);
 	assert_int_equal(receive.calls, 1);
@@ -244,12 +244,12 @@ static void shutdown_send_leaves_the_receiving_side_open(void **state)
 	rig_op_init(&shut);
 	assert_int_equal(op_receive(&worker, &receive.op, file_from_fd(pair[0])), 0);
 	assert_int_equal(op_shutdown_send(&worker, &shut.op, file_from_fd(pair[0])), 0);
-	rig_turn_until(&worker, &shut.finished);
+	TURN_UNTIL(&worker, shut.finished);
 	assert_int_equal(shut.result, 0);
 	assert_int_equal(recv(pair[1], &byte, 1, 0), 0);
 	assert_int_equal(write(pair[1], "still", 5), 5);
 	close(pair[1]);
-	rig_turn_until(&worker, &receive.finished);
+	TURN_UNTIL(&worker, receive.finished);
 	assert_int_equal(receive.bytes_len, 5);
 	assert_memory_equal(receive.bytes, "still", 5);
 	close(pair[0]);
@@ -337,9 +337,9 @@ static void a_zero_copy_send_keeps_its_op_until_the_notification(void **state)
 		skip();
 	}
 	assert_int_equal(code, 0);
-	rig_turn_until(&worker, &sending.called);
+	TURN_UNTIL(&worker, sending.called);
 	assert_int_equal(recv(pair[1], got, sizeof(got), MSG_WAITALL), sizeof(got));
-	rig_turn_until(&worker, &sending.finished);
+	TURN_UNTIL(&worker, sending.finished);
 	assert_int_equal(sending.calls, 2);
 	assert_false(sending.op.armed);
 	close(pair[0]);
@@ -418,7 +418,7 @@ static void a_late_receive_gives_its_buffer_back(void **state)
 		assert_true(receives[i].called);
 		assert_int_equal(receives[i].bytes_len, 1);
 		close(pairs[i][1]);
-		rig_turn_until(&worker, &receives[i].finished);
+		TURN_UNTIL(&worker, receives[i].finished);
 		close(pairs[i][0]);
 	}
 	free(receives);

@@ -64,10 +64,10 @@ static void this_kernel_has_what_the_design_asks_for(void **state)
 	(void)state;
 	struct ring_features features = {0};
 	char why[256], text[512];
-	unsigned before = rig_fd_count();
+	int before = descriptor_count();
 
 	assert_int_equal(ring_probe(&features, why, sizeof(why)), 0);
-	assert_int_equal(rig_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 	size_t len = ring_features_describe(&features, text, sizeof(text));
 
 	assert_int_equal(len, strlen(text));
@@ -245,7 +245,7 @@ static void a_link_is_not_cut_by_a_full_queue(void **state)
 static void adopted_files_have_their_own_places_and_give_them_back(void **state)
 {
 	(void)state;
-	unsigned before = rig_fd_count();
+	int before = descriptor_count();
 	struct ring_options options = rig_ring_options;
 
 	options.file_slots = 32; /* 4 for adopted ones */
@@ -272,7 +272,7 @@ static void adopted_files_have_their_own_places_and_give_them_back(void **state)
 			assert_int_equal(ring_close_file(ring, files[(i + round) % 4]), 0);
 	}
 	ring_destroy(ring);
-	assert_int_equal(rig_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 static void without_a_table_adopted_files_stay_descriptors(void **state)

@@ -252,21 +252,21 @@ static uint64_t echo_run(const struct ring_options *options)
 static void echo_over_tcp_with_direct_files(void **state)
 {
 	(void)state;
-	unsigned before = rig_fd_count();
+	int before = descriptor_count();
 
 	echo_run(&rig_ring_options);
-	assert_int_equal(rig_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 static void echo_without_a_file_table(void **state)
 {
 	(void)state;
-	unsigned before = rig_fd_count();
+	int before = descriptor_count();
 	struct ring_options options = rig_ring_options;
 
 	options.file_slots = 0;
 	echo_run(&options);
-	assert_int_equal(rig_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 static void starved_receives_resume_and_lose_nothing(void **state)
@@ -539,7 +539,7 @@ static void a_stopped_worker_returns_when_the_last_operation_has_ended(void **st
 {
 	(void)state;
 	static struct stopper stopper;
-	unsigned before = rig_fd_count();
+	int before = descriptor_count();
 	int pair[2];
 
 	rig_worker_init(&stopper.worker, 0, &rig_ring_options);
@@ -564,7 +564,7 @@ static void a_stopped_worker_returns_when_the_last_operation_has_ended(void **st
 	worker_finish(&stopper.worker);
 	close(pair[0]);
 	close(pair[1]);
-	assert_int_equal(rig_fd_count(), before);
+	assert_int_equal(descriptor_count(), before);
 }
 
 /* As main does: the parts are built first, the threads come later. */
