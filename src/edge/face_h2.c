@@ -20,26 +20,16 @@
 /* Between the two GOAWAYs, if the PING that marks a round trip is not answered sooner. */
 #define LEAVE_NOTICE_MS 1000
 
-/* How long our SETTINGS wait for the first answer: more than most take, and no time to a client
- * that has asked already. */
-#define HOLD_MS 100
-
 static const uint8_t leave_mark[8] = {'l', 'e', 'a', 'v', 'i', 'n', 'g', 0};
 static const uint8_t alive_mark[8] = {'a', 'l', 'i', 'v', 'e', '?', 0, 0};
 
 static const struct h2_handler handler;
 static void http2_goaway(struct http2 *http2);
 
-static void flush_later(struct http2 *http2)
+void http2_wake(struct http2 *http2)
 {
 	if (!http2->is_busy)
 		conn_wants_flush(&http2->connection->conn);
-}
-
-void http2_wake(struct http2 *http2)
-{
-	http2->has_spoken = true;
-	flush_later(http2);
 }
 
 /* ---- the end ---- */
@@ -149,37 +139,12 @@ static void http2_end(struct http2 *http2)
 	http2_finish(http2);
 }
 
-/*
- * A client whose first bytes bring whole requests does not wait for our SETTINGS: they leave with
- * the first answer, in one send, if that comes soon. Whatever else is to be sent takes them along,
- * and so does the client's next byte. Returns whether they wait.
- */
-static bool http2_hold(struct http2 *http2)
-{
-	struct connection *connection = http2->connection;
-	uint64_t due_ms = connection->server->worker->now_ms + HOLD_MS;
-
-	if (http2->has_spoken || list_is_empty(&http2->calls))
-		return false;
-	LIST_FOR_EACH (&http2->calls, link)
-		if (!CONTAINER_OF(link, struct call, link)->stream.remote_ended)
-			return false;
-	http2->is_held = true;
-	if (due_ms < http2->armed_ms) {
-		http2->armed_ms = due_ms;
-		deadline_arm(connection->server->worker, &connection->deadline, HOLD_MS);
-	}
-	return true;
-}
-
 static void http2_produce(struct connection *connection)
 {
 	struct http2 *http2 = connection->http2;
 
-	if (!http2->session || http2_hold(http2))
+	if (!http2->session)
 		return;
-	http2->has_spoken = true;
-	http2->is_held = false;
 	if (hand_out(http2) != 0) {
 		connection_set_outcome(connection, OUTCOME_RESOURCE);
 		conn_close(&connection->conn);
@@ -206,10 +171,8 @@ static void http2_received(struct connection *connection, struct span bytes)
 
 	if (code == 0) {
 		http2_await(http2);
-		if (http2->is_held)
+		if (h2_wants_produce(http2->session))
 			http2_wake(http2);
-		else if (h2_wants_produce(http2->session))
-			flush_later(http2);
 		http2_settle(http2);
 		return;
 	}
@@ -333,7 +296,6 @@ static void http2_pinged(struct h2_session *session)
 	struct connection *connection = h2_session_owner(session);
 	struct http2 *http2 = connection->http2;
 
-	http2_wake(http2); /* it waits for the answer */
 	if (http2->is_punished || !manners_take_ping(&http2->manners, h2_answer_count(session),
 						     connection->server->worker->now_ms))
 		return;
@@ -434,8 +396,6 @@ static void http2_expired(struct connection *connection)
 	if (!http2->session)
 		return;
 	http2->armed_ms = MANNERS_NEVER;
-	if (http2->is_held)
-		http2_wake(http2);
 	if (http2->is_awaiting && now_ms >= awaited_ms(http2, now_ms)) {
 		connection_set_outcome(connection, OUTCOME_TIMEOUT);
 		http2_punish(http2, GLITCH_TIMEOUT, SPAN("header_timeout"));
@@ -524,6 +484,6 @@ int http2_open(struct connection *connection)
 	glitches_init(&http2->glitches, server->worker->now_ms);
 	http2_await(http2);
 	http2_arm(http2);
-	flush_later(http2);
+	http2_wake(http2);
 	return 0;
 }

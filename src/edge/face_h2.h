@@ -28,15 +28,13 @@ struct http2 {
 	uint64_t armed_ms;  /* connection->deadline: at the latest when it is needed */
 	uint64_t notice_ms; /* when the second step of leaving comes at the latest */
 	struct glitches glitches;
-	uint32_t awaited_ms; /* low bits of by when it must be there, with is_awaiting */
-	bool is_awaiting;    /* the first SETTINGS, or the rest of a header block */
-	bool has_settings;   /* the client's first have come */
-	bool is_busy;	     /* inside h2_produce: what is queued now leaves by itself */
-	bool is_punished;    /* for its manners, not for a broken frame */
-	bool has_noticed : 1, has_goaway : 1; /* the two steps of leaving */
-	bool has_spoken : 1;		      /* more than our SETTINGS leaves, or they have left */
-	bool is_held : 1;		      /* they wait for the first answer */
-	uint16_t awaited_bodies;	      /* calls with awaits_body */
+	uint32_t awaited_ms;	      /* low bits of by when it must be there, with is_awaiting */
+	bool is_awaiting;	      /* the first SETTINGS, or the rest of a header block */
+	bool has_settings;	      /* the client's first have come */
+	bool is_busy;		      /* inside h2_produce: what is queued now leaves by itself */
+	bool has_noticed, has_goaway; /* the two steps of leaving */
+	bool is_punished;	      /* for its manners, not for a broken frame */
+	uint16_t awaited_bodies;      /* calls with awaits_body */
 };
 
 /* One for each open stream, idle or not, so its bytes count. */
