@@ -20,6 +20,10 @@
 #define SEND_CHUNK_BYTES (64u << 10)
 #define SEND_TLS_BYTES	 (4u << 10) /* what TLS may add to the four records of a chunk */
 
+/* Of handing out answers in one go: a receive may bring hundreds, and a signature may be behind
+ * each. What is left has as much again in the next turn. */
+#define ANSWERS_US 300
+
 static const struct resp_limits limits_default = {
 	.value_bytes_max =
 		16u << 20, /* a session record is under 1 KiB; a value that large is a mistake */
@@ -107,6 +111,7 @@ static void wait_for_next_try(struct redis_client *client)
 static void finish_stopping(struct redis_client *client)
 {
 	move(client, CLIENT_OFF);
+	list_remove(&client->rest.link);
 	/* Later, so that `stopped` may destroy what the callback that we may be in still uses. */
 	worker_sweep_later(client->worker, &client->stopped_task);
 }
@@ -182,28 +187,30 @@ void client_become_ready(struct redis_client *client)
 
 /* ── the connection ── */
 
-static void client_received(struct conn *conn, struct span bytes)
+/* Hands out what has come whole, or as much as there is time for. */
+static void hand_out(struct redis_client *client, bool all)
 {
-	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
-
-	if (!is_alive(client))
-		return;
-	client->last_received_ms = client->worker->now_ms;
-
-	int fed = resp_reader_feed(client->reader, bytes);
-	int got = 0;
 	struct resp_value *value = NULL;
+	uint64_t until_us = worker_clock_us(client->worker) + ANSWERS_US;
+	int got = 0;
 
-	/* What came whole before a fault is still answered. */
-	while (is_alive(client) && (got = resp_reader_next(client->reader, &value)) == 1) {
+	while (is_alive(client)) {
+		got = resp_reader_next(client->reader, &value);
+		if (got != 1)
+			break;
 		if (client->state == CLIENT_GREETING)
 			greeting_answer(client, value);
 		else
 			call_answer(client, value);
 		resp_value_free(value);
+		if (!all && worker_clock_us(client->worker) >= until_us) {
+			worker_flush_later(client->worker, &client->rest);
+			return;
+		}
 	}
 
-	int error = fed < 0 ? fed : got;
+	/* What came whole before a fault was still answered. */
+	int error = client->feed_error < 0 ? client->feed_error : got;
 
 	if (error < 0 && is_alive(client)) {
 		metric_add(&client->metrics.protocol_errors, 1);
@@ -212,6 +219,23 @@ static void client_received(struct conn *conn, struct span bytes)
 				    ? "out of memory for an answer of Redis"
 				    : "Redis sent what is no answer, or one over the limit");
 	}
+}
+
+static void hand_out_rest(struct task *task)
+{
+	hand_out(CONTAINER_OF(task, struct redis_client, rest), false);
+}
+
+static void client_received(struct conn *conn, struct span bytes)
+{
+	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
+
+	if (!is_alive(client))
+		return;
+	client->last_received_ms = client->worker->now_ms;
+	if (client->feed_error == 0)
+		client->feed_error = resp_reader_feed(client->reader, bytes);
+	hand_out(client, false);
 }
 
 static void client_produce(struct conn *conn)
@@ -266,6 +290,7 @@ static void client_peer_finished(struct conn *conn)
 {
 	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
 
+	hand_out(client, true); /* after this no answer counts */
 	if (!is_alive(client))
 		return;
 	set_error(client, "closed by Redis");
@@ -319,10 +344,11 @@ static int begin_talk(struct redis_client *client)
 	const struct redis_options *options = &client->options;
 	const char *name = options->tls_name ? options->tls_name : options->endpoint.host;
 
-	/* Of the latest connection until here: the loop in client_received may have been using it
+	/* Of the latest connection until here: the loop in hand_out may have been using it
 	 * at the loss. */
 	resp_reader_destroy(client->reader);
 	client->reader = resp_reader_create(&options->limits);
+	client->feed_error = 0;
 
 	int error = client->reader ? greeting_begin(client) : -ENOMEM;
 
@@ -409,6 +435,7 @@ int redis_client_create(struct redis_client **client, struct worker *worker,
 	deadline_init(&made->greeting_deadline, greeting_expired);
 	deadline_init(&made->retry, retry_expired);
 	deadline_init(&made->stall, call_judge_silence);
+	task_init(&made->rest, hand_out_rest);
 	task_init(&made->stopped_task, run_stopped);
 	if (options->metrics &&
 	    redis_metrics_register(&made->metrics, options->metrics, options->role) != 0) {

@@ -36,14 +36,14 @@ const struct worker_clock worker_clock_system = {
 	.wall_ms = system_wall_ms,
 };
 
-static uint64_t clock_us(const struct worker *worker)
+uint64_t worker_clock_us(const struct worker *worker)
 {
 	return worker->clock.monotonic_us(worker->clock.context);
 }
 
 static void clock_read(struct worker *worker)
 {
-	worker->now_us = clock_us(worker);
+	worker->now_us = worker_clock_us(worker);
 	worker->now_ms = worker->now_us / 1000;
 	worker->wall_ms = worker->clock.wall_ms(worker->clock.context);
 }
@@ -285,7 +285,7 @@ static int completions_run(struct worker *worker)
 
 		total += count;
 		since_enter += count;
-		if (is_cut && clock_us(worker) - worker->now_us >= WORKER_TURN_US)
+		if (is_cut && worker_clock_us(worker) - worker->now_us >= WORKER_TURN_US)
 			break;
 		if (is_cut && since_enter < WORKER_BATCH)
 			continue;
@@ -390,14 +390,14 @@ int worker_turn(struct worker *worker, uint64_t wait_us)
 	if (wakes_post(worker))
 		wait_us = 0;
 
-	uint64_t end_us = clock_us(worker);
+	uint64_t end_us = worker_clock_us(worker);
 
 	wait_us = wait_limit(worker, wait_us, end_us);
 	if (has_many_submissions(worker))
 		wait_us = 0;
 	code = ring_enter(worker->ring, wait_us);
 	if (wait_us == 0)
-		end_us = clock_us(worker);
+		end_us = worker_clock_us(worker);
 	mailbox_set_asleep(worker, false);
 	metrics_update(worker, end_us);
 	return code;

@@ -136,6 +136,9 @@ void worker_stop(struct worker *worker);
 void worker_flush_later(struct worker *worker, struct task *task);
 void worker_sweep_later(struct worker *worker, struct task *task);
 
+/* The clock as it is, where the turn's time is too old: for who does much in one call. */
+uint64_t worker_clock_us(const struct worker *worker);
+
 /*
  * A receive that ended with -ENOBUFS waits here and is called back when buffers are there.
  * Embedded; safe to remove by list_remove.

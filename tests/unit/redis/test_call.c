@@ -71,6 +71,99 @@ static void client_reads_answers_cut_anywhere(void **state)
 	fake_close(&fake);
 }
 
+/* ---- answers that take their time ---- */
+
+#define COSTLY_US 100 /* an answer */
+
+static uint64_t costly_now_us;
+
+static uint64_t costly_monotonic_us(void *context)
+{
+	(void)context;
+	return costly_now_us;
+}
+
+static void note_costly_answer(struct redis_call *call, enum redis_outcome outcome,
+			       const struct resp_value *value)
+{
+	expect_in_order(call, outcome, value);
+	costly_now_us += COSTLY_US;
+}
+
+/* Connected, and `count` answers are there that nothing has read. */
+static struct asked *costly_begin(size_t count)
+{
+	static const char *const words[3] = {"GET", "a"};
+	struct asked *asked = take(count);
+	struct buf answers;
+
+	client_connect_to_fake();
+	next_number = 0;
+	buf_init(&answers, 1u << 20);
+	for (uint32_t i = 0; i < count; i++) {
+		asked[i].number = i;
+		assert_int_equal(start(&asked[i], note_costly_answer, 60000, words), 0);
+		assert_int_equal(buf_append(&answers, SPAN("+OK\r\n")), 0);
+	}
+	for (size_t i = 0; i < count; i++)
+		fake_expect(&fake, "$1\r\na\r\n");
+	costly_now_us = worker.now_us;
+	worker.clock.monotonic_us = costly_monotonic_us;
+	fake_say_bytes(&fake, (const char *)answers.data, answers.len);
+	buf_finish(&answers);
+	return asked;
+}
+
+static void client_leaves_costly_answers_for_the_next_turn(void **state)
+{
+	enum { COUNT = 100, TURN_MAX = 2 * 3 }; /* when received, and in the flush step */
+
+	(void)state;
+	(void)costly_begin(COUNT);
+	alarm(10);
+	while (next_number < COUNT) {
+		uint32_t before = next_number;
+		bool is_rest_left = COUNT - before > TURN_MAX;
+
+		/* what is left keeps a turn from waiting */
+		assert_int_equal(worker_turn(&worker, is_rest_left ? RING_WAIT_FOREVER : 0), 0);
+		assert_true(next_number - before <= TURN_MAX);
+	}
+	alarm(0);
+	worker.clock = worker_clock_system;
+	client_end();
+	fake_close(&fake);
+}
+
+static void client_hands_out_all_that_came_before_the_end(void **state)
+{
+	struct asked *asked;
+
+	(void)state;
+	asked = costly_begin(100);
+	fake_hang_up(&fake);
+	TURN_UNTIL(&worker, lost_count == 1);
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(asked[i].outcome, REDIS_REPLY);
+	worker.clock = worker_clock_system;
+	client_end();
+	fake_close(&fake);
+}
+
+static void client_stops_with_answers_left(void **state)
+{
+	struct asked *asked;
+
+	(void)state;
+	asked = costly_begin(100);
+	TURN_UNTIL(&worker, next_number > 0);
+	assert_int_equal(asked[99].answers, 0);
+	worker.clock = worker_clock_system;
+	client_end();
+	assert_int_equal(asked[99].outcome, REDIS_LOST);
+	fake_close(&fake);
+}
+
 static void client_hears_of_half_an_answer_and_an_end(void **state)
 {
 	struct asked *asked = take(1);
@@ -244,6 +337,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CLIENT_TEST(client_drops_a_peer_that_breaks_the_protocol),
 		CLIENT_TEST(client_reads_answers_cut_anywhere),
+		CLIENT_TEST(client_leaves_costly_answers_for_the_next_turn),
+		CLIENT_TEST(client_hands_out_all_that_came_before_the_end),
+		CLIENT_TEST(client_stops_with_answers_left),
 		CLIENT_TEST(client_hears_of_half_an_answer_and_an_end),
 		CLIENT_TEST(client_forgets_late_and_cancelled_calls_but_not_their_places),
 		CLIENT_TEST(client_lets_one_answer_cancel_another),
