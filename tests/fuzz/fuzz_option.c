@@ -34,6 +34,8 @@ static struct outcome set(const struct option_row *row, struct span text)
 	CHECK(span_is_utf8(buf_span(&told)));
 	if (outcome.result == 0)
 		option_write_value(row, &config, &outcome.shown);
+	if (row->kind == OPTION_KIND_SECRET)
+		option_forget(row, &config); /* the vault is bounded */
 	buf_finish(&told);
 	arena_finish(&memory);
 	return outcome;
