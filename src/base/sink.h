@@ -14,8 +14,7 @@ struct sink {
 	int (*bytes)(void *context, struct span bytes);
 	/* A borrowed slice: takes a reference of its own. */
 	int (*slice)(void *context, struct payload_slice slice);
-	/* As `slice`, but takes over the caller's reference if it returns 0. NULL: `slice` is used.
-	 */
+	/* As `slice`, but takes over the caller's reference if it returns 0. NULL: as `slice`. */
 	int (*give)(void *context, struct payload_slice slice);
 	/* Asked before each piece (of HTTP/2: a frame), which may then be larger than the room. */
 	bool (*has_room)(void *context);

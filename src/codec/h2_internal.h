@@ -24,7 +24,7 @@ struct h2_session {
 	uint32_t stream_count;
 	uint32_t wanting_count;	    /* streams with `wants` */
 	uint64_t answer_count;	    /* h2_answer_count */
-	const struct sink *sink; /* during h2_produce */
+	const struct sink *sink;    /* during h2_produce */
 	int sink_error;		    /* what the sink said; sticks */
 	bool is_busy;		    /* inside h2_receive or h2_produce */
 	bool is_bombed;		    /* a header list beyond all measure; is_broken follows */

@@ -187,37 +187,31 @@ void client_become_ready(struct redis_client *client)
 
 /* ── the connection ── */
 
-/* Hands out what has come whole, or as much as there is time for. */
+/* Hands out what has come whole: `all` of it, before the connection is lost, or as much as there is
+ * time for. */
 static void hand_out(struct redis_client *client, bool all)
 {
 	struct resp_value *value = NULL;
 	uint64_t until_us = worker_clock_us(client->worker) + ANSWERS_US;
-	int got = 0;
+	int got = 1;
 
-	while (is_alive(client)) {
-		got = resp_reader_next(client->reader, &value);
-		if (got != 1)
-			break;
+	while (is_alive(client) && (got = resp_reader_next(client->reader, &value)) == 1) {
 		if (client->state == CLIENT_GREETING)
 			greeting_answer(client, value);
 		else
 			call_answer(client, value);
 		resp_value_free(value);
-		if (!all && worker_clock_us(client->worker) >= until_us) {
+		if (!all && is_alive(client) && worker_clock_us(client->worker) >= until_us) {
 			worker_flush_later(client->worker, &client->rest);
 			return;
 		}
 	}
-
-	/* What came whole before a fault was still answered. */
-	int error = client->feed_error < 0 ? client->feed_error : got;
-
-	if (error < 0 && is_alive(client)) {
+	/* The reader tells a fault behind what came whole before it. */
+	if (got < 0 && is_alive(client)) {
 		metric_add(&client->metrics.protocol_errors, 1);
 		client_drop(client,
-			    error == -ENOMEM
-				    ? "out of memory for an answer of Redis"
-				    : "Redis sent what is no answer, or one over the limit");
+			    got == -ENOMEM ? "out of memory for an answer of Redis"
+					   : "Redis sent what is no answer, or one over the limit");
 	}
 }
 
@@ -233,8 +227,7 @@ static void client_received(struct conn *conn, struct span bytes)
 	if (!is_alive(client))
 		return;
 	client->last_received_ms = client->worker->now_ms;
-	if (client->feed_error == 0)
-		client->feed_error = resp_reader_feed(client->reader, bytes);
+	(void)resp_reader_feed(client->reader, bytes); /* its error sticks: hand_out is told */
 	hand_out(client, false);
 }
 
@@ -290,7 +283,7 @@ static void client_peer_finished(struct conn *conn)
 {
 	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
 
-	hand_out(client, true); /* after this no answer counts */
+	hand_out(client, true);
 	if (!is_alive(client))
 		return;
 	set_error(client, "closed by Redis");
@@ -302,6 +295,7 @@ static void client_closed(struct conn *conn, enum conn_end end, int error)
 	struct redis_client *client = CONTAINER_OF(conn, struct redis_client, conn);
 
 	client->conn_is_live = false;
+	hand_out(client, true);
 	tls_finish(&client->tls);
 	if (is_alive(client)) {
 		describe_end(client, end, error);
@@ -344,11 +338,10 @@ static int begin_talk(struct redis_client *client)
 	const struct redis_options *options = &client->options;
 	const char *name = options->tls_name ? options->tls_name : options->endpoint.host;
 
-	/* Of the latest connection until here: the loop in hand_out may have been using it
-	 * at the loss. */
+	/* Of the latest connection until here: the loop in hand_out may have been using it at the
+	 * loss. */
 	resp_reader_destroy(client->reader);
 	client->reader = resp_reader_create(&options->limits);
-	client->feed_error = 0;
 
 	int error = client->reader ? greeting_begin(client) : -ENOMEM;
 

@@ -52,7 +52,6 @@ struct redis_client {
 	struct tls tls; /* of the latest connection, if options.tls */
 	bool conn_is_live;	    /* opened, and `closed` is still to come */
 	struct resp_reader *reader; /* of the latest connection; NULL before the first */
-	int feed_error;		    /* of it: nothing more is fed; 0: none */
 	struct task rest;	    /* of the answers that it has whole */
 	struct greeting greeting;
 	struct pipeline pipeline;

@@ -18,6 +18,9 @@ static void compare(const char *type, struct span text, struct span wire, bool i
 
 	if (verdict == ORACLE_SAME || is_known_difference(text, why))
 		return;
+	/* it reads the numbers in what it ignores */
+	if (ignore_unknown && strstr(why, "exceeds the range of double"))
+		return;
 	fprintf(stderr, "%s: libprotobuf %s it: %s\n", type,
 		verdict == ORACLE_REFUSED ? "refuses" : "reads something else in", why);
 	abort();

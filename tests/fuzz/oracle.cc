@@ -24,6 +24,7 @@ namespace
 
 pb::DescriptorPool pool;
 std::unique_ptr<pb::DynamicMessageFactory> factory;
+
 // A line of libprotobuf's; it may repeat a text of the message with a NUL in it.
 const char *say(std::string line)
 {

@@ -77,6 +77,15 @@ static inline void fake_hang_up(struct fake *fake)
 	fake->heard_len = 0;
 }
 
+/* What it has not read, or the peer has not, is lost. */
+static inline void fake_reset(struct fake *fake)
+{
+	const struct linger now = {.l_onoff = 1};
+
+	assert_int_equal(setsockopt(fake->peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+	fake_hang_up(fake);
+}
+
 static inline void fake_close(struct fake *fake)
 {
 	fake_hang_up(fake);

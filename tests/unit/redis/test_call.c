@@ -114,6 +114,13 @@ static struct asked *costly_begin(size_t count)
 	return asked;
 }
 
+static void costly_end(void)
+{
+	worker.clock = worker_clock_system;
+	client_end();
+	fake_close(&fake);
+}
+
 static void client_leaves_costly_answers_for_the_next_turn(void **state)
 {
 	enum { COUNT = 100, TURN_MAX = 2 * 3 }; /* when received, and in the flush step */
@@ -130,38 +137,38 @@ static void client_leaves_costly_answers_for_the_next_turn(void **state)
 		assert_true(next_number - before <= TURN_MAX);
 	}
 	alarm(0);
-	worker.clock = worker_clock_system;
-	client_end();
-	fake_close(&fake);
+	costly_end();
 }
 
 static void client_hands_out_all_that_came_before_the_end(void **state)
 {
-	struct asked *asked;
+	static void (*const ends[])(struct fake * fake) = {fake_hang_up, fake_reset};
 
 	(void)state;
-	asked = costly_begin(100);
-	fake_hang_up(&fake);
-	TURN_UNTIL(&worker, lost_count == 1);
-	for (size_t i = 0; i < 100; i++)
-		assert_int_equal(asked[i].outcome, REDIS_REPLY);
-	worker.clock = worker_clock_system;
-	client_end();
-	fake_close(&fake);
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		const struct asked *asked = costly_begin(100);
+
+		lost_count = 0;
+		TURN_UNTIL(&worker, next_number > 0);
+		assert_true(next_number < 100);
+		ends[i](&fake);
+		TURN_UNTIL(&worker, lost_count == 1);
+		for (size_t k = 0; k < 100; k++)
+			assert_int_equal(asked[k].outcome, REDIS_REPLY);
+		costly_end();
+	}
 }
 
 static void client_stops_with_answers_left(void **state)
 {
-	struct asked *asked;
+	const struct asked *asked;
 
 	(void)state;
 	asked = costly_begin(100);
 	TURN_UNTIL(&worker, next_number > 0);
 	assert_int_equal(asked[99].answers, 0);
-	worker.clock = worker_clock_system;
-	client_end();
+	costly_end();
 	assert_int_equal(asked[99].outcome, REDIS_LOST);
-	fake_close(&fake);
 }
 
 static void client_hears_of_half_an_answer_and_an_end(void **state)

@@ -17,9 +17,9 @@
 #define SOON_MS (HTTP_IDLE_MS / 2)
 #define TURN_UNTIL_SOON(worker, condition)                                                         \
 	do {                                                                                       \
-		uint64_t late_ms_ = steady_ms() + SOON_MS;                                    \
-		TURN_UNTIL(worker, (condition) || steady_ms() > late_ms_);                    \
-		assert_true(steady_ms() <= late_ms_);                                         \
+		uint64_t late_ms_ = steady_ms() + SOON_MS;                                         \
+		TURN_UNTIL(worker, (condition) || steady_ms() > late_ms_);                         \
+		assert_true(steady_ms() <= late_ms_);                                              \
 	} while (0)
 
 static const struct config_breaker breaker_off; /* zeroed: off */
