@@ -346,6 +346,7 @@ def test_calls_in_work_are_never_more_than_streams_allowed(folder, redis_server,
             attacker.outcome()
         harness.wait_until(lambda: upstream.in_work == 0, "all work is cancelled")
         assert upstream.in_work_max == STREAMS_MAX
+        assert gateway.metric(GLITCH % "http2_connection_error") == 1 and gateway.metric(GLITCH % GLITCHES) == 0
 
 
 def test_calls_given_up_at_once_are_not_more_work_than_the_score_allows(folder, redis_server):
@@ -377,17 +378,31 @@ def test_reset_after_work_began_cancels_it(folder, redis_server):
 
 # ---- compression state ----
 
+CHECK_FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", attacks.HEALTH + "Check"), (":authority", "x"),
+                ("te", "trailers"), ("content-type", "application/grpc")]
+
+
 def test_header_list_over_the_limit_keeps_the_compression_state(victim):
-    """The refused request's field is in the table, and the next one's index finds it."""
+    """What the refused request has put into the table, also behind the field that was too much, is all of the next one: indices."""
+    before = victim.metric(GLITCH % "header_list")
+    table = ("x-table", "t" * 100)
     with frames.FrameClient(victim.grpc) as client:
-        path = attacks.HEALTH + "Check"
-        client.encoder.huffman = False
-        refused = client.call(path, headers=[("x-table", "t" * 100), *[(f"x-{i}", "y" * 200) for i in range(70)]])
+        def call(block):
+            stream, client.next_stream = client.next_stream, client.next_stream + 2
+            client.send(frames.HEADERS, frames.END_HEADERS, stream, block)
+            client.send(frames.DATA, frames.END_STREAM, stream, attacks.message())
+            return stream
+
+        over = attacks.block(*[(f"x-{i}", "y" * 200) for i in range(70)])
+        refused = call(client.encoder.encode(CHECK_FIELDS) + over + client.encoder.encode([table]))
         reset = client.until(frames.RST_STREAM)
         assert (reset.stream, reset.payload) == (refused, struct.pack(">I", CALM))
-        answered = client.call(path, headers=[("x-table", "t" * 100)])
+        indices = client.encoder.encode([*CHECK_FIELDS, table])
+        assert len(indices) == len(CHECK_FIELDS) + 1 and all(byte & 0x80 for byte in indices)
+        answered = call(indices)
         assert client.fields(answered)[":status"] == "200"
         assert client.fields(answered)["grpc-status"] == "0"
+    assert victim.metric(GLITCH % "header_list") == before + 1
 
 
 def test_table_churn_is_served_in_proportion(victim):
@@ -417,7 +432,8 @@ def test_zero_windows_hold_no_more_than_their_streams(victim):
             # the one stream too many
             attacker.send(attacks.check(2 * STREAMS_MAX + 1))
             assert attacker.outcome().code in (PROTOCOL_ERROR, None)
-        check_bill(bill, STREAMS_MAX, neighbour.answered - calls)
+        counters = check_bill(bill, STREAMS_MAX, neighbour.answered - calls)
+        assert counters[GLITCH % "http2_connection_error"] == 1
 
 
 def deaf(address):
@@ -445,7 +461,9 @@ def test_clients_that_never_read_are_ended(victim):
                     units += count
         neighbour.more()
         victim.wait_metric(OPEN % "grpc", lambda value: value == 1)  # the neighbour's
-        check_bill(bill, units, neighbour.answered - calls)
+        counters = check_bill(bill, units, neighbour.answered - calls)
+        assert sum(counters[GLITCH % kind] for kind in (GLITCHES, "http2_connection_error", "too_many_pings")) == len(told)
+        assert counters[OUTCOME % ("grpc", "protocol")] == len(told)
 
 
 # ---- what never ends ----
