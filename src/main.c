@@ -12,6 +12,7 @@
 #include "os/service.h"
 #include "program/listeners.h"
 #include "program/reloader.h"
+#include "program/signals.h"
 #include "rest/departed.h"
 #include "rest/plan.h"
 #include "rest/rest.h"
@@ -42,8 +43,7 @@ struct program {
 	uint32_t worker_count;
 	uint64_t nofile;
 	int signal_fd;
-	struct op signal_op, cancel_op;
-	struct signalfd_siginfo signal;
+	struct signals signals;
 	bool ready, stopping, clean;
 };
 
@@ -233,21 +233,13 @@ static void dump_streams(void *context, struct admin_gathering *gathering)
 
 /* ---- the end ---- */
 
-static void signal_cancelled(struct op *op, const struct completion *completion)
-{
-	(void)op;
-	(void)completion;
-}
-
 static void admin_stopped(void *context)
 {
 	struct program *program = context;
 
 	if (program->admin)
 		LOG(LOG_INFO, "main", "component stopped", LOG_TEXT("stopped", "admin"));
-	program->cancel_op.done = signal_cancelled;
-	if (program->signal_op.armed)
-		op_cancel(&program->control, &program->cancel_op, &program->signal_op);
+	signals_stop(&program->signals);
 	worker_stop(&program->control);
 }
 
@@ -283,20 +275,15 @@ static void stop(struct program *program)
 	gateway_stop(program->gateway);
 }
 
-static void signal_read(struct op *op, const struct completion *completion)
+static void signal_received(struct signals *signals, int number)
 {
-	struct program *program = CONTAINER_OF(op, struct program, signal_op);
+	struct program *program = CONTAINER_OF(signals, struct program, signals);
 
-	if (completion->result != (int32_t)sizeof(program->signal))
-		return; /* cancelled: the end */
-	LOG(LOG_INFO, "main", "signal",
-	    LOG_TEXT("signal", strsignal((int)program->signal.ssi_signo)));
-	if (program->signal.ssi_signo != SIGHUP)
+	LOG(LOG_INFO, "main", "signal", LOG_TEXT("signal", strsignal(number)));
+	if (number != SIGHUP)
 		stop(program);
 	else
 		reloader_request(&program->reloader, program->gateway);
-	op_read(&program->control, op, file_from_fd(program->signal_fd),
-		(struct iovec){&program->signal, sizeof(program->signal)});
 }
 
 static int watch_signals(struct program *program)
@@ -312,9 +299,9 @@ static int watch_signals(struct program *program)
 	program->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
 	if (program->signal_fd < 0)
 		return -errno;
-	program->signal_op.done = signal_read;
-	return op_read(&program->control, &program->signal_op, file_from_fd(program->signal_fd),
-		       (struct iovec){&program->signal, sizeof(program->signal)});
+	signals_start(&program->signals, &program->control, file_from_fd(program->signal_fd),
+		      signal_received);
+	return 0;
 }
 
 /* ---- the parts ---- */

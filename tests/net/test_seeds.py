@@ -9,7 +9,7 @@ import pytest
 
 import harness
 
-SIMULATIONS = ("worker", "conn", "story")
+SIMULATIONS = ("worker", "conn", "story", "ops")
 
 
 def run(name, **env):
