@@ -1,5 +1,7 @@
 """The program as an attacker would find it: how it was built, what it may do, and as whom it runs."""
 
+import errno
+import json
 import os
 import pathlib
 import re
@@ -32,9 +34,58 @@ def test_every_thread_is_without_new_privileges_and_in_the_sandbox(gateway):
         assert {thread["Seccomp"] for thread in threads} == {"2"}
 
 
-def test_rings_are_restricted(gateway):
+# Each thread makes these calls, and none of them does anything where it is allowed: there is no argument at 0.
+ASK = """
+python
+import gdb, json
+
+def ask(*numbers):
+    result = int(gdb.parse_and_eval("((long (*)(long, ...)) syscall)(%s)" % ", ".join(map(str, numbers))))
+    return 0 if result >= 0 else int(gdb.parse_and_eval("*((int *(*)(void)) __errno_location)()"))
+
+for thread in gdb.selected_inferior().threads():
+    if not thread.name.startswith("iou-"):  # the kernel's own
+        thread.switch()
+        print("ANSWERS", json.dumps([ask(*call) for call in CALLS]))
+end
+"""
+EXECVE, IO_URING_SETUP, IO_URING_REGISTER = {"x86_64": 59, "aarch64": 221}.get(os.uname().machine), 425, 427
+REGISTER_PROBE = 8  # which a ring at work does not need
+
+
+def ask_every_thread(folder, process, calls):
+    """What each thread of the running program is told: an errno for each call."""
+    (folder / "ask.gdb").write_text(ASK.replace("CALLS", json.dumps(calls)))
+    said = subprocess.run(["gdb", "-nx", "-batch", "-p", str(process.pid), "-x", folder / "ask.gdb"], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], "HOME": str(folder)})
+    answers = [json.loads(line.partition(" ")[2]) for line in said.stdout.splitlines() if line.startswith("ANSWERS ")]
+    assert len(answers) == 4, said.stdout + said.stderr  # main, the bus, two workers
+    return answers
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer makes calls of its own: no sandbox")
+def test_every_thread_is_refused_new_rings_and_programs(folder, gateway):
+    """Of the running program, not of a filter that a container has put around it: without ours these are EFAULT."""
+    answers = ask_every_thread(folder, gateway.process, [[IO_URING_SETUP, 4, 0], [EXECVE, 0, 0, 0]])
+    assert answers == [[errno.EPERM] * 2] * 4
+    assert harness.http(gateway.public, "GET", "/healthz")[0] == 200
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's threads do not take calls of a debugger's")
+def test_each_ring_is_restricted(folder, gateway):
+    """Every one at work, not only the one that was tried: the thread that it belongs to may not register what serving does not
+    need, others nothing at all."""
     features = gateway.log("io_uring")["features"].split()
-    assert "restricted" in features, features
+    assert "restricted" in features and "single_issuer" in features, features
+    descriptors = pathlib.Path(f"/proc/{gateway.process.pid}/fd")
+    rings = [int(path.name) for path in descriptors.iterdir() if os.readlink(path) == "anon_inode:[io_uring]"]
+    answers = ask_every_thread(folder, gateway.process, [[IO_URING_REGISTER, ring, REGISTER_PROBE, 0, 0] for ring in rings])
+    assert len(rings) == 4
+    for told in zip(*answers):
+        assert sorted(told) == [errno.EACCES, *[errno.EEXIST] * 3]
+    for told in answers:
+        assert sorted(told) == [errno.EACCES, *[errno.EEXIST] * 3]
+    assert harness.http(gateway.public, "GET", "/healthz")[0] == 200
 
 
 class NetworkRedis(harness.Redis):
@@ -63,6 +114,13 @@ def as_nobody(folder, monkeypatch):
     return words
 
 
+def pages_of_keys(process):
+    """Mappings that are locked and left out of dumps."""
+    flags = [line.split()[1:] for line in pathlib.Path(f"/proc/{process.pid}/smaps").read_text().splitlines()
+             if line.startswith("VmFlags:")]
+    return sum("lo" in each and "dd" in each for each in flags)
+
+
 SECRET = {"GATEWAY_SESSION_CACHE_REDIS_USERNAME": "default", "GATEWAY_SESSION_CACHE_REDIS_PASSWORD": "any"}
 
 
@@ -76,6 +134,7 @@ def test_ordinary_user_without_capabilities_serves_all(folder, echo, as_nobody):
                 assert {thread[f"Cap{name}"] for name in ("Eff", "Prm", "Inh", "Amb")} == {"0" * 16}
             check_the_whole_story(gateway)
             assert "keys may be swapped out" not in gateway.process.err.text()
+            assert SANITIZED or pages_of_keys(gateway.process) >= 3  # the signing key, the password, OpenSSL's keys
     finally:
         server.stop()
 
