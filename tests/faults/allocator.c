@@ -44,6 +44,7 @@ struct control {
 	_Atomic uint64_t run;	  /* so many in a row */
 	_Atomic uint64_t count;	  /* attempts since then */
 	_Atomic uint64_t refused; /* in all */
+	_Atomic uint64_t framing; /* attempts of nghttp2's in all */
 };
 
 static struct control own;
@@ -220,6 +221,7 @@ static _Thread_local struct hooks *all_hooks;
 
 static void decide(struct hooks *hooks)
 {
+	atomic_fetch_add(&control->framing, 1);
 	if (is_refused())
 		h2_memory_fail_after(hooks->memory, 0);
 }

@@ -499,18 +499,21 @@ def test_what_never_ends_is_ended(impatient, story):
     """A byte every 30 ms would take longer than the 600 ms there are."""
     at_once, slowly = NEVER_ENDING[story]
     before = impatient.metrics()
-    with attacks.Attacker(impatient.grpc, at_once) as attacker:
-        for byte in slowly:
-            if select.select([attacker.socket], [], [], 0.03)[0]:
-                attacker.read()
-            if attacker.goaway or attacker.ended or not attacker.send(bytes([byte])):
-                break
-        outcome = attacker.outcome()
-    if at_once:
-        assert (outcome.code, outcome.reason) in ((CALM, "header_timeout"), (None, None))
-    impatient.wait_metric(OUTCOME % ("grpc", "timeout"),
-                          lambda value: value == before[OUTCOME % ("grpc", "timeout")] + 1)
-    assert impatient.metric(GLITCH % "request_timeout") == before[GLITCH % "request_timeout"] + 1
+    with neighbour_of(impatient) as neighbour:
+        bill, calls = Bill(impatient), neighbour.answered
+        with attacks.Attacker(impatient.grpc, at_once) as attacker:
+            for byte in slowly:
+                if select.select([attacker.socket], [], [], 0.03)[0]:
+                    attacker.read()
+                if attacker.goaway or attacker.ended or not attacker.send(bytes([byte])):
+                    break
+            outcome = attacker.outcome()
+        if at_once:
+            assert (outcome.code, outcome.reason) in ((CALM, "header_timeout"), (None, None))
+        impatient.wait_metric(OUTCOME % ("grpc", "timeout"),
+                              lambda value: value == before[OUTCOME % ("grpc", "timeout")] + 1)
+        counters = check_bill(bill, len(at_once) + len(slowly), neighbour.answered - calls)
+        assert counters[GLITCH % "request_timeout"] == 1
 
 
 def test_body_that_never_ends_ends_its_call_alone(impatient):

@@ -24,13 +24,13 @@ FAULTY = harness.OUT / "ringway-faults"
 
 
 class Faults:
-    """The program's allocator, by the memory shared with it: at, run, count, refused."""
+    """The program's allocator, by the memory shared with it: at, run, count, refused, framing."""
 
     def __init__(self, folder):
         self.path = folder / "faults"
-        self.path.write_bytes(bytes(32))
+        self.path.write_bytes(bytes(40))
         with open(self.path, "r+b") as file:
-            self.map = mmap.mmap(file.fileno(), 32)
+            self.map = mmap.mmap(file.fileno(), 40)
 
     def _write(self, index, value):
         struct.pack_into("=Q", self.map, index * 8, value)
@@ -54,6 +54,11 @@ class Faults:
     @property
     def refused(self):
         return self._read(3)
+
+    @property
+    def framing(self):
+        """nghttp2's attempts."""
+        return self._read(4)
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def numbers(total, most):
 def sweep(faults, story, well, most=None):
     """Refuses the first attempt of the story, then the second, … up to as many as it makes; with `most` about so many of
     them, evenly spread. Returns its outcomes."""
-    outcomes = {}
+    outcomes, refused = {}, faults.refused
     faults.arm(NEVER)
     assert story() == well
     for number in numbers(faults.attempts, most):
@@ -117,6 +122,7 @@ def sweep(faults, story, well, most=None):
             continue
         # what was lost with it (a connection to Redis, to a service) is made anew
         harness.wait_until(lambda: story() == well, f"well again after refusal {number}, which gave {outcome}")
+    assert faults.refused > refused, "nothing was refused"
     return outcomes
 
 
@@ -151,7 +157,9 @@ def execute(gateway, device):
 
 def test_command_through_to_its_service_ends_with_a_status(faulty, faults):
     """A new session each time: its record is read from Redis too."""
+    before = faults.framing
     outcomes = sweep(faults, lambda: execute(faulty, harness.Device(faulty)), "OK")
+    assert faults.framing > before, "nghttp2's attempts are none of them"
     assert {outcome[0] for outcome in outcomes if outcome != "OK"} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
 
 

@@ -343,6 +343,8 @@ static void grpc_bounds_the_bodies_of_one_connection(void **state)
 	}
 	assert_int_equal(pair.rig.held_count, 4);
 	assert_int_equal(refused, 2);
+	assert_true(rig_has_metric(&pair.rig,
+				   "gateway_glitches_total{kind=\"request_body_memory\"} 2"));
 	while (pair.rig.held_count > 0)
 		rpc_finish(pair.rig.held[--pair.rig.held_count], GRPC_OK, SPAN_EMPTY);
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
