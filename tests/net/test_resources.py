@@ -14,6 +14,7 @@ import subprocess
 import pytest
 
 import harness
+from cable import Cable
 from conftest import ECHO_CONFIG
 from harness import publish_event
 
@@ -78,6 +79,26 @@ def test_no_descriptor_is_left_to_connect_with(gateway, channel, device, echo):
     published = publish_event(gateway, device.user)
     assert stream.next().event_id == published
     harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "Redis is found again")
+
+
+def test_no_descriptor_is_left_to_reach_a_service_with(folder, redis_server, echo):
+    reconnects = 'upstream_grpc_reconnects_total{upstream="echo"}'
+    with Cable(echo.address) as cable, harness.Gateway(folder, redis_server, config=ECHO_CONFIG.format(
+            address=cable.address).replace("deadline: 2s", "deadline: 2s\n    connections: 1")) as gateway:
+        device = harness.Device(gateway)
+        with harness.Channel(gateway.grpc) as channel:
+            # no worker dials any more: what is open stays so
+            gateway.wait_metric(f'upstream_healthy{{upstream="echo",address="{cable.address}"}}', lambda value: value == 2)
+            gateway.wait_metric('gateway_redis_connected{role="session"}', lambda value: value == 3)
+            assert channel.outcome(device.request()) == "OK"
+            before = gateway.metrics()
+            with limited(gateway, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{gateway.process.pid}/fd"))):
+                cable.pull()
+                gateway.wait_metric(reconnects, lambda value: value >= before[reconnects] + 2)
+                assert channel.outcome(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
+                assert gateway.metrics()["process_open_fds"] == gateway.metrics()["process_max_fds"]
+            gateway.log("cannot connect", reason="Too many open files")
+            harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "the service is found again")
 
 
 def test_full_table_of_direct_descriptors_refuses_and_takes_up_again(folder, redis_server, echo):
