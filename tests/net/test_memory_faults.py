@@ -160,6 +160,7 @@ def test_command_through_to_its_service_ends_with_a_status(faulty, faults):
     before = faults.framing
     outcomes = sweep(faults, lambda: execute(faulty, harness.Device(faulty)), "OK")
     assert faults.framing > before, "nghttp2's attempts are none of them"
+    assert faulty.metric('gateway_glitches_total{kind="too_many_calls"}') > 0  # the call itself found no place
     assert {outcome[0] for outcome in outcomes if outcome != "OK"} <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL"}
 
 
