@@ -324,6 +324,7 @@ GIVE_UP = {
 def test_calls_in_work_are_never_more_than_streams_allowed(folder, redis_server, how):
     """All slots are taken, then some given up and taken again, for as long as that goes well."""
     with held_work(folder, redis_server) as (gateway, device, upstream):
+        bill = Bill(gateway)
         with attacks.Attacker(gateway.grpc, attacks.PREFACE + attacks.settings()
                               + attacks.frame(frames.SETTINGS, frames.ACK)) as attacker:
             ids = list(range(1, 2 * STREAMS_MAX + 1, 2))
@@ -346,7 +347,8 @@ def test_calls_in_work_are_never_more_than_streams_allowed(folder, redis_server,
             attacker.outcome()
         harness.wait_until(lambda: upstream.in_work == 0, "all work is cancelled")
         assert upstream.in_work_max == STREAMS_MAX
-        assert gateway.metric(GLITCH % "http2_connection_error") == 1 and gateway.metric(GLITCH % GLITCHES) == 0
+        counters = check_bill(bill, upstream.begun + upstream.cancelled, 0)
+        assert counters[GLITCH % "http2_connection_error"] == 1 and counters[GLITCH % GLITCHES] == 0
 
 
 def test_calls_given_up_at_once_are_not_more_work_than_the_score_allows(folder, redis_server):
@@ -363,6 +365,7 @@ def test_calls_given_up_at_once_are_not_more_work_than_the_score_allows(folder, 
 
 def test_reset_after_work_began_cancels_it(folder, redis_server):
     with held_work(folder, redis_server) as (gateway, device, upstream):
+        bill = Bill(gateway)
         with attacks.Attacker(gateway.grpc) as attacker:
             attacker.send(command(device, 1))
             harness.wait_until(lambda: upstream.in_work == 1, "the work has begun")
@@ -374,6 +377,7 @@ def test_reset_after_work_began_cancels_it(folder, redis_server):
         harness.wait_until(lambda: upstream.cancelled == 2, "the work is cancelled")
         gateway.wait_metric(
             'gateway_grpc_calls_total{method="%s",code="CANCELLED"}' % harness.EXECUTE, lambda value: value == 2)
+        check_bill(bill, upstream.begun + upstream.cancelled, 0)
 
 
 # ---- compression state ----
@@ -517,7 +521,7 @@ def test_what_never_ends_is_ended(impatient, story):
 
 
 def test_body_that_never_ends_ends_its_call_alone(impatient):
-    before = impatient.metric(GLITCH % "request_timeout")
+    bill = Bill(impatient)
     with frames.FrameClient(impatient.grpc) as client:
         stream = client.request([(":method", "POST"), (":scheme", "http"), (":path", harness.EXECUTE),
                                  (":authority", "x"), ("te", "trailers"), ("content-type", "application/grpc")],
@@ -526,7 +530,7 @@ def test_body_that_never_ends_ends_its_call_alone(impatient):
         client.send(frames.RST_STREAM, 0, stream, attacks.CANCEL)
         answered = client.call(attacks.HEALTH + "Check")
         assert client.fields(answered)[":status"] == "200"
-    assert impatient.metric(GLITCH % "request_timeout") == before + 1
+    assert check_bill(bill, 1, 1)[GLITCH % "request_timeout"] == 1
 
 
 @pytest.fixture
@@ -542,7 +546,7 @@ def test_slow_bodies_end_with_a_status_and_then_their_connection(patient):
     too many: 24, or less by what their small frames weigh. A body at the least rate comes whole."""
     headers = attacks.call_block(harness.EXECUTE)
     begun = attacks.message(bytes(20000))[:100]
-    streams = range(1, 100, 2)
+    streams, bill, units = range(1, 100, 2), Bill(patient), 0
     with attacks.Attacker(patient.grpc) as attacker, frames.FrameClient(patient.grpc) as client:
         honest = client.request([(":method", "POST"), (":scheme", "http"), (":path", harness.EXECUTE), (":authority", "x"),
                                  ("te", "trailers"), ("content-type", "application/grpc")],
@@ -554,12 +558,13 @@ def test_slow_bodies_end_with_a_status_and_then_their_connection(patient):
             if select.select([attacker.socket], [], [], 0.5)[0]:  # the pace of the trickle
                 attacker.read()
             attacker.send(b"".join(attacks.frame(frames.DATA, 0, stream, b"x") for stream in streams))
+            units += len(streams)
         outcome = attacker.outcome()
         client.send(frames.DATA, frames.END_STREAM, honest, attacks.message(bytes(20000))[10240:])
         # its payload is no command, but it was read
         assert client.fields(honest)["grpc-message"] not in ("", "request took too long")
     assert (outcome.code, outcome.reason) in ((CALM, GLITCHES), (None, None))
-    counters = patient.metrics()
+    counters = check_bill(bill, units, 1)
     assert 16 < counters[GLITCH % "body_too_slow"] <= 24 and counters[GLITCH % GLITCHES] == 1
     assert counters[GLITCH % "request_timeout"] == 0
     patient.wait_metric(OPEN % "grpc", lambda value: value == 0)
