@@ -273,15 +273,58 @@ def one_byte_windows():
             yield b"".join(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1)) for stream in some), len(some)
 
 
+def zero_windows():
+    """As many calls as there may be, whose answers may not leave, and then one more."""
+    yield settings((INITIAL_WINDOW_SIZE, 0)) + frame(SETTINGS, ACK), 0
+    for stream in streams():
+        yield check(stream), 1
+
+
+# ---- what takes its time ----
+
+def slow_preface():
+    """For who has not greeted."""
+    for byte in PREFACE + settings():
+        yield bytes([byte]), 1
+
+
+def never_ending_body():
+    """A byte in each frame, of a message of 3 MiB."""
+    yield frame(HEADERS, END_HEADERS, 1, call_block(harness.EXECUTE)) + frame(DATA, 0, 1, struct.pack(">BI", 0, 3 << 20)), 1
+    yield from repeat(frame(DATA, 0, 1, b"x"))
+
+
+def reset_in_work():
+    """Each call is given up with the next: its work has begun by then."""
+    for stream in streams():
+        yield execute(stream) + (frame(RST_STREAM, 0, stream - 2, CANCEL) if stream > 1 else b""), 1
+
+
+def never_reading():
+    """For who does not read."""
+    for stream in streams():
+        yield check(stream), 1
+
+
 # ---- the attacker ----
 
 Outcome = collections.namedtuple("Outcome", "units code reason")
 
 
+def connect(address, is_deaf=False):
+    """Who is deaf has small buffers, so that what it does not read is the victim's to hold."""
+    client = socket.socket()
+    if is_deaf:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(harness.PATIENCE)
+    host, _, port = address.rpartition(":")
+    client.connect((host, int(port)))
+    return client
+
+
 class Attacker:
-    def __init__(self, address, greeting=None):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+    def __init__(self, address, greeting=None, is_deaf=False):
+        self.socket = connect(address, is_deaf)
         self.socket.sendall(PREFACE + settings() if greeting is None else greeting)
         self.socket.setblocking(False)
         self.buffer = bytearray()
@@ -318,11 +361,11 @@ class Attacker:
                 break
         del self.buffer[:at]
 
-    def send(self, data, reads=True):
+    def send(self, data, reads=True, patience=harness.PATIENCE):
         """Returns whether all of it went: the receiver is there, and takes it in time."""
         view = memoryview(data)
         while view and not self.ended:
-            readable, writable, _ = select.select([self.socket] if reads else [], [self.socket], [], harness.PATIENCE)
+            readable, writable, _ = select.select([self.socket] if reads else [], [self.socket], [], patience)
             if readable:
                 self.read()
             if not writable and not readable:
@@ -342,10 +385,10 @@ class Attacker:
                 raise harness.Failed(f"nothing came; so far {self.counts}, GOAWAY {self.goaway}")
             self.read()
 
-    def rest(self, until):
-        """Reads what comes up to this moment (time.monotonic()), or its end."""
+    def rest(self, until, reads=True):
+        """Up to this moment (time.monotonic()), or its end; reads what comes."""
         while (left := until - time.monotonic()) > 0 and not self.ended:
-            if select.select([self.socket], [], [], left)[0]:
+            if select.select([self.socket] if reads else [], [], [], left)[0]:
                 self.read()
 
     def run(self, attack, units_max, until=lambda: False):

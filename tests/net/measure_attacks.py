@@ -23,14 +23,16 @@ TURN_S, TURNS = 0.4, int(os.environ.get("TURNS", "8"))
 RATIO_MAX = 2
 # units a second, of what is worth many calls
 COSTLY = {"hpack_bomb": 500, "header_list": 500, "late_headers": 100, "table_churn": 500, "table_size_churn": 500, "more_streams_than_offered": 5000,
-          "one_byte_windows": 5000, "rapid_reset": 2000, "rapid_reset_of_watches": 2000}
+          "one_byte_windows": 5000, "rapid_reset": 2000, "rapid_reset_of_watches": 2000, "reset_in_work": 2000}
+GREETINGS = {"slow_preface": b""}
+DEAF = {"never_reading"}
 RATE = 20000
 STORIES = [
     "ping_flood", "settings_flood", "settings_table_churn", "priority_flood", "priority_update_flood", "unknown_frame_flood",
     "window_update_flood", "empty_data_flood", "padded_data_flood", "data_after_end_flood", "rapid_reset",
     "rapid_reset_of_watches", "more_streams_than_offered", *attacks.MADE_YOU_RESET, "settings_overflow", "continuation_flood",
     "empty_continuation_flood", "chopped_headers", "hpack_bomb", "late_headers", "header_list", "table_churn", "table_size_churn",
-    "one_byte_windows",
+    "one_byte_windows", "zero_windows", "slow_preface", "never_ending_body", "reset_in_work", "never_reading",
 ]
 
 
@@ -74,24 +76,32 @@ def neighbour(pipe, address, processor):
         pipe.send(latencies)
 
 
+def attack(name, one, began, end):
+    """Returns the units that went before the connection's end, or this moment."""
+    rate, reads, units = COSTLY.get(name, RATE), name not in DEAF, 0
+    for data, count in story(name):
+        if not one.send(data, reads, patience=max(end - time.monotonic(), 0)):
+            break
+        units += count
+        if reads:
+            one.read()
+        if one.ended or one.goaway or time.monotonic() > end:
+            break
+        one.rest(until=min(began + units / rate, end), reads=reads)
+    return units
+
+
 def attacker(pipe, address, processor):
     """For each (name, seconds) the units and connections it took."""
     os.sched_setaffinity(0, {processor})
     while task := pipe.recv():
         name, seconds = task
-        rate, began = COSTLY.get(name, RATE), time.monotonic()
-        units = connections = 0
-        while time.monotonic() < began + seconds:
+        began = time.monotonic()
+        end, units, connections = began + seconds, 0, 0
+        while time.monotonic() < end:
             connections += 1
-            with attacks.Attacker(address) as one:
-                for data, count in story(name):
-                    if not one.send(data):
-                        break
-                    units += count
-                    one.read()
-                    if one.ended or one.goaway or time.monotonic() > began + seconds:
-                        break
-                    one.rest(until=began + min(units / rate, seconds))
+            with attacks.Attacker(address, GREETINGS.get(name), is_deaf=name in DEAF) as one:
+                units += attack(name, one, began + units / COSTLY.get(name, RATE), end)
         pipe.send((units, connections))
 
 

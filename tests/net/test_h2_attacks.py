@@ -440,17 +440,6 @@ def test_zero_windows_hold_no_more_than_their_streams(victim):
         assert counters[GLITCH % "http2_connection_error"] == 1
 
 
-def deaf(address):
-    """Small buffers, so that what it does not read is the victim's to hold."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    host, _, port = address.rpartition(":")
-    client.connect((host, int(port)))
-    client.settimeout(harness.PATIENCE)
-    client.sendall(attacks.PREFACE + attacks.settings())
-    return client
-
-
 def test_clients_that_never_read_are_ended(victim):
     """They stay; what they send to a connection that is over is dropped, until it is closed."""
     told = [attacks.settings_flood(), attacks.ping_flood(), attacks.made_you_reset(attacks.window_overflow),
@@ -458,8 +447,9 @@ def test_clients_that_never_read_are_ended(victim):
     with neighbour_of(victim) as neighbour, contextlib.ExitStack() as stack:
         bill, calls, units = Bill(victim), neighbour.answered, 0
         for attack in told:
-            client = stack.enter_context(contextlib.closing(deaf(victim.grpc)))
+            client = stack.enter_context(contextlib.closing(attacks.connect(victim.grpc, is_deaf=True)))
             with contextlib.suppress(ConnectionError):
+                client.sendall(attacks.PREFACE + attacks.settings())
                 for data, count in itertools.islice(attack, 8000):
                     client.sendall(data)
                     units += count
