@@ -458,7 +458,9 @@ static void tell_held(struct upstream_stream *stream)
 	int code = 0;
 	size_t taken = take_data(stream, buf_span(&stream->held), &code);
 
-	buf_consume(&stream->held, taken);
+	/* a call that was cancelled by one of them gave back what is held */
+	if (stream->call)
+		buf_consume(&stream->held, taken);
 	if (stream->h2.session)
 		h2_consume(&stream->h2, taken);
 	if (stream->call && code)

@@ -202,6 +202,26 @@ static void stream_cancelled_inside_a_message_is_silent_and_gives_its_window_bac
 	assert_int_equal(whole.messages, MESSAGES);
 }
 
+/* Its connection lives, and the rest of what was held is there no more. */
+static void stream_cancelled_inside_a_message_that_was_held_is_silent(void **state)
+{
+	struct rig *rig = *state;
+	struct listener_of_stream to = {.pauses_at = 1}, whole = {0};
+
+	open_stream(rig, MESSAGES);
+	listen_to(rig, &to);
+	TURN_UNTIL(rig->worker, to.messages == 1);
+	turns(rig, 10);
+	to.cancels_at = 2;
+	upstream_call_resume(&to.call);
+	assert_int_equal(to.messages, 2);
+	listen_to(rig, &whole);
+	TURN_UNTIL(rig->worker, whole.done);
+	assert_int_equal(whole.messages, MESSAGES);
+	assert_false(to.done);
+	assert_int_equal(rig->services[0].connections, 1);
+}
+
 static void message_over_the_bound_ends_the_stream(void **state)
 {
 	struct rig *rig = *state;
@@ -224,6 +244,7 @@ int main(void)
 		TEST(end_of_a_paused_answer_is_told_when_it_goes_on),
 		TEST(paused_stream_holds_its_service_back),
 		TEST(stream_cancelled_inside_a_message_is_silent_and_gives_its_window_back),
+		TEST(stream_cancelled_inside_a_message_that_was_held_is_silent),
 		TEST(message_over_the_bound_ends_the_stream),
 	};
 
