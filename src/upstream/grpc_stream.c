@@ -47,7 +47,8 @@ static void expired(struct deadline *deadline)
 	struct upstream_link *link = stream->on;
 
 	/* one that never had a connection to go out on was not late: nobody is there */
-	if (!link && !stream->is_shortened && !upstream_is_connected(stream->upstream)) {
+	if (!link && !stream->has_ended && !stream->is_shortened &&
+	    !upstream_is_connected(stream->upstream)) {
 		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
 		return;
 	}
