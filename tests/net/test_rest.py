@@ -32,6 +32,7 @@ rest:
     - {{ method: POST, absolute: /api/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*" }}
     - {{ method: POST, absolute: /public/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*", public: true }}
     - {{ method: GET, absolute: "/watch/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop }}
+    - {{ method: GET, absolute: "/watch-allowed/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop, permission: "shop:watch" }}
     - {{ method: GET, absolute: "/watch-all/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop, public: true }}
   cors: {{ origins: ["https://app.example.com"], credentials: true, max_age: 10m }}
   allowed_origins: ["https://app.example.com"]
@@ -381,6 +382,35 @@ def test_stream_ends_with_its_session(api):
     harness.Device(api.gateway, session="s-stream").revoke()
     assert json.loads(response.readline()) == error(401, "session is not valid")
     assert response.read() == b"" and ended.wait(harness.PATIENCE)
+
+
+def test_session_that_ends_while_its_permission_is_asked_gets_no_stream(folder, redis_server, services):
+    make_descriptors(folder)
+    config = CONFIG.format(auth=services[0].address, ai=services[1].address, shop=services[2].address, cache="5s",
+                           stream=f"{harness.PATIENCE:.0f}s")
+    with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_WORKERS": "1"}) as gateway:
+        api = Api(gateway, services)
+        ended, asked, answered, late = threading.Event(), threading.Event(), threading.Event(), []
+
+        def check(request, context):
+            asked.set()
+            assert answered.wait(harness.PATIENCE)
+            return auth.CheckPermissionResponse(allowed=True)
+
+        api.auth.CheckPermission, api.shop.Watch = check, watch_for_ever(ended)
+        token = api.auth.login(session="s-stream")
+        earlier = api.open("/watch/a", token=token)
+        earlier.readline()
+        caller = threading.Thread(target=lambda: late.append(api.open("/watch-allowed/a", token=token)))
+        caller.start()
+        assert asked.wait(harness.PATIENCE)
+        harness.Device(gateway, session="s-stream").revoke()
+        # the one worker has heard of it now
+        assert json.loads(earlier.readline()) == error(401, "session is not valid")
+        answered.set()
+        caller.join(harness.PATIENCE)
+        assert (late[0].status, json.loads(late[0].readline())) == (401, error(401, "session is not valid"))
+        assert api.shop.times("Watch") == 1
 
 
 def test_client_that_does_not_read_holds_its_service_back(api):
