@@ -287,7 +287,7 @@ enum identity_answer identities_find(struct identities *identities, struct span 
 {
 	uint8_t key[SHA256_BYTES];
 
-	if (token.len == 0 || token.len > IDENTITY_TOKEN_MAX)
+	if (token.len == 0 || token.len > IDENTITY_TOKEN_MAX || !span_is_utf8(token))
 		return IDENTITY_REFUSED;
 	if (digest_sha256(identities->digest, token, key) != 0)
 		return IDENTITY_UNAVAILABLE;

@@ -16,7 +16,7 @@
 #include "base/metric.h"
 #include "rest/departed.h"
 
-#define IDENTITY_TOKEN_MAX   4096  /* bytes; longer ones are nobody's */
+#define IDENTITY_TOKEN_MAX   4096  /* bytes; longer ones are nobody's, nor is what is no UTF-8 */
 #define IDENTITY_TEXT_MAX    256   /* bytes of a user's or a session's id */
 #define IDENTITIES_MAX	     16384 /* kept; the least recently used leaves. Below 10 MiB */
 #define IDENTITY_LOOKUPS_MAX 4096  /* questions under way */

@@ -164,6 +164,13 @@ def test_without_a_session_nothing_is_called(api):
     assert api.auth.times("ListUsers") == 0
 
 
+def test_token_that_no_message_can_hold_is_nobodys(api):
+    """A string of a message is UTF-8: the service could not even read the question, which is no fault of its own."""
+    for headers in ({"cookie": "session_token=\xff\xfe"}, {"authorization": "Bearer \xc3("}):
+        assert api.call("GET", "/api/v1/users", **headers)[:2] == (401, error(401, "session is not valid"))
+    assert api.auth.times("ValidateSession") == 0
+
+
 def test_cookie_is_a_session_and_its_writes_come_from_our_pages(api):
     token = api.auth.login()
     cookie = f"other=1; session_token={token}"

@@ -285,6 +285,7 @@ static void what_cannot_be_is_refused_or_unavailable(void **state)
 	memset(text, 'u', IDENTITY_TEXT_MAX + 1);
 	assert_int_equal(find(&caller, "", 0), IDENTITY_REFUSED);
 	assert_int_equal(find(&caller, longest, 0), IDENTITY_REFUSED);
+	assert_int_equal(find(&caller, "no \xfe text", 0), IDENTITY_REFUSED);
 	longest[IDENTITY_TOKEN_MAX] = '\0';
 	rig.ask_fails = -ENOMEM;
 	assert_int_equal(find(&caller, longest, 0), IDENTITY_UNAVAILABLE);
