@@ -1,5 +1,6 @@
 """The API gateway (api.md): REST calls through to gRPC services, by real clients and real services."""
 
+import base64
 import http.client
 import json
 import socket
@@ -315,6 +316,21 @@ def test_messages_leave_as_they_come(api):
     seen.set()
     assert json.loads(response.readline()) == {"orderId": "second"}
     assert response.read() == b""
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2-prior-knowledge"])
+def test_large_messages_leave_whole(api, version):
+    token = b"x" * 2_000_000
+
+    def watch(request, context):
+        for number in range(3):
+            yield shop.Order(order_id=str(number), token=token)
+
+    api.shop.Watch = watch
+    text = subprocess.run(["curl", "-sS", version, f"http://{api.gateway.public}/watch-all/a"], capture_output=True, check=True).stdout
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["orderId"] for line in lines] == ["0", "1", "2"]
+    assert all(base64.b64decode(line["token"]) == token for line in lines)
 
 
 @pytest.mark.parametrize("accept, last", [
