@@ -38,7 +38,7 @@ struct http1 {
 	uint64_t unwanted_bytes;
 	struct payload *answer; /* rest of the answer's body, or of one part of a stream */
 	uint32_t answer_sent, answer_end; /* offsets in it */
-	struct buf behind; /* of a stream: goes out behind that part */
+	struct buf behind;		  /* of a stream: goes out behind that part */
 	struct request request;
 };
 

@@ -12,8 +12,8 @@
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
 
-/* A part of a stream up to here goes to the transport in one piece; a larger one as a large body does,
- * for it may be more than a connection's queue can hold. */
+/* A part of a stream up to here goes to the transport in one piece; a larger one as a large body
+ * does, for it may be more than a connection's queue can hold. */
 #define PART_BYTES_MAX (256u << 10)
 
 static void append_line(struct buf *head, struct span name, struct span value)

@@ -14,9 +14,9 @@
  *
  * Failures are what the way to the service or its silence brings about: refused, reset, no
  * connection, no answer in time, UNAVAILABLE. Any other answer, an error of the application too,
- * is a service that works; so is a stream that was answered until its deadline cut it. What ended for other reasons tells nothing: the caller left or gave it
- * less time than the upstream's own deadline (else one impatient client could close the way for
- * all), or our own bounds were reached.
+ * is a service that works; so is a stream that was answered until its deadline cut it. What ended
+ * for other reasons tells nothing: the caller left or gave it less time than the upstream's own
+ * deadline (else one impatient client could close the way for all), or our own bounds were reached.
  */
 #ifndef UPSTREAM_BREAKER_H
 #define UPSTREAM_BREAKER_H
@@ -58,8 +58,8 @@ bool breaker_report(struct breaker *breaker, uint32_t pass, enum breaker_verdict
 		    uint64_t now_ms);
 
 /*
- * Its answer has begun and goes on: of a probe that is enough, of others their end tells. Returns as
- * breaker_report.
+ * Its answer has begun and goes on: of a probe that is enough, of others their end tells. Returns
+ * as breaker_report.
  */
 bool breaker_hear(struct breaker *breaker, uint32_t pass, uint64_t now_ms);
 

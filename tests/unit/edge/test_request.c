@@ -200,8 +200,8 @@ static void field_in_many_pieces_is_joined_within_the_request_s_memory(void **st
 	for (int i = 0; i < 3; i++)
 		assert_true(span_equal(request_find_header(&request, SPAN("cookie")),
 				       buf_span(&whole)));
-	assert_true(span_starts_with(request_find_header(&request, SPAN("other")),
-				     SPAN("1, 1, 1")));
+	assert_true(
+		span_starts_with(request_find_header(&request, SPAN("other")), SPAN("1, 1, 1")));
 	assert_int_equal(request_find_header(&request, SPAN("none")).len, 0);
 	buf_finish(&whole);
 	arena_finish(&request.arena);

@@ -524,8 +524,7 @@ static void http1_asks_for_more_behind_a_large_part(void **state)
 	assert_true(http_give(rig.held[0], payload_copy(SPAN("last"))));
 	http_end(rig.held[0], true);
 	client_expect(&client, "0\r\n\r\n");
-	check_large_part(&client, "5\r\nfirst\r\n300000\r\n",
-			 "\r\n4\r\nlast\r\n0\r\n\r\n");
+	check_large_part(&client, "5\r\nfirst\r\n300000\r\n", "\r\n4\r\nlast\r\n0\r\n\r\n");
 	client_close(&client);
 	rig_close(&rig);
 }
