@@ -375,6 +375,9 @@ static inline int read_tagged(struct reader *reader, const struct schema_field *
 
 	const uint8_t *at = reader->out.buf->data + value;
 
+	/* no default is longer; of a longer value the length may be missing yet */
+	if (reader->out.at - at > 8)
+		return 0;
 	while (at < reader->out.at && *at == 0)
 		at++;
 	if (at == reader->out.at)

@@ -95,7 +95,8 @@ static void http1_clear_request(struct http1 *http1)
 	buf_finish(&http1->body);
 	payload_put(http1->answer);
 	http1->answer = NULL;
-	http1->answer_sent = 0;
+	http1->answer_sent = http1->answer_end = 0;
+	buf_finish(&http1->behind);
 	http1->is_started = false;
 	http1->request = (struct request){0};
 }
@@ -576,6 +577,7 @@ int http1_open(struct connection *connection)
 	http1->due_ms = connection->deadline.timer.due_ms;
 	buf_init(&http1->ahead, PIPELINE_BYTES_MAX);
 	buf_init(&http1->body, 0);
+	buf_init(&http1->behind, HTTP1_BEHIND_BYTES_MAX);
 	connection->http1 = http1;
 	return 0;
 }

@@ -12,6 +12,10 @@
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
 
+/* A part of a stream up to here goes to the transport in one piece; a larger one as a large body
+ * does, for it may be more than a connection's queue can hold. */
+#define PART_BYTES_MAX (256u << 10)
+
 static void append_line(struct buf *head, struct span name, struct span value)
 {
 	/* A line break in a value would let it write headers of its own. */
@@ -65,10 +69,12 @@ static int send_answer(struct http1 *http1, const struct reply *reply)
 	int code;
 
 	write_head(http1, reply, false, head);
-	if (body.len > COPIED_BODY_BYTES_MAX)
+	if (body.len > COPIED_BODY_BYTES_MAX) {
 		http1->answer = payload_copy(body);
-	else
+		http1->answer_end = (uint32_t)body.len;
+	} else {
 		buf_append(head, body);
+	}
 	if (head->failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
 		code = -ENOMEM;
 	else
@@ -114,11 +120,24 @@ static void http1_reply(struct request *request, const struct reply *reply)
 
 /* ---- streamed ---- */
 
+/* Whether no part is on its way any more. */
+static bool send_part(struct http1 *http1)
+{
+	if (!http1->answer)
+		return true;
+	if (!http1_send_rest(http1))
+		return false;
+	payload_put(http1->answer);
+	http1->answer = NULL;
+	return true;
+}
+
 void http1_pull(struct http1 *http1)
 {
 	struct request *request = &http1->request;
 
 	if (http1->state != HTTP1_STREAM || request->ended ||
+	    !conn_has_room(&http1->connection->conn) || !send_part(http1) ||
 	    !conn_has_room(&http1->connection->conn))
 		return;
 	http1_wait_for(http1, WAIT_NOTHING);
@@ -148,13 +167,20 @@ static void http1_begin(struct request *request, const struct reply *head)
 		conn_wants_flush(&http1->connection->conn);
 }
 
-/* RFC 9112 §7.1. Returns 0 or a negative errno; the reference is taken over either way. */
+/* A chunk's first line, as RFC 9112 §7.1 has it; nothing to HTTP/1.0. */
+static struct span chunk_line(const struct http1 *http1, uint32_t bytes, char line[24])
+{
+	int len = snprintf(line, 24, "%x\r\n", bytes);
+
+	return span_make(line, http1->is_http10 ? 0 : (size_t)len);
+}
+
+/* Returns 0 or a negative errno; the reference is taken over either way, as by the next two. */
 static int send_chunk(struct http1 *http1, struct payload_slice slice)
 {
 	struct conn *conn = &http1->connection->conn;
-	char size[24];
-	int len = snprintf(size, sizeof(size), "%x\r\n", slice.len);
-	int code = http1->is_http10 ? 0 : conn_send(conn, span_make(size, (size_t)len));
+	char line[24];
+	int code = conn_send(conn, chunk_line(http1, slice.len, line));
 
 	if (code) {
 		payload_put(slice.payload);
@@ -168,6 +194,43 @@ static int send_chunk(struct http1 *http1, struct payload_slice slice)
 	return code;
 }
 
+/* Begins a part that goes out as there is room. */
+static int begin_part(struct http1 *http1, struct payload_slice slice)
+{
+	char line[24];
+	int code = conn_send(&http1->connection->conn, chunk_line(http1, slice.len, line));
+
+	if (!code && !http1->is_http10)
+		code = buf_append(&http1->behind, SPAN("\r\n"));
+	http1->answer = slice.payload;
+	http1->answer_sent = slice.offset;
+	http1->answer_end = slice.offset + slice.len;
+	if (!code && !send_part(http1) && http1->state != HTTP1_STREAM)
+		code = -ENOMEM;
+	return code;
+}
+
+/* Behind a part that is on its way: last words, of whom has been told to wait. */
+static int keep_behind(struct http1 *http1, struct payload_slice slice)
+{
+	struct buf *behind = &http1->behind;
+	char line[24];
+
+	buf_append(behind, chunk_line(http1, slice.len, line));
+	buf_append(behind, span_make(slice.payload->data + slice.offset, slice.len));
+	if (!http1->is_http10)
+		buf_append(behind, SPAN("\r\n"));
+	payload_put(slice.payload);
+	return behind->failed ? -ENOMEM : 0;
+}
+
+static int give_slice(struct http1 *http1, struct payload_slice slice)
+{
+	if (http1->answer)
+		return keep_behind(http1, slice);
+	return slice.len > PART_BYTES_MAX ? begin_part(http1, slice) : send_chunk(http1, slice);
+}
+
 static bool http1_give(struct request *request, struct payload_slice slice)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
@@ -178,29 +241,41 @@ static bool http1_give(struct request *request, struct payload_slice slice)
 		return false;
 	}
 	request->sent_bytes += slice.len;
-	if (send_chunk(http1, slice) != 0) {
+	if (give_slice(http1, slice) != 0) {
 		http1_fail(http1, OUTCOME_RESOURCE);
 		return false;
 	}
-	if (!conn_has_room(conn))
-		http1_wait_for(http1, WAIT_SEND);
+
+	bool has_room = conn_has_room(conn) && !http1->answer;
+
+	http1_wait_for(http1, has_room ? WAIT_NOTHING : WAIT_SEND);
 	if (!http1->is_advancing)
 		conn_wants_flush(conn);
-	return conn_has_room(conn);
+	return has_room;
+}
+
+/* The last chunk. */
+static int send_last(struct http1 *http1)
+{
+	struct span last = SPAN("0\r\n\r\n");
+
+	if (http1->is_http10 || span_equal(http1->request.method, SPAN("HEAD")))
+		return 0;
+	return http1->answer ? buf_append(&http1->behind, last)
+			     : conn_send(&http1->connection->conn, last);
 }
 
 static void http1_end(struct request *request, bool whole)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
 	struct connection *connection = http1->connection;
-	bool has_chunks = !http1->is_http10 && !span_equal(request->method, SPAN("HEAD"));
 
 	request->ended = true;
 	account_call(connection->server->account, request, ROUTE_HTTP);
 	if (http1->state != HTTP1_STREAM)
 		return; /* failed before */
 	http1->state = HTTP1_ANSWER;
-	if (!whole || (has_chunks && conn_send(&connection->conn, SPAN("0\r\n\r\n")) != 0))
+	if (!whole || send_last(http1) != 0)
 		http1_fail(http1, whole ? OUTCOME_RESOURCE : OUTCOME_CLOSED);
 	else
 		answer_is_queued(http1);
@@ -261,8 +336,8 @@ bool http1_send_rest(struct http1 *http1)
 
 	if (!http1->answer)
 		return true;
-	while (http1->answer_sent < http1->answer->len && conn_has_room(conn)) {
-		uint32_t left = http1->answer->len - http1->answer_sent;
+	while (http1->answer_sent < http1->answer_end && conn_has_room(conn)) {
+		uint32_t left = http1->answer_end - http1->answer_sent;
 		struct payload_slice slice = {
 			.payload = http1->answer,
 			.offset = http1->answer_sent,
@@ -276,5 +351,13 @@ bool http1_send_rest(struct http1 *http1)
 		http1->answer_sent += slice.len;
 		http1_wait_for(http1, WAIT_SEND);
 	}
-	return http1->answer_sent == http1->answer->len;
+	if (http1->answer_sent < http1->answer_end)
+		return false;
+
+	if (http1->behind.len > 0 && conn_send(conn, buf_span(&http1->behind)) != 0) {
+		http1_fail(http1, OUTCOME_RESOURCE);
+		return false;
+	}
+	buf_finish(&http1->behind);
+	return true;
 }

@@ -222,33 +222,46 @@ void request_keep_header(struct request *request, struct span name, struct span 
 	request->headers = header;
 }
 
+static uint8_t *put_before(uint8_t *end, struct span text)
+{
+	if (text.len > 0)
+		memcpy(end - text.len, text.data, text.len);
+	return end - text.len;
+}
+
 struct span request_find_header(struct request *request, struct span name)
 {
 	struct span separator = span_equal(name, SPAN("cookie")) ? SPAN("; ") : SPAN(", ");
 	struct span found = SPAN_EMPTY;
+	size_t len = 0, count = 0;
 
 	for (const struct request_header *header = request->headers; header;
 	     header = header->next) {
 		if (!span_equal(header->name, name))
 			continue;
-		if (found.data) {
-			struct span parts[] = {header->value, separator, found};
-			size_t len = header->value.len + separator.len + found.len;
-			uint8_t *joined = arena_alloc(&request->arena, len), *at = joined;
-
-			if (!joined)
-				return SPAN_EMPTY;
-			for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-				if (parts[i].len > 0)
-					memcpy(at, parts[i].data, parts[i].len);
-				at += parts[i].len;
-			}
-			found = span_make(joined, len);
-		} else {
-			found = header->value;
-		}
+		found = header->value;
+		len += found.len + (count++ > 0 ? separator.len : 0);
 	}
-	return found;
+	if (count < 2)
+		return found;
+
+	/* at once: a cookie field comes in as many pieces as it has cookies */
+	uint8_t *joined = arena_alloc(&request->arena, len);
+
+	if (!joined)
+		return SPAN_EMPTY;
+
+	uint8_t *at = joined + len;
+
+	for (const struct request_header *header = request->headers; header;
+	     header = header->next) {
+		if (!span_equal(header->name, name))
+			continue;
+		at = put_before(at, header->value);
+		if (--count > 0)
+			at = put_before(at, separator);
+	}
+	return span_make(joined, len);
 }
 
 void request_note_header(struct request *request, struct span name, struct span value)

@@ -290,13 +290,23 @@ static void call_go(struct rest_call *call)
 
 /* ---- who asks, and may they ---- */
 
+static void refuse_session(struct rest_call *call)
+{
+	metric_add(&call->rest->metrics.unauthenticated, 1);
+	rest_call_fail(call, 401, "session is not valid");
+}
+
 static void permission_told(struct upstream_call *upstream, const struct upstream_result *result)
 {
 	struct rest_call *call = CONTAINER_OF(upstream, struct rest_call, upstream);
 
 	switch (permission_of(result)) {
 	case PERMISSION_GRANTED:
-		call_go(call);
+		/* whoever was told of it meanwhile did not know of this call */
+		if (call->identity->is_revoked)
+			refuse_session(call);
+		else
+			call_go(call);
 		return;
 	case PERMISSION_DENIED:
 		metric_add(&call->rest->metrics.forbidden, 1);
@@ -320,8 +330,7 @@ static void session_told(struct rest_call *call, enum identity_answer answer,
 			sign_out_done(call);
 			return;
 		}
-		metric_add(&call->rest->metrics.unauthenticated, 1);
-		rest_call_fail(call, 401, "session is not valid");
+		refuse_session(call);
 		return;
 	case IDENTITY_UNAVAILABLE:
 		rest_call_fail(call, 503, "auth service is unavailable");

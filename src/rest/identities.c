@@ -97,7 +97,7 @@ void identity_put(struct identity *identity)
 	if (!identity || --identity->count > 0)
 		return;
 	CHECK(list_is_empty(&identity->followers));
-	if (!identity->is_revoked)
+	if (identity->is_listed)
 		hash_remove(&identity->owner->sessions, &identity->node);
 	free(identity);
 }
@@ -126,7 +126,7 @@ static struct identity *identity_of(struct identities *identities, struct span u
 	/* A session that changes its user is a new one; calls under way keep the old. */
 	if (identity) {
 		hash_remove(&identities->sessions, &identity->node);
-		identity->is_revoked = true;
+		identity->is_listed = false;
 	}
 	identity = malloc(sizeof(*identity) + user.len + session.len);
 	if (!identity)
@@ -141,10 +141,12 @@ static struct identity *identity_of(struct identities *identities, struct span u
 	memcpy(identity->text, user.data, user.len);
 	if (session.len > 0)
 		memcpy(identity->text + user.len, session.data, session.len);
-	if (hash_insert(&identities->sessions, &identity->node, session) == 0)
-		return identity;
-	free(identity);
-	return NULL;
+	if (hash_insert(&identities->sessions, &identity->node, session) != 0) {
+		free(identity);
+		return NULL;
+	}
+	identity->is_listed = true;
+	return identity;
 }
 
 /* ---- signed out ---- */
@@ -165,7 +167,7 @@ static void depart(struct identities *identities, struct span key)
 	identity_get(identity);
 	token_drop(identities, token);
 	/* Without a name it may be other tokens' as well. */
-	if (!identity->is_revoked && identity->session_len > 0)
+	if (identity->is_listed && identity->session_len > 0)
 		identities_revoke(identities, identity_session(identity));
 	identity_put(identity);
 }
@@ -211,7 +213,7 @@ static struct identity_token *token_find(struct identities *identities, struct s
 
 	if (!token)
 		return NULL;
-	if (token->identity->is_revoked || now_ms >= token->until_ms) {
+	if (!token->identity->is_listed || now_ms >= token->until_ms) {
 		token_drop(identities, token);
 		return NULL;
 	}
@@ -285,7 +287,7 @@ enum identity_answer identities_find(struct identities *identities, struct span 
 {
 	uint8_t key[SHA256_BYTES];
 
-	if (token.len == 0 || token.len > IDENTITY_TOKEN_MAX)
+	if (token.len == 0 || token.len > IDENTITY_TOKEN_MAX || !span_is_utf8(token))
 		return IDENTITY_REFUSED;
 	if (digest_sha256(identities->digest, token, key) != 0)
 		return IDENTITY_UNAVAILABLE;
@@ -436,6 +438,7 @@ void identities_revoke(struct identities *identities, struct span session)
 	struct list *link;
 
 	hash_remove(&identities->sessions, &identity->node);
+	identity->is_listed = false;
 	identity->is_revoked = true;
 	identity_get(identity);
 	while ((link = list_pop_front(&identity->followers)) != NULL) {

@@ -16,7 +16,7 @@
 #include "base/metric.h"
 #include "rest/departed.h"
 
-#define IDENTITY_TOKEN_MAX   4096  /* bytes; longer ones are nobody's */
+#define IDENTITY_TOKEN_MAX   4096  /* bytes, of UTF-8; any other is nobody's */
 #define IDENTITY_TEXT_MAX    256   /* bytes of a user's or a session's id */
 #define IDENTITIES_MAX	     16384 /* kept; the least recently used leaves. Below 10 MiB */
 #define IDENTITY_LOOKUPS_MAX 4096  /* questions under way */
@@ -26,11 +26,12 @@
 /* One for each session that is kept, waited for or followed. Counted; one worker's, so not atomic.
  */
 struct identity {
-	struct hash_node node; /* in identities->sessions, until revoked */
+	struct hash_node node; /* in identities->sessions while is_listed */
 	struct identities *owner;
 	uint32_t count;
 	uint16_t user_len, session_len;
-	bool is_revoked;
+	bool is_listed;	       /* until revoked, or until the session is another user's */
+	bool is_revoked;       /* for who has kept it, and follows it only later */
 	struct list followers; /* streaming calls that end with the session */
 	char text[];	       /* user, then session */
 };

@@ -116,7 +116,12 @@ int callback_read(struct callback *callback, struct span query)
 
 	if (code == 0)
 		code = take(query, SPAN("error"), &callback->error);
-	return code ? code : take(query, SPAN("code"), &callback->code);
+	if (code == 0)
+		code = take(query, SPAN("code"), &callback->code);
+	/* the service that is asked could not read it */
+	if (code == 0 && !span_is_utf8(buf_span(&callback->code)))
+		code = -EINVAL;
+	return code;
 }
 
 void callback_finish(struct callback *callback)

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/explain.h"
 #include "config/file.h"
+#include "rest/login.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -347,6 +348,27 @@ static void load_key(struct making *making)
 			quoted_make(span_from_cstr(file->text)).text, why);
 }
 
+/* A location that is too long could not be made: sign-on would never work. */
+static void check_location(struct making *making)
+{
+	const struct config_rest_sso *sso = &making->plan->rest->sso;
+	struct login login;
+	struct buf location;
+
+	/* told already */
+	if (!sso->authorize_url)
+		return;
+	buf_init(&location, SIZE_MAX);
+	login_begin(&login, 0, SPAN_EMPTY);
+	if (login_location(&login, sso, &location) != 0)
+		making->no_memory = true;
+	else if (location.len > LOGIN_LOCATION_MAX)
+		mistake(making, sso->place,
+			"sso: what a provider is asked would be longer than %d bytes",
+			LOGIN_LOCATION_MAX);
+	buf_finish(&location);
+}
+
 static void add_own(struct making *making, enum plan_kind kind, struct span method,
 		    struct span path)
 {
@@ -381,6 +403,7 @@ static void add_sign_on(struct making *making)
 	if (!sso->set)
 		return;
 	load_key(making);
+	check_location(making);
 	/* Told already. */
 	if (sso->provider[0] == '\0')
 		return;

@@ -14,7 +14,7 @@
 
 #define PARAMETER_BYTES_MAX (64u << 10) /* of one decoded name or value */
 
-/* Singular fields that one query sets; each is compared with all before it. */
+/* Fields that one query sets; each is compared with all before it. */
 #define PARAMETERS_MAX 128
 
 struct field_path {
@@ -152,17 +152,24 @@ static int check_bound(struct reading *reading, const struct field_path *path)
 	return code;
 }
 
-/* Fields that may be set once. Returns 0 or what to refuse with. */
+static bool is_same_path(const struct field_path *a, const struct field_path *b)
+{
+	return a->count == b->count &&
+	       memcmp(a->fields, b->fields, a->count * sizeof(a->fields[0])) == 0;
+}
+
+/* Lists may go on; others may be set once. Returns 0 or what to refuse with. */
 static int note_parameter(struct reading *reading, struct parameters *before,
 			  const struct field_path *path)
 {
-	if (path->fields[path->count - 1]->is_repeated)
-		return 0;
 	for (size_t i = 0; i < before->count; i++) {
 		int code = check_clash(reading, path, &before->paths[i], "is there twice");
 
 		if (code)
 			return code;
+		/* what has come since was compared with it */
+		if (is_same_path(path, &before->paths[i]))
+			return 0;
 	}
 	if (before->count == PARAMETERS_MAX)
 		return invalid(reading, "more than %d parameters", PARAMETERS_MAX);

@@ -134,6 +134,12 @@ bool breaker_report(struct breaker *breaker, uint32_t pass, enum breaker_verdict
 	return true;
 }
 
+bool breaker_hear(struct breaker *breaker, uint32_t pass, uint64_t now_ms)
+{
+	return breaker->state == BREAKER_HALF_OPEN &&
+	       breaker_report(breaker, pass, BREAKER_ANSWERED, now_ms);
+}
+
 void breaker_hope(struct breaker *breaker)
 {
 	if (breaker->state == BREAKER_OPEN)

@@ -5,6 +5,7 @@
  *   CLOSED ─ `failures` in a row, or `ratio` per cent of at least `calls` within `window` ─► OPEN
  *   OPEN ─ after `open`, or breaker_hope ─► HALF_OPEN: one call, the probe, may pass
  *   HALF_OPEN ─ the probe is answered ─► CLOSED;  it fails ─► OPEN;  it tells nothing ─► the next
+ *               (a stream when its answer begins: it may go on for long)
  *
  * One for each upstream *and worker*: what a worker knows of a service it learned over its own
  * connections, which may be well while another worker's are not; a state for all would be a line of
@@ -13,9 +14,9 @@
  *
  * Failures are what the way to the service or its silence brings about: refused, reset, no
  * connection, no answer in time, UNAVAILABLE. Any other answer, an error of the application too,
- * is a service that works. What ended for other reasons tells nothing: the caller left or gave it
- * less time than the upstream's own deadline (else one impatient client could close the way for
- * all), or our own bounds were reached.
+ * is a service that works; so is a stream that was answered until its deadline cut it. What ended
+ * for other reasons tells nothing: the caller left or gave it less time than the upstream's own
+ * deadline (else one impatient client could close the way for all), or our own bounds were reached.
  */
 #ifndef UPSTREAM_BREAKER_H
 #define UPSTREAM_BREAKER_H
@@ -55,6 +56,12 @@ uint32_t breaker_admit(struct breaker *breaker, uint64_t now_ms);
  */
 bool breaker_report(struct breaker *breaker, uint32_t pass, enum breaker_verdict verdict,
 		    uint64_t now_ms);
+
+/*
+ * Its answer has begun and goes on: of a probe that is enough, of others their end tells. Returns
+ * as breaker_report.
+ */
+bool breaker_hear(struct breaker *breaker, uint32_t pass, uint64_t now_ms);
 
 /* An address has become able to take calls: what opened it may be over, the next call is the probe.
  */

@@ -47,7 +47,8 @@ static void expired(struct deadline *deadline)
 	struct upstream_link *link = stream->on;
 
 	/* one that never had a connection to go out on was not late: nobody is there */
-	if (!link && !stream->is_shortened && !upstream_is_connected(stream->upstream)) {
+	if (!link && !stream->has_ended && !stream->is_shortened &&
+	    !upstream_is_connected(stream->upstream)) {
 		stream_fail(stream, UPSTREAM_UNAVAILABLE, GRPC_UNAVAILABLE);
 		return;
 	}
@@ -232,6 +233,12 @@ static void leave(struct upstream_stream *stream)
 	link_flush(stream->on);
 }
 
+/* An answer of several messages, however far it has come and whoever reads it. */
+static bool is_stream_begun(const struct upstream_stream *stream)
+{
+	return stream->call->message && stream->answer.http_status == 200;
+}
+
 static enum breaker_verdict judge(const struct upstream_stream *stream,
 				  const struct upstream_result *result)
 {
@@ -245,6 +252,8 @@ static enum breaker_verdict judge(const struct upstream_stream *stream,
 	case UPSTREAM_UNAVAILABLE:
 		return BREAKER_FAILED;
 	case UPSTREAM_TIMEOUT:
+		if (is_stream_begun(stream))
+			return BREAKER_ANSWERED;
 		return stream->is_shortened ? BREAKER_UNTOLD : BREAKER_FAILED;
 	case UPSTREAM_BUSY:
 	case UPSTREAM_OUTCOME_COUNT:
@@ -349,6 +358,13 @@ static int on_header(struct h2_stream *h2, struct span name, struct span value)
 	return 0;
 }
 
+static void take_head(struct upstream_stream *stream, bool end_stream)
+{
+	stream->answer.deframer.encoding = stream->answer.encoding;
+	if (is_stream_begun(stream) && !end_stream)
+		guard_hear(&stream->upstream->guard, stream->pass);
+}
+
 static void on_headers_done(struct h2_stream *h2, enum h2_headers_kind kind, bool end_stream)
 {
 	struct upstream_stream *stream = stream_of(h2);
@@ -369,7 +385,7 @@ static void on_headers_done(struct h2_stream *h2, enum h2_headers_kind kind, boo
 	else if (!answer->is_grpc || (answer->encoding_unknown && !end_stream))
 		malformed(stream, GRPC_INTERNAL);
 	else
-		answer->deframer.encoding = answer->encoding;
+		take_head(stream, end_stream);
 }
 
 static bool lies_in(struct span part, struct span whole)
@@ -458,7 +474,9 @@ static void tell_held(struct upstream_stream *stream)
 	int code = 0;
 	size_t taken = take_data(stream, buf_span(&stream->held), &code);
 
-	buf_consume(&stream->held, taken);
+	/* a call that was cancelled by one of them gave back what is held */
+	if (stream->call)
+		buf_consume(&stream->held, taken);
 	if (stream->h2.session)
 		h2_consume(&stream->h2, taken);
 	if (stream->call && code)

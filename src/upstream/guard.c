@@ -89,10 +89,8 @@ uint32_t guard_admit(struct guard *guard)
 	return pass;
 }
 
-void guard_report(struct guard *guard, uint32_t pass, enum breaker_verdict verdict)
+static void tell_change(struct guard *guard)
 {
-	if (!breaker_report(&guard->breaker, pass, verdict, guard->worker->now_ms))
-		return;
 	show(guard);
 	if (guard->breaker.state == BREAKER_OPEN) {
 		metric_add(&guard->opened, 1);
@@ -102,6 +100,18 @@ void guard_report(struct guard *guard, uint32_t pass, enum breaker_verdict verdi
 		LOG(LOG_INFO, "upstream", "the breaker is closed again",
 		    LOG_TEXT("upstream", guard->name));
 	}
+}
+
+void guard_hear(struct guard *guard, uint32_t pass)
+{
+	if (breaker_hear(&guard->breaker, pass, guard->worker->now_ms))
+		tell_change(guard);
+}
+
+void guard_report(struct guard *guard, uint32_t pass, enum breaker_verdict verdict)
+{
+	if (breaker_report(&guard->breaker, pass, verdict, guard->worker->now_ms))
+		tell_change(guard);
 }
 
 void guard_hope(struct guard *guard)

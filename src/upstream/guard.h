@@ -24,8 +24,10 @@ void guard_init(struct guard *guard, const struct worker *worker,
 void guard_register(struct guard *guard, struct metric_registry *registry);
 void guard_finish(struct guard *guard, struct metric_registry *registry);
 
-/* As breaker_admit and breaker_report: the pass of a call, 0: refused; how it ended. */
+/* As breaker_admit, breaker_hear and breaker_report: the pass of a call, 0: refused; that its
+ * answer has begun; how it ended. */
 uint32_t guard_admit(struct guard *guard);
+void guard_hear(struct guard *guard, uint32_t pass);
 void guard_report(struct guard *guard, uint32_t pass, enum breaker_verdict verdict);
 
 /* As breaker_hope. */

@@ -1,5 +1,6 @@
 """The API gateway (api.md): REST calls through to gRPC services, by real clients and real services."""
 
+import base64
 import http.client
 import json
 import socket
@@ -32,6 +33,7 @@ rest:
     - {{ method: POST, absolute: /api/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*" }}
     - {{ method: POST, absolute: /public/ai, rpc: ai_service.AIService/ProcessQuery, upstream: ai, body: "*", public: true }}
     - {{ method: GET, absolute: "/watch/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop }}
+    - {{ method: GET, absolute: "/watch-allowed/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop, permission: "shop:watch" }}
     - {{ method: GET, absolute: "/watch-all/{{name}}", rpc: ringway.test.Shop/Watch, upstream: shop, public: true }}
   cors: {{ origins: ["https://app.example.com"], credentials: true, max_age: 10m }}
   allowed_origins: ["https://app.example.com"]
@@ -161,6 +163,13 @@ def test_without_a_session_nothing_is_called(api):
     assert api.call("GET", "/api/v1/users")[:2] == (401, error(401, "a session is needed"))
     assert api.call("GET", "/api/v1/users", token="stranger")[:2] == (401, error(401, "session is not valid"))
     assert api.auth.times("ListUsers") == 0
+
+
+def test_token_that_no_message_can_hold_is_nobodys(api):
+    """A string of a message is UTF-8: the service could not even read the question, which is no fault of its own."""
+    for headers in ({"cookie": "session_token=\xff\xfe"}, {"authorization": "Bearer \xc3("}):
+        assert api.call("GET", "/api/v1/users", **headers)[:2] == (401, error(401, "session is not valid"))
+    assert api.auth.times("ValidateSession") == 0
 
 
 def test_cookie_is_a_session_and_its_writes_come_from_our_pages(api):
@@ -309,6 +318,21 @@ def test_messages_leave_as_they_come(api):
     assert response.read() == b""
 
 
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2-prior-knowledge"])
+def test_large_messages_leave_whole(api, version):
+    token = b"x" * 2_000_000
+
+    def watch(request, context):
+        for number in range(3):
+            yield shop.Order(order_id=str(number), token=token)
+
+    api.shop.Watch = watch
+    text = subprocess.run(["curl", "-sS", version, f"http://{api.gateway.public}/watch-all/a"], capture_output=True, check=True).stdout
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["orderId"] for line in lines] == ["0", "1", "2"]
+    assert all(base64.b64decode(line["token"]) == token for line in lines)
+
+
 @pytest.mark.parametrize("accept, last", [
     ("*/*", '{"error":{"code":500,"message":"broken"}}\n'),
     ("text/event-stream", 'event: error\ndata: {"error":{"code":500,"message":"broken"}}\n\n')])
@@ -381,6 +405,35 @@ def test_stream_ends_with_its_session(api):
     harness.Device(api.gateway, session="s-stream").revoke()
     assert json.loads(response.readline()) == error(401, "session is not valid")
     assert response.read() == b"" and ended.wait(harness.PATIENCE)
+
+
+def test_session_that_ends_while_its_permission_is_asked_gets_no_stream(folder, redis_server, services):
+    make_descriptors(folder)
+    config = CONFIG.format(auth=services[0].address, ai=services[1].address, shop=services[2].address, cache="5s",
+                           stream=f"{harness.PATIENCE:.0f}s")
+    with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_WORKERS": "1"}) as gateway:
+        api = Api(gateway, services)
+        ended, asked, answered, late = threading.Event(), threading.Event(), threading.Event(), []
+
+        def check(request, context):
+            asked.set()
+            assert answered.wait(harness.PATIENCE)
+            return auth.CheckPermissionResponse(allowed=True)
+
+        api.auth.CheckPermission, api.shop.Watch = check, watch_for_ever(ended)
+        token = api.auth.login(session="s-stream")
+        earlier = api.open("/watch/a", token=token)
+        earlier.readline()
+        caller = threading.Thread(target=lambda: late.append(api.open("/watch-allowed/a", token=token)))
+        caller.start()
+        assert asked.wait(harness.PATIENCE)
+        harness.Device(gateway, session="s-stream").revoke()
+        # the one worker has heard of it now
+        assert json.loads(earlier.readline()) == error(401, "session is not valid")
+        answered.set()
+        caller.join(harness.PATIENCE)
+        assert (late[0].status, json.loads(late[0].readline())) == (401, error(401, "session is not valid"))
+        assert api.shop.times("Watch") == 1
 
 
 def test_client_that_does_not_read_holds_its_service_back(api):

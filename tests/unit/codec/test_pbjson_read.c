@@ -454,6 +454,38 @@ static void lengths_of_every_size_are_filled_in(void **state)
 	}
 }
 
+/* Its length is filled in last: until then there is whatever the memory had, here zeros as well. */
+static void long_text_of_nothing_but_nul_is_no_default(void **state)
+{
+	struct pbjson_options options = plain_options();
+
+	(void)state;
+	for (size_t size = 1; size < 300; size++) {
+		struct pbjson_error error;
+		struct buf text, wire, back;
+
+		buf_init(&text, OUT_MAX);
+		buf_printf(&text, "{\"optionalString\":\"");
+		for (size_t at = 0; at < size; at++)
+			buf_printf(&text, "\\u0000");
+		buf_printf(&text, "\"}");
+		buf_init(&wire, OUT_MAX);
+
+		uint8_t *room = buf_reserve(&wire, 4096);
+
+		assert_non_null(room);
+		memset(room, 0, 4096);
+		assert_int_equal(
+			pbjson_read(&options, type_of(ALL), buf_span(&text), &wire, &error), 0);
+		assert_int_equal(write_json(&options, ALL, buf_span(&wire), &back, &error), 0);
+		assert_int_equal(text.len, back.len);
+		assert_memory_equal(text.data, back.data, back.len);
+		buf_finish(&text);
+		buf_finish(&wire);
+		buf_finish(&back);
+	}
+}
+
 static void wire_beyond_the_bound_is_refused_and_takes_nothing(void **state)
 {
 	struct pbjson_options options = plain_options();
@@ -655,6 +687,7 @@ int main(void)
 		cmocka_unit_test(cut_text_is_refused_at_every_byte),
 		cmocka_unit_test(unknown_is_left_out_when_asked_for),
 		cmocka_unit_test(lengths_of_every_size_are_filled_in),
+		cmocka_unit_test(long_text_of_nothing_but_nul_is_no_default),
 		cmocka_unit_test(wire_beyond_the_bound_is_refused_and_takes_nothing),
 		cmocka_unit_test(sixty_four_levels_are_read_and_no_more),
 		cmocka_unit_test(type_that_always_comes_last_is_refused_before_it_costs),

@@ -166,6 +166,11 @@ static inline void count_cancelled(struct request *request)
 		rig->stream = NULL;
 }
 
+static inline void count_pulls(struct request *request)
+{
+	rig_of(request)->pulls++;
+}
+
 /* A message of a gRPC answer; NULL without memory. */
 static inline struct payload *message_make(struct span body)
 {
@@ -253,7 +258,8 @@ static const struct route rig_routes[] = {
 	 .method = "GET",
 	 .path = "/later",
 	 .start = hold,
-	 .cancelled = count_cancelled},
+	 .cancelled = count_cancelled,
+	 .pull = count_pulls},
 	{.kind = ROUTE_HTTP,
 	 .method = "POST",
 	 .path = "/echo",

@@ -285,6 +285,7 @@ static void what_cannot_be_is_refused_or_unavailable(void **state)
 	memset(text, 'u', IDENTITY_TEXT_MAX + 1);
 	assert_int_equal(find(&caller, "", 0), IDENTITY_REFUSED);
 	assert_int_equal(find(&caller, longest, 0), IDENTITY_REFUSED);
+	assert_int_equal(find(&caller, "no \xfe text", 0), IDENTITY_REFUSED);
 	longest[IDENTITY_TOKEN_MAX] = '\0';
 	rig.ask_fails = -ENOMEM;
 	assert_int_equal(find(&caller, longest, 0), IDENTITY_UNAVAILABLE);
@@ -398,11 +399,13 @@ static void session_without_a_name_takes_no_other_along(void **state)
 	open_rig();
 	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
 	answer(0, "alice", "", 1000);
-	let_go(&first);
 	assert_int_equal(find(&second, "two", 1000), IDENTITY_PENDING);
 	identities_depart(&rig.identities, SPAN("one"));
 	answer(1, "bob", "", 1000);
 	assert_int_equal(second.answer, IDENTITY_FOUND);
+	/* who is under way with it goes on */
+	assert_false(first.kept->is_revoked);
+	let_go(&first);
 	let_go(&second);
 	assert_int_equal(find(&first, "one", 1000), IDENTITY_PENDING);
 	answer(2, "alice", "", 1000);

@@ -153,6 +153,8 @@ static void callback_is_read_or_refused(void **state)
 		{"state=a&code=a&state=a", -EINVAL, {NULL}},
 		{"error=a&error=b", -EINVAL, {NULL}},
 		{"code=%4", -EINVAL, {NULL}},
+		{"code=%c3%28", -EINVAL, {NULL}},
+		{"code=%c3%bc&state=s", 0, {"\xc3\xbc", "s", ""}},
 		{"state=%gg", -EINVAL, {NULL}},
 		{long_code, -EINVAL, {NULL}},
 		{long_state, -EINVAL, {NULL}},

@@ -1,4 +1,5 @@
 /* plan: what a file and its descriptors come to, and what is said of each mistake, all at once. */
+#include "auth/signer.h"
 #include "unit/rest/planned.h"
 
 #define ROW(path, rest) "    - { method: GET, path: '" path "', rpc: " rest " }\n"
@@ -197,6 +198,34 @@ static void routes_without_auth_are_public_or_a_mistake(void **state)
 }
 
 /* And of the rows, which can then only be wrong, nothing. */
+/* Its user would be told so at each sign-in, and nobody before. */
+static void sign_on_that_fits_no_location_is_a_mistake(void **state)
+{
+	char amps[1001], text[4096], key[64];
+
+	(void)state;
+	assert_int_equal(auth_init(), 0);
+	memset(amps, '&', 1000); /* three bytes each, encoded */
+	write_temporary(key, SPAN("0123456789abcdef0123456789abcdef"));
+	for (int size = 100; size <= 1000; size += 900) {
+		amps[size] = '\0';
+		snprintf(text, sizeof(text),
+			 "  sso: { provider: google, client_id: '%s', hosted_domain: '%s', "
+			 "cookie_key_file: '%s', redirect_url: 'https://a/%s' }\n",
+			 amps, amps, key, amps + size / 10);
+
+		struct planned planned = plan_rest(text);
+
+		assert_string_equal(planned.report,
+				    size < 1000 ? ""
+						: "6:8: sso: what a provider is asked would be "
+						  "longer than 8192 bytes\n");
+		planned_finish(&planned);
+		amps[size] = '&';
+	}
+	unlink(key);
+}
+
 static void descriptors_that_are_none_are_one_mistake(void **state)
 {
 	(void)state;
@@ -228,6 +257,7 @@ int main(void)
 		cmocka_unit_test(each_mistake_is_told_with_its_place),
 		cmocka_unit_test(mistakes_are_told_all_at_once),
 		cmocka_unit_test(routes_without_auth_are_public_or_a_mistake),
+		cmocka_unit_test(sign_on_that_fits_no_location_is_a_mistake),
 		cmocka_unit_test(descriptors_that_are_none_are_one_mistake),
 	};
 

@@ -12,6 +12,7 @@ static const char config[] =
 	"  services: [{ service: ringway.test.Shop, upstream: shop }]\n"
 	"  routes:\n"
 	"    - { method: GET, path: '/query', rpc: " PUT_RPC " }\n"
+	"    - { method: GET, path: '/odd', rpc: ringway.test.Mirror/Same, upstream: shop }\n"
 	"    - { method: GET, path: '/at/{billing_address.city}/{order_id}', rpc: " PUT_RPC " }\n"
 	"    - { method: GET, path: '/files/{order_id=**}', rpc: " PUT_RPC " }\n"
 	"    - { method: GET, path: '/number/{customer_id}', rpc: " PUT_RPC " }\n"
@@ -192,7 +193,8 @@ static void bad_requests_are_told_with_their_field(void **state)
 		{"GET", "/query?lines.sku=a", "", "unknown parameter lines.sku"},
 		{"GET", "/query?billing_address.city.x=a", "",
 		 "unknown parameter billing_address.city.x"},
-		{"GET", "/query?billing_address=a", "", "billingAddress: a message is no single value"},
+		{"GET", "/query?billing_address=a", "",
+		 "billingAddress: a message is no single value"},
 		{"GET", "/query?%4=1", "", "a % without two hexadecimal digits behind it"},
 		{"GET", "/query?order_id=%4", "", "a % without two hexadecimal digits behind it"},
 		{"GET", "/query?scores=1&scores=x", "", "scores: expected a number"},
@@ -201,9 +203,12 @@ static void bad_requests_are_told_with_their_field(void **state)
 		{"GET", "/query?billing_address.city=a&paid=true&billing_address.city=b", "",
 		 "billingAddress.city: is there twice"},
 		{"GET", "/query?card=a&iban=b", "", "iban: another field of its oneof is set"},
-		{"GET", "/query?voucher.code=a&card=b", "", "card: another field of its oneof is set"},
+		{"GET", "/query?voucher.code=a&card=b", "",
+		 "card: another field of its oneof is set"},
 		{"GET", "/query?card=a&voucher.code=b", "",
 		 "voucher.code: another field of its oneof is set"},
+		{"GET", "/odd?b.nulls=0&b.nulls=0&a=1", "", "a: another field of its oneof is set"},
+		{"GET", "/odd?a=1&b.nulls=0", "", "b.nulls: another field of its oneof is set"},
 		{"GET", "/card/a?iban=b", "", "iban: another field of its oneof is set"},
 		{"GET", "/card/a?card=b", "",
 		 "card: is set by the path or the body, not by the query"},
@@ -239,6 +244,7 @@ static void parameters_are_bounded(void **state)
 	size_t len = strlen(target);
 
 	(void)state;
+	assert_int_equal(read_request("GET", "/odd?b.nulls=0&b.nulls=0&b.far=2&b.nulls=0", ""), 0);
 	/* lists as long as one likes */
 	for (int i = 0; i < 1000; i++)
 		len += (size_t)snprintf(target + len, sizeof(target) - len, "scores=%d&", i % 10);

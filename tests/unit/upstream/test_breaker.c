@@ -376,6 +376,74 @@ static void callers_that_leave_tell_nothing(void **state)
 	assert_false(is_refused_at_once(rig, 20));
 }
 
+static void heard_and_paused(struct upstream_call *call, struct span message)
+{
+	(void)message;
+	upstream_call_pause(call);
+}
+
+/* Its client takes no more than the first message. */
+static void start_stream(struct rig *rig, size_t index)
+{
+	struct payload *message = service_message(SPAN("ask"));
+	const struct upstream_request request = {
+		.path = SPAN(PATH),
+		.message = message,
+		.message_received = heard_and_paused,
+	};
+
+	assert_int_equal(
+		upstream_call_start(rig->upstream, &rig->calls[index].call, call_done, &request),
+		0);
+	payload_put(message);
+}
+
+static void rig_answer_by_streams(struct rig *rig)
+{
+	rig->services[0].script = SCRIPT_STREAM;
+	rig->services[0].stream_messages = 3;
+	rig->services[0].large_bytes = 100;
+}
+
+/* A service that answers is there, however long its answers and however slow their readers. */
+static void streams_that_outlive_the_deadline_do_not_open_it(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_open_with_breaker(rig, SCRIPT_STREAM);
+	rig_answer_by_streams(rig);
+	for (size_t i = 0; i < 5; i++)
+		start_stream(rig, i);
+	jump_ms(rig, 2010);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(rig->calls[i].result.outcome, UPSTREAM_TIMEOUT);
+	assert_false(is_refused_at_once(rig, 5));
+}
+
+static void probe_whose_answer_goes_on_lets_the_others_pass(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_open_with_breaker(rig, SCRIPT_STATUS);
+	rig->services[0].status = GRPC_UNAVAILABLE;
+	for (size_t i = 0; i < 3; i++)
+		call_once(rig, i);
+	assert_true(is_refused_at_once(rig, 3));
+	rig->services[0].status = GRPC_OK;
+	rig_answer_by_streams(rig);
+	jump_ms(rig, 50100);
+	start_stream(rig, 4);
+	assert_true(is_refused_at_once(rig, 5)); /* not heard yet */
+	turns(rig, 10);
+	assert_false(rig->calls[4].done);
+	assert_false(is_refused_at_once(rig, 6));
+	/* its end says nothing any more */
+	jump_ms(rig, 2010);
+	assert_int_equal(rig->calls[4].result.outcome, UPSTREAM_TIMEOUT);
+	assert_true(
+		has_metric(rig, "upstream_breaker_state{upstream=\"fleet\",state=\"closed\"} 1\n"));
+}
+
 static void new_connection_is_reason_for_a_probe_at_once(void **state)
 {
 	struct rig *rig = *state;
@@ -423,6 +491,8 @@ int main(void)
 		TEST(what_fails_on_the_way_opens_it),
 		TEST(silence_for_the_whole_deadline_opens_it_and_impatience_does_not),
 		TEST(callers_that_leave_tell_nothing),
+		TEST(streams_that_outlive_the_deadline_do_not_open_it),
+		TEST(probe_whose_answer_goes_on_lets_the_others_pass),
 		TEST(new_connection_is_reason_for_a_probe_at_once),
 	};
 

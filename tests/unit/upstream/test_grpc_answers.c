@@ -136,6 +136,23 @@ static void paused_answer_outlives_its_connection(void **state)
 	assert_int_equal(stopped.result.outcome, UPSTREAM_UNAVAILABLE);
 }
 
+/* Nor does it matter that nobody is there any more: it was its reader who took too long. */
+static void paused_answer_runs_into_its_deadline_without_its_service_too(void **state)
+{
+	struct rig *rig = *state;
+	struct listener_of_stream to = {.pauses_at = 1};
+
+	open_stream(rig, 4);
+	listen_to(rig, &to);
+	TURN_UNTIL(rig->worker, to.messages == 1);
+	turns(rig, 10);
+	service_unlisten(&rig->services[0]);
+	service_close_peers(&rig->services[0]);
+	jump_ms(rig, 2010);
+	assert_true(to.done);
+	assert_int_equal(to.result.outcome, UPSTREAM_TIMEOUT);
+}
+
 /* It is paused by its last message: the end alone is left to tell. */
 static void end_of_a_paused_answer_is_told_when_it_goes_on(void **state)
 {
@@ -202,6 +219,26 @@ static void stream_cancelled_inside_a_message_is_silent_and_gives_its_window_bac
 	assert_int_equal(whole.messages, MESSAGES);
 }
 
+/* Its connection lives, and the rest of what was held is there no more. */
+static void stream_cancelled_inside_a_message_that_was_held_is_silent(void **state)
+{
+	struct rig *rig = *state;
+	struct listener_of_stream to = {.pauses_at = 1}, whole = {0};
+
+	open_stream(rig, MESSAGES);
+	listen_to(rig, &to);
+	TURN_UNTIL(rig->worker, to.messages == 1);
+	turns(rig, 10);
+	to.cancels_at = 2;
+	upstream_call_resume(&to.call);
+	assert_int_equal(to.messages, 2);
+	listen_to(rig, &whole);
+	TURN_UNTIL(rig->worker, whole.done);
+	assert_int_equal(whole.messages, MESSAGES);
+	assert_false(to.done);
+	assert_int_equal(rig->services[0].connections, 1);
+}
+
 static void message_over_the_bound_ends_the_stream(void **state)
 {
 	struct rig *rig = *state;
@@ -221,9 +258,11 @@ int main(void)
 		TEST(every_message_is_told_then_the_end),
 		TEST(stream_may_be_empty_and_may_end_badly),
 		TEST(paused_answer_outlives_its_connection),
+		TEST(paused_answer_runs_into_its_deadline_without_its_service_too),
 		TEST(end_of_a_paused_answer_is_told_when_it_goes_on),
 		TEST(paused_stream_holds_its_service_back),
 		TEST(stream_cancelled_inside_a_message_is_silent_and_gives_its_window_back),
+		TEST(stream_cancelled_inside_a_message_that_was_held_is_silent),
 		TEST(message_over_the_bound_ends_the_stream),
 	};
 
