@@ -79,9 +79,11 @@ bool stream_info_parse(const struct resp_value *value, struct stream_info *info)
 
 void position_start(struct position *position, const struct stream_info *info)
 {
-	position->last = info->last;
-	position->has_counter = info->has_counter;
-	position->seen_count = info->entries_added;
+	*position = (struct position){
+		.last = info->last,
+		.has_counter = info->has_counter,
+		.seen_count = info->entries_added,
+	};
 }
 
 bool position_advance(struct position *position, struct stream_id id)
@@ -110,7 +112,10 @@ static bool ours_is_gone(const struct position *position, const struct stream_in
 enum position_verdict position_judge(struct position *position, const struct stream_info *info)
 {
 	if (is_recreated(position, info)) {
-		*position = (struct position){.has_counter = info->has_counter};
+		*position = (struct position){
+			.has_counter = info->has_counter,
+			.replayed = info->last,
+		};
 		return POSITION_RECREATED;
 	}
 	if (!info->has_counter || !position->has_counter) {

@@ -38,6 +38,7 @@ struct position {
 	struct stream_id last; /* id of the last entry handled */
 	bool has_counter;      /* seen_count is known */
 	uint64_t seen_count;   /* entries ever added up to `last`: at start, and read since */
+	struct stream_id replayed; /* after RECREATED: up to here was written before it was told */
 };
 
 /* At the stream's end. */

@@ -152,7 +152,11 @@ static void position_judges_after_a_reconnect(void **state)
 		unsigned read; /* entries of ids 11-0, 12-0, … read since */
 		struct stream_info now;
 		enum position_verdict verdict;
-		struct position after;
+		struct {
+			struct stream_id last;
+			bool has_counter;
+			uint64_t seen_count;
+		} after;
 	} rows[] = {
 		/* nothing happened */
 		{{true, 4, 4, {10, 0}, {7, 0}},

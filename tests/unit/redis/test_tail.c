@@ -273,12 +273,16 @@ static void tail_begins_anew_when_the_stream_was_recreated(void **state)
 			ASK(&server, "XADD", "s", rows[i].id, "n", "77");
 		reconnect_and_settle();
 		assert_int_equal(recreated_count, 1);
+		assert_int_equal(replayed_count, 0);
 		redis_tail_resume(tail);
 		TURN_UNTIL(&worker, entry_count == 5 + rows[i].entries);
+		/* What was written before the loss was told; what comes now is news. */
+		assert_int_equal(replayed_count, rows[i].entries);
 		if (rows[i].entries)
 			assert_int_equal(numbers[5], 77);
 		add_numbers(78, 79);
 		TURN_UNTIL(&worker, entry_count == 6 + rows[i].entries);
+		assert_int_equal(replayed_count, rows[i].entries);
 		assert_int_equal(recreated_count, 1);
 		assert_int_equal(trimmed_count, 0);
 		tail_end();
