@@ -193,6 +193,30 @@ static void position_judges_after_a_reconnect(void **state)
 		 {true, 7, 0, {13, 0}, {0, 0}},
 		 POSITION_TRIMMED,
 		 {{12, 0}, true, 7}},
+		/* trimmed past us while we read on: all is read, and three never came; also when the
+		 * rest is gone since */
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 9, 2, {12, 0}, {11, 0}},
+		 POSITION_TRIMMED,
+		 {{12, 0}, true, 9}},
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 9, 0, {12, 0}, {0, 0}},
+		 POSITION_TRIMMED,
+		 {{12, 0}, true, 9}},
+		/* trimmed behind us only */
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 6, 1, {12, 0}, {12, 0}},
+		 POSITION_FINE,
+		 {{12, 0}, true, 6}},
+		/* made anew, and trimmed before we came: all of it is told already */
+		{{true, 90, 4, {10, 0}, {7, 0}},
+		 0,
+		 {true, 50, 3, {9, 9}, {9, 0}},
+		 POSITION_RECREATED,
+		 {{0, 0}, true, 47}},
 		/* many deleted before ours by XDEL, which the reader never saw: ours is still there
 		 */
 		{{true, 9, 1, {10, 0}, {10, 0}},
