@@ -266,7 +266,8 @@ static void session_entry(struct redis_tail *tail, const struct tail_entry *entr
 		entry_is_malformed(bus, entry, fields.device_session_id, field);
 		return;
 	}
-	uint32_t ended = entry->is_replayed ? take_replayed(bus, &fields) : take_snapshot(bus, &fields);
+	uint32_t ended =
+		entry->is_replayed ? take_replayed(bus, &fields) : take_snapshot(bus, &fields);
 
 	/* Only now: whoever reads that it was handled finds it in effect. */
 	metric_add(&bus->metrics.session.handled, 1);

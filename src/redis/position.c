@@ -114,16 +114,20 @@ static uint64_t gone_count(const struct stream_info *info)
 	return info->entries_added > info->length ? info->entries_added - info->length : 0;
 }
 
+static enum position_verdict begin_anew(struct position *position, const struct stream_info *info)
+{
+	*position = (struct position){
+		.has_counter = info->has_counter,
+		.seen_count = gone_count(info),
+		.replayed = info->last,
+	};
+	return POSITION_RECREATED;
+}
+
 enum position_verdict position_judge(struct position *position, const struct stream_info *info)
 {
-	if (is_recreated(position, info)) {
-		*position = (struct position){
-			.has_counter = info->has_counter,
-			.seen_count = gone_count(info),
-			.replayed = info->last,
-		};
-		return POSITION_RECREATED;
-	}
+	if (is_recreated(position, info))
+		return begin_anew(position, info);
 	if (!info->has_counter || !position->has_counter) {
 		bool were_added = stream_id_compare(info->last, position->last) > 0;
 		/* At 0-0 nothing of ours can be missing; the stream's first entries are then all to
@@ -140,10 +144,14 @@ enum position_verdict position_judge(struct position *position, const struct str
 	if (!at_end && !ours_is_gone(position, info))
 		return POSITION_FINE;
 
-	/* Else all that is left is ahead of us. Both are our place exactly: the same gap is not told
-	 * twice. */
+	/* Else all that is left is ahead of us. Both are our place exactly: the same gap is not
+	 * told twice. */
 	uint64_t place = at_end ? info->entries_added : gone_count(info);
 	bool is_trimmed = place > position->seen_count;
+
+	/* What we have seen is neither there nor gone from there. */
+	if (place < position->seen_count)
+		return begin_anew(position, info);
 
 	position->seen_count = place;
 	return is_trimmed ? POSITION_TRIMMED : POSITION_FINE;

@@ -56,11 +56,12 @@ enum position_verdict {
 };
 
 /*
- * After a reconnect, and from time to time. Recreated: the last id is below ours, or fewer entries were ever added than we
- * have seen (a new stream whose ids are younger). Trimmed: ours is not in the stream any more, and
- * more entries are gone than we have seen; or ours is its last, and more were added than we have
- * seen. Without the counter (Redis before 7.0): ours is gone and
- * younger ones were added; some of those may be gone too. Source: edge.md §3.
+ * After a reconnect, and from time to time. Recreated: the last id is below ours, or fewer entries
+ * were ever added than we have seen, or fewer are gone though ours is (a new stream whose ids are
+ * younger). Trimmed: ours is not in the stream any more, and more entries are gone than we have
+ * seen; or ours is its last, and more were added than we have seen. Without the counter (Redis
+ * before 7.0): ours is gone and younger ones were added; some of those may be gone too.
+ * Source: edge.md §3.
  */
 enum position_verdict position_judge(struct position *position, const struct stream_info *info);
 

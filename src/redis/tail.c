@@ -13,8 +13,8 @@
 
 #define ANSWER_MARGIN_MS                                                                           \
 	2000 /* beyond BLOCK, and for XINFO: a local Redis answers in 1; later means dead */
-#define DOUBT_MS                                                                              \
-	10000 /* the stream is asked about again: that its key was deleted and made anew, or that \
+#define DOUBT_MS                                                                                   \
+	10000 /* the stream is asked about again: that its key was deleted and made anew, or that  \
 		 entries were trimmed before they were read, is told to no reader */
 
 /* COUNT is cut by this after a loss in XREAD (128, 16, 2, 1): the batch may have been over the
