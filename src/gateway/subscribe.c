@@ -273,9 +273,9 @@ static void heartbeat_expired(struct deadline *deadline)
 		/* a stream with events waiting is not silent but blocked: it needs no sign of life
 		 */
 		if (feed_depth(&stream->member.subscription.feed) == 0 && !stream->is_full)
-			stream->is_full = !rpc_send(
-				stream->request, (struct payload_slice){.payload = heartbeat,
-									.len = heartbeat->len});
+			stream->is_full = !rpc_send(stream->request,
+						    (struct payload_slice){.payload = heartbeat,
+									   .len = heartbeat->len});
 		stream->last_sent_ms = node->worker->now_ms;
 		silent_ms = 0;
 	}
