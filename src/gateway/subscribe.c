@@ -379,6 +379,7 @@ static void stream_opened(struct stream *stream)
 	move(stream, STREAM_OPEN);
 	entry_free(stream);
 	if (!stream->request) {
+		metric_add(&node->metrics.ended_by_client, 1);
 		stream_leave(stream);
 		return;
 	}

@@ -250,6 +250,21 @@ static void ended_feed_is_told_by_the_drain(void **state)
 	end();
 }
 
+/* Else the streams admitted would be more than those open and those ended. */
+static void stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it(void **state)
+{
+	(void)state;
+	begin();
+	world.streams[2]->state = STREAM_REGISTERING;
+	subscribe_cancelled(&world.requests[2]);
+	assert_int_equal(metric_value(&world.node.metrics.ended_by_client), 0);
+	world.streams[2]->member.verdict = BUS_ADMITTED;
+	stream_replied(&world.streams[2]->member);
+	assert_int_equal(world.streams[2]->state, STREAM_LEAVING);
+	assert_int_equal(metric_value(&world.node.metrics.ended_by_client), 1);
+	end();
+}
+
 /* A second of silence. */
 static void be_silent(unsigned which)
 {
@@ -293,6 +308,8 @@ int main(void)
 		cmocka_unit_test(stream_released_while_queued_is_freed_by_the_drain),
 		cmocka_unit_test(queued_stream_that_left_waits_for_its_release),
 		cmocka_unit_test(ended_feed_is_told_by_the_drain),
+		cmocka_unit_test(
+			stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it),
 		cmocka_unit_test(heartbeats_wait_until_the_stream_takes_more),
 	};
 
