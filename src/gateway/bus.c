@@ -183,6 +183,7 @@ int bus_create(struct bus **created, const struct bus_options *options)
 	index_init(&bus->index, options->secret);
 	list_init(&bus->pending);
 	list_init(&bus->rereads);
+	hash_init(&bus->reread_of, bus_reread_matches, options->secret);
 	deadline_init(&bus->fence_deadline, bus_fence_expired);
 	deadline_init(&bus->reread_tick, bus_reread_expired);
 	task_init(&bus->finish_task, finish_if_empty);
@@ -217,6 +218,7 @@ void bus_destroy(struct bus *bus)
 	if (bus->redis)
 		redis_client_destroy(bus->redis);
 	recent_destroy(bus->recent);
+	hash_finish(&bus->reread_of);
 	index_finish(&bus->index);
 	wire_signing_finish(&bus->signing);
 	bus_spare_destroy(bus);

@@ -63,7 +63,8 @@ enum bus_update_kind { BUS_SESSION_REPLACED, BUS_SESSION_FORGOTTEN, BUS_ALL_FORG
 struct bus_update {
 	enum bus_update_kind kind;
 	uint64_t sequence;
-	struct session_fields fields; /* REPLACED: all of them; FORGOTTEN: device_session_id */
+	/* REPLACED: all of them; FORGOTTEN: device_session_id, and a status that is known */
+	struct session_fields fields;
 };
 
 /* A worker as the bus sees it. Lifetime: the bus's. */

@@ -32,12 +32,13 @@ struct bus_event {
 };
 
 struct bus_reread {
-	struct list link;
+	struct list link; /* in bus->rereads: the next one to be asked first */
+	struct hash_node node;
 	struct bus *bus;
 	struct redis_call call;
 	uint64_t not_before_ms;
-	uint16_t id_len, user_len;
-	char text[]; /* id, then user */
+	uint16_t id_len;
+	char id[];
 };
 
 struct bus_stream_metrics {
@@ -72,6 +73,7 @@ struct bus {
 	bool spare_is_out, spare_is_owed; /* owed: again, when it is back */
 	/* sessions to be read again */
 	struct list rereads;
+	struct hash_table reread_of; /* by session */
 	struct deadline reread_tick;
 	/* life */
 	uint8_t tails_started, parts_running;
@@ -119,6 +121,7 @@ void bus_reread_one(struct bus *bus, struct span session);
 void bus_reread_forget(struct bus *bus, struct span session);
 void bus_reread_stop(struct bus *bus);
 void bus_reread_expired(struct deadline *deadline);
+bool bus_reread_matches(const struct hash_node *node, struct span session);
 
 /* bus_sessions.c: ends streams of a session whose record says revoked, or another user than theirs.
  * Returns how many. */

@@ -5,44 +5,82 @@
 
 #include <stdlib.h>
 
-static bool queue_one(struct span session, struct span user, void *context)
+static struct span reread_id(const struct bus_reread *reread)
 {
-	struct bus *bus = context;
-	struct bus_reread *reread = calloc(1, sizeof(*reread) + session.len + user.len);
+	return span_make(reread->id, reread->id_len);
+}
+
+bool bus_reread_matches(const struct hash_node *node, struct span session)
+{
+	return span_equal(reread_id(CONTAINER_OF(node, struct bus_reread, node)), session);
+}
+
+/* Returns NULL without memory. */
+static struct bus_reread *reread_create(struct bus *bus, struct span session)
+{
+	struct bus_reread *reread = calloc(1, sizeof(*reread) + session.len);
+
+	if (!reread)
+		return NULL;
+	list_init(&reread->link);
+	reread->bus = bus;
+	reread->id_len = (uint16_t)session.len;
+	memcpy(reread->id, session.data, session.len);
+	if (hash_insert(&bus->reread_of, &reread->node, session) == 0)
+		return reread;
+	free(reread);
+	return NULL;
+}
+
+static void queue_one(struct bus *bus, struct span session)
+{
+	struct bus_reread *reread = reread_create(bus, session);
 
 	if (!reread) { /* nobody would ask again: its client does, with a stream anew */
 		metric_add(&bus->metrics.reread_ended, 1);
 		bus_fail_streams(bus, session);
-		return true;
+		return;
 	}
-	list_init(&reread->link);
-	reread->bus = bus;
-	reread->id_len = (uint16_t)session.len;
-	reread->user_len = (uint16_t)user.len;
-	memcpy(reread->text, session.data, session.len);
-	memcpy(reread->text + session.len, user.data, user.len);
 	list_push_back(&bus->rereads, &reread->link);
-	return true;
 }
 
-static struct span reread_id(const struct bus_reread *reread)
+static bool queue_unless_waiting(struct span session, struct span user, void *context)
 {
-	return span_make(reread->text, reread->id_len);
+	struct bus *bus = context;
+
+	(void)user;
+	if (!hash_find(&bus->reread_of, session))
+		queue_one(bus, session);
+	return true;
 }
 
 static void reread_free(struct bus_reread *reread)
 {
 	redis_call_cancel(&reread->call);
 	list_remove(&reread->link);
+	hash_remove(&reread->bus->reread_of, &reread->node);
 	free(reread);
+}
+
+/* One that is awaited is not put off. */
+static void await_tick(struct bus *bus)
+{
+	if (!list_is_empty(&bus->rereads) && !deadline_is_armed(&bus->reread_tick))
+		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
 }
 
 void bus_reread_all(struct bus *bus)
 {
-	bus_reread_stop(bus);
-	index_each_session(&bus->index, queue_one, bus);
-	if (!list_is_empty(&bus->rereads))
-		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+	/* Who waits keeps its place: else, with one loss after the other, some would never be asked
+	 * about. What is asked already was asked too early. */
+	LIST_FOR_EACH (&bus->rereads, link) {
+		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
+
+		redis_call_cancel(&reread->call);
+		reread->not_before_ms = 0;
+	}
+	index_each_session(&bus->index, queue_unless_waiting, bus);
+	await_tick(bus);
 }
 
 void bus_reread_one(struct bus *bus, struct span session)
@@ -50,21 +88,16 @@ void bus_reread_one(struct bus *bus, struct span session)
 	if (index_session_count(&bus->index, session) == 0)
 		return;
 	bus_reread_forget(bus, session);
-	queue_one(session, index_session_user(&bus->index, session), bus);
-	if (!list_is_empty(&bus->rereads))
-		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+	queue_one(bus, session);
+	await_tick(bus);
 }
 
 void bus_reread_forget(struct bus *bus, struct span session)
 {
-	LIST_FOR_EACH (&bus->rereads, link) {
-		struct bus_reread *reread = CONTAINER_OF(link, struct bus_reread, link);
+	struct hash_node *node = hash_find(&bus->reread_of, session);
 
-		if (span_equal(reread_id(reread), session)) {
-			reread_free(reread);
-			return;
-		}
-	}
+	if (node)
+		reread_free(CONTAINER_OF(node, struct bus_reread, node));
 }
 
 void bus_reread_stop(struct bus *bus)
@@ -89,8 +122,7 @@ static void ask_later(struct bus_reread *reread)
 	reread->not_before_ms = bus->worker->now_ms + BUS_REREAD_AGAIN_MS;
 	list_remove(&reread->link);
 	list_push_back(&bus->rereads, &reread->link);
-	if (!deadline_is_armed(&bus->reread_tick))
-		deadline_arm(bus->worker, &bus->reread_tick, BUS_REREAD_TICK_MS);
+	await_tick(bus);
 }
 
 static void reread_answered(struct redis_call *call, enum redis_outcome outcome,
@@ -124,7 +156,7 @@ static void ask(struct bus_reread *reread)
 	CHECK(prefix.len + reread->id_len <= sizeof(key));
 	if (prefix.len > 0)
 		memcpy(key, prefix.data, prefix.len);
-	memcpy(key + prefix.len, reread->text, reread->id_len);
+	memcpy(key + prefix.len, reread->id, reread->id_len);
 	const struct span args[] = {SPAN("GET"), span_make(key, prefix.len + reread->id_len)};
 	const struct redis_command command = {
 		.args = args,

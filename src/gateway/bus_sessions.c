@@ -219,30 +219,61 @@ static void entry_is_malformed(struct bus *bus, const struct tail_entry *entry, 
 	bus_reread_one(bus, session);
 }
 
+/* A full snapshot. Returns how many streams it ended. */
+static uint32_t take_snapshot(struct bus *bus, const struct session_fields *fields)
+{
+	struct bus_update update = {.kind = BUS_SESSION_REPLACED, .fields = *fields};
+	bool revoked = span_equal(fields->status, SPAN("revoked"));
+
+	update.sequence = recent_add(bus->recent, fields->device_session_id, revoked);
+	uint32_t ended = bus_end_streams(bus, fields->device_session_id, revoked, fields->user_id);
+
+	bus_reread_forget(bus, fields->device_session_id);
+	tell_workers(bus, &update);
+	return ended;
+}
+
+/*
+ * One that is read again may bring back what a later one has ended, which may be lost: so it is no
+ * snapshot. The record is as new at least: Redis decides, and is asked about open streams anyway
+ * (session_lost). A revocation still ends them. Returns how many.
+ */
+static uint32_t take_replayed(struct bus *bus, const struct session_fields *fields)
+{
+	struct span id = fields->device_session_id;
+	struct bus_update update = {
+		.kind = BUS_SESSION_FORGOTTEN,
+		.sequence = recent_add(bus->recent, id, false),
+		.fields = {.device_session_id = id, .status = fields->status},
+	};
+	uint32_t ended = 0;
+
+	if (span_equal(fields->status, SPAN("revoked")))
+		ended = bus_end_streams(bus, id, true, SPAN_EMPTY);
+	tell_workers(bus, &update);
+	return ended;
+}
+
 static void session_entry(struct redis_tail *tail, const struct tail_entry *entry)
 {
 	struct bus *bus = redis_tail_context(tail);
-	struct bus_update update = {.kind = BUS_SESSION_REPLACED};
+	struct session_fields fields;
 	const char *field;
 	int64_t lag_ms = bus->worker->wall_ms - (int64_t)entry->id_ms;
 
 	metric_gauge_set(&bus->metrics.session.lag_ms, lag_ms > 0 ? lag_ms : 0);
-	if (record_read_session_event(entry, &update.fields, &field)) {
-		entry_is_malformed(bus, entry, update.fields.device_session_id, field);
+	if (record_read_session_event(entry, &fields, &field)) {
+		entry_is_malformed(bus, entry, fields.device_session_id, field);
 		return;
 	}
-	struct span id = update.fields.device_session_id;
-	bool revoked = span_equal(update.fields.status, SPAN("revoked"));
+	uint32_t ended =
+		entry->is_replayed ? take_replayed(bus, &fields) : take_snapshot(bus, &fields);
 
-	update.sequence = recent_add(bus->recent, id, revoked);
-	uint32_t ended = bus_end_streams(bus, id, revoked, update.fields.user_id);
-
-	bus_reread_forget(bus, id);
-	tell_workers(bus, &update);
 	/* Only now: whoever reads that it was handled finds it in effect. */
 	metric_add(&bus->metrics.session.handled, 1);
-	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(id),
-	    LOG_BYTES("status", update.fields.status), LOG_UINT("streams_ended", ended));
+	LOG(LOG_INFO, "bus", "session event", LOG_SESSION(fields.device_session_id),
+	    LOG_BYTES("status", fields.status), LOG_UINT("streams_ended", ended),
+	    LOG_FLAG("replayed", entry->is_replayed));
 }
 
 static void session_batch_end(struct redis_tail *tail)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define NODE_SQ_ENTRIES	     1024
 #define NODE_CQ_ENTRIES	     32768 /* multishot receives complete without a submission */
@@ -57,18 +58,28 @@ void gateway_report(struct gateway_thread *thread)
 
 /* ---- start ---- */
 
+/* A worker's clients would wait for ever, and without the bus no revocation be heard of. */
+static void end_the_process(const struct gateway_thread *thread, int error)
+{
+	LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
+	    LOG_TEXT("error", errno_text(-error)));
+	_exit(1);
+}
+
 static void *thread_main(void *argument)
 {
 	struct gateway_thread *thread = argument;
+	int error = worker_turn(&thread->worker, 0); /* enables the ring for this thread */
 
-	thread->error = worker_turn(&thread->worker, 0); /* enables the ring for this thread */
-	if (thread->error)
-		return NULL;
-	if (thread->node)
-		node_start(thread->node);
-	else
-		bus_start(thread->gateway->shared.bus);
-	thread->error = worker_run(&thread->worker);
+	if (!error) {
+		if (thread->node)
+			node_start(thread->node);
+		else
+			bus_start(thread->gateway->shared.bus);
+		error = worker_run(&thread->worker);
+	}
+	if (error)
+		end_the_process(thread, error);
 	return NULL;
 }
 

@@ -78,8 +78,7 @@ static void tell_guest(struct node *node, const struct bus_update *update)
 		return;
 	if (update->kind == BUS_ALL_FORGOTTEN)
 		guest->sessions_forgotten(node->guest);
-	else if (update->kind == BUS_SESSION_FORGOTTEN ||
-		 !span_equal(update->fields.status, SPAN("active")))
+	else if (!span_equal(update->fields.status, SPAN("active")))
 		guest->session_revoked(node->guest, update->fields.device_session_id);
 }
 

@@ -65,6 +65,7 @@ struct stream {
 	uint64_t opened_ms, last_sent_ms;
 	uint8_t state;
 	bool is_released; /* the bus has forgotten it */
+	bool is_full;	  /* takes no more before it is pulled */
 };
 _Static_assert(sizeof(struct stream) == SUBSCRIBE_STREAM_BYTES, "bench/README.md's table");
 
@@ -157,6 +158,7 @@ static bool send_queued(struct stream *stream)
 			room = rpc_give(stream->request, payloads[i]);
 		}
 	}
+	stream->is_full = !room;
 	if (messages > 0) {
 		metric_add(&node->metrics.deliveries, messages);
 		metric_add(&node->metrics.delivered_bytes, bytes);
@@ -270,9 +272,10 @@ static void heartbeat_expired(struct deadline *deadline)
 	if (silent_ms >= interval_ms) {
 		/* a stream with events waiting is not silent but blocked: it needs no sign of life
 		 */
-		if (feed_depth(&stream->member.subscription.feed) == 0)
-			rpc_send(stream->request, (struct payload_slice){.payload = heartbeat,
-									 .len = heartbeat->len});
+		if (feed_depth(&stream->member.subscription.feed) == 0 && !stream->is_full)
+			stream->is_full = !rpc_send(stream->request,
+						    (struct payload_slice){.payload = heartbeat,
+									   .len = heartbeat->len});
 		stream->last_sent_ms = node->worker->now_ms;
 		silent_ms = 0;
 	}
@@ -376,6 +379,7 @@ static void stream_opened(struct stream *stream)
 	move(stream, STREAM_OPEN);
 	entry_free(stream);
 	if (!stream->request) {
+		metric_add(&node->metrics.ended_by_client, 1);
 		stream_leave(stream);
 		return;
 	}

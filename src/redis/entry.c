@@ -46,6 +46,7 @@ int tail_entry_read(const struct resp_value *value, struct position *position,
 		.id_ms = id.ms,
 		.fields = fields,
 		.field_count = take_fields(value->items[1], fields),
+		.is_replayed = stream_id_compare(id, position->replayed) <= 0,
 	};
 	return 1;
 }

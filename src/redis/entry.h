@@ -15,6 +15,9 @@ struct tail_entry {
 	uint64_t id_ms;
 	const struct tail_field *fields;
 	size_t field_count;
+	/* It was in the stream when that was found made anew: it may have been handled before, and
+	 * what it tells may be long over. */
+	bool is_replayed;
 };
 
 /* The entries in an answer of one stream, [[key, [entry, …]]]; NULL when it is none. */

@@ -79,9 +79,11 @@ bool stream_info_parse(const struct resp_value *value, struct stream_info *info)
 
 void position_start(struct position *position, const struct stream_info *info)
 {
-	position->last = info->last;
-	position->has_counter = info->has_counter;
-	position->seen_count = info->entries_added;
+	*position = (struct position){
+		.last = info->last,
+		.has_counter = info->has_counter,
+		.seen_count = info->entries_added,
+	};
 }
 
 bool position_advance(struct position *position, struct stream_id id)
@@ -107,12 +109,25 @@ static bool ours_is_gone(const struct position *position, const struct stream_in
 	return info->length == 0 || stream_id_compare(info->first, position->last) > 0;
 }
 
+static uint64_t gone_count(const struct stream_info *info)
+{
+	return info->entries_added > info->length ? info->entries_added - info->length : 0;
+}
+
+static enum position_verdict begin_anew(struct position *position, const struct stream_info *info)
+{
+	*position = (struct position){
+		.has_counter = info->has_counter,
+		.seen_count = gone_count(info),
+		.replayed = info->last,
+	};
+	return POSITION_RECREATED;
+}
+
 enum position_verdict position_judge(struct position *position, const struct stream_info *info)
 {
-	if (is_recreated(position, info)) {
-		*position = (struct position){.has_counter = info->has_counter};
-		return POSITION_RECREATED;
-	}
+	if (is_recreated(position, info))
+		return begin_anew(position, info);
 	if (!info->has_counter || !position->has_counter) {
 		bool were_added = stream_id_compare(info->last, position->last) > 0;
 		/* At 0-0 nothing of ours can be missing; the stream's first entries are then all to
@@ -122,15 +137,22 @@ enum position_verdict position_judge(struct position *position, const struct str
 		return had_entry && were_added && ours_is_gone(position, info) ? POSITION_TRIMMED
 									       : POSITION_FINE;
 	}
-	if (!ours_is_gone(position, info))
+
+	/* At the end all were read but those that were trimmed while we were behind. */
+	bool at_end = stream_id_compare(info->last, position->last) == 0;
+
+	if (!at_end && !ours_is_gone(position, info))
 		return POSITION_FINE;
 
-	uint64_t gone_count =
-		info->entries_added > info->length ? info->entries_added - info->length : 0;
-	bool is_trimmed = gone_count > position->seen_count;
-
-	/* All that is left is ahead of us, so this is our place exactly, and the same gap is not
+	/* Else all that is left is ahead of us. Both are our place exactly: the same gap is not
 	 * told twice. */
-	position->seen_count = gone_count;
+	uint64_t place = at_end ? info->entries_added : gone_count(info);
+	bool is_trimmed = place > position->seen_count;
+
+	/* What we have seen is neither there nor gone from there. */
+	if (place < position->seen_count)
+		return begin_anew(position, info);
+
+	position->seen_count = place;
 	return is_trimmed ? POSITION_TRIMMED : POSITION_FINE;
 }

@@ -38,6 +38,7 @@ struct position {
 	struct stream_id last; /* id of the last entry handled */
 	bool has_counter;      /* seen_count is known */
 	uint64_t seen_count;   /* entries ever added up to `last`: at start, and read since */
+	struct stream_id replayed; /* after RECREATED: up to here was written before it was told */
 };
 
 /* At the stream's end. */
@@ -49,14 +50,18 @@ bool position_advance(struct position *position, struct stream_id id);
 enum position_verdict {
 	POSITION_FINE,
 	POSITION_RECREATED, /* position is at 0-0 now */
-	POSITION_TRIMMED    /* entries after ours are gone; position counts them as seen */
+	/* entries after ours are gone, or some before it were before we read them; position counts
+	 * them as seen */
+	POSITION_TRIMMED
 };
 
 /*
- * After a reconnect. Recreated: the last id is below ours, or fewer entries were ever added than we
- * have seen (a new stream whose ids are younger). Trimmed: ours is not in the stream any more, and
- * more entries are gone than we have seen. Without the counter (Redis before 7.0): ours is gone and
- * younger ones were added; some of those may be gone too. Source: edge.md §3.
+ * After a reconnect, and from time to time. Recreated: the last id is below ours, or fewer entries
+ * were ever added than we have seen, or fewer are gone though ours is (a new stream whose ids are
+ * younger). Trimmed: ours is not in the stream any more, and more entries are gone than we have
+ * seen; or ours is its last, and more were added than we have seen. Without the counter (Redis
+ * before 7.0): ours is gone and younger ones were added; some of those may be gone too.
+ * Source: edge.md §3.
  */
 enum position_verdict position_judge(struct position *position, const struct stream_info *info);
 

@@ -13,9 +13,9 @@
 
 #define ANSWER_MARGIN_MS                                                                           \
 	2000 /* beyond BLOCK, and for XINFO: a local Redis answers in 1; later means dead */
-#define DOUBT_IDLE_MS                                                                              \
-	10000 /* an idle stream is asked again: a key deleted and made anew is told to no reader   \
-	       */
+#define DOUBT_MS                                                                                   \
+	10000 /* the stream is asked about again: that its key was deleted and made anew, or that  \
+		 entries were trimmed before they were read, is told to no reader */
 
 /* COUNT is cut by this after a loss in XREAD (128, 16, 2, 1): the batch may have been over the
  * limits. */
@@ -195,6 +195,14 @@ static void gather_expired(struct fine_deadline *deadline)
 		read_on(tail);
 }
 
+static void ask_or_read_on(struct redis_tail *tail)
+{
+	if (tail->worker->now_ms - tail->judged_ms >= DOUBT_MS)
+		ask(tail);
+	else
+		read_on(tail);
+}
+
 static void read_done(struct redis_call *call, enum redis_outcome outcome,
 		      const struct resp_value *value)
 {
@@ -210,13 +218,8 @@ static void read_done(struct redis_call *call, enum redis_outcome outcome,
 		return;
 	}
 	if (value->type == RESP_NIL) {
-		bool in_doubt = tail->worker->now_ms - tail->judged_ms >= DOUBT_IDLE_MS;
-
 		tail->failed_tries = 0;
-		if (in_doubt)
-			ask(tail);
-		else
-			read_on(tail);
+		ask_or_read_on(tail);
 		return;
 	}
 
@@ -232,7 +235,7 @@ static void read_done(struct redis_call *call, enum redis_outcome outcome,
 	tail->failed_tries = 0;
 	tail->read_count = tail->read_count * 2 < TAIL_BATCH ? tail->read_count * 2 : TAIL_BATCH;
 	gather(tail, tail_entries_of(value)->count);
-	read_on(tail);
+	ask_or_read_on(tail);
 }
 
 static void read_on(struct redis_tail *tail)

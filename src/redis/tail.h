@@ -4,7 +4,8 @@
  *
  * After each reconnect it reads on from the last id handled, and XINFO STREAM tells whether that id
  * can be trusted: stream gone or its last id below ours → recreated, read from 0-0; entries trimmed
- * past us → a gap.
+ * past us → a gap. It is asked every ten seconds, too: entries may be trimmed past a reader that is
+ * connected, and behind; that is seen once it has read to the end.
  */
 #ifndef REDIS_TAIL_H
 #define REDIS_TAIL_H

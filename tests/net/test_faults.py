@@ -102,6 +102,28 @@ def test_snapshots_are_forgotten_when_session_events_were_lost(gateway, channel,
                        "the record is read again")
 
 
+def test_revocation_whose_event_was_lost_is_not_undone_by_the_events_that_are_read_again(gateway, channel, device):
+    """A replica takes over that has the record, and of the stream all but its last entry."""
+    handled = 'gateway_stream_entries_total{stream="session_events",result="ok"}'
+    device.publish_session_event()
+    gateway.wait_metric(handled, lambda value: value == 1)
+    assert channel.outcome(device.request()) == "OK"
+    device.revoke()
+    gateway.wait_metric(handled, lambda value: value == 2)
+    revoked = ("FAILED_PRECONDITION", "device session is revoked")
+    assert channel.outcome(device.request()) == revoked
+    redis = gateway.redis.client
+    (first, fields), _ = redis.xrange(harness.SESSION_STREAM)
+    with redis.pipeline() as pipe:
+        pipe.delete(harness.SESSION_STREAM)
+        pipe.xadd(harness.SESSION_STREAM, fields, id=first)
+        pipe.execute()
+    redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    gateway.wait_metric(handled, lambda value: value == 3)
+    wait_connected(gateway)
+    assert channel.outcome(device.request()) == revoked
+
+
 def test_session_that_belongs_to_another_user_after_a_loss_ends_its_stream(gateway, channel, device):
     device.publish_session_event()
     gateway.wait_metric('gateway_stream_entries_total{stream="session_events",result="ok"}', lambda value: value == 1)

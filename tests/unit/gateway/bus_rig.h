@@ -158,7 +158,8 @@ static inline void rig_stop_parts(void)
 
 /* ---- what the tails would hand over; thread: the bus's. Each is a batch of one. ---- */
 
-static inline void rig_tell_session(const char *id, const char *user, const char *status)
+static inline void rig_tell_session_entry(const char *id, const char *user, const char *status,
+					  bool is_replayed)
 {
 	const struct tail_field fields[] = {
 		{SPAN("device_session_id"), span_from_cstr(id)},
@@ -166,11 +167,19 @@ static inline void rig_tell_session(const char *id, const char *user, const char
 		{SPAN("client_public_key"), SPAN(RIG_KEY)},
 		{SPAN("status"), span_from_cstr(status)},
 	};
-	const struct tail_entry entry = {
-		.id = SPAN("1-0"), .id_ms = 1, .fields = fields, .field_count = ARRAY_LEN(fields)};
+	const struct tail_entry entry = {.id = SPAN("1-0"),
+					 .id_ms = 1,
+					 .fields = fields,
+					 .field_count = ARRAY_LEN(fields),
+					 .is_replayed = is_replayed};
 
 	bus_session_handler.entry(rig.bus->session_tail, &entry);
 	bus_session_handler.batch_end(rig.bus->session_tail);
+}
+
+static inline void rig_tell_session(const char *id, const char *user, const char *status)
+{
+	rig_tell_session_entry(id, user, status, false);
 }
 
 /* One of a batch: client_batch_end follows. `session` NULL: to all streams of the user. */

@@ -1,4 +1,5 @@
-/* A worker drains the feeds of its streams some at a time, and frees none that is still queued. */
+/* A worker drains the feeds of its streams some at a time, and frees none that is still queued; a
+ * stream's heartbeats keep to what its face takes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,8 @@
 #define STREAMS	 150
 #define CAPACITY 8
 
+#define HEARTBEAT_MS 1000
+
 static struct {
 	struct worker worker;
 	struct node_shared shared;
@@ -23,8 +26,12 @@ static struct {
 	struct request requests[STREAMS];
 	struct stream *streams[STREAMS];
 	unsigned resumed[STREAMS], order[STREAMS * 4], resumed_count, cut_count;
+	unsigned given_count;
+	bool is_full; /* the face has no room for more */
 	struct payload *event;
 } world;
+
+static const struct config config = {.push_heartbeat_interval_ms = HEARTBEAT_MS};
 
 static void on_resume(struct request *request)
 {
@@ -32,6 +39,14 @@ static void on_resume(struct request *request)
 
 	world.resumed[which]++;
 	world.order[world.resumed_count++] = which;
+}
+
+static bool on_give(struct request *request, struct payload_slice slice)
+{
+	(void)request;
+	world.given_count++;
+	payload_put(slice.payload);
+	return !world.is_full;
 }
 
 static void on_drop_queue(struct request *request)
@@ -48,7 +63,7 @@ static void on_finish(struct request *request, int grpc_status, struct span mess
 }
 
 static const struct face_operations face = {
-	.resume = on_resume, .drop_queue = on_drop_queue, .finish = on_finish};
+	.resume = on_resume, .give = on_give, .drop_queue = on_drop_queue, .finish = on_finish};
 
 static struct feed *feed_of(unsigned which)
 {
@@ -85,6 +100,7 @@ static void begin(void)
 	world.node.worker = &world.worker;
 	world.worker.before_wait = drain_before_wait;
 	world.node.shared = &world.shared;
+	world.shared.config = &config;
 	list_init(&world.node.streams);
 	slab_init(&world.node.stream_slab, SUBSCRIBE_STREAM_BYTES, STREAMS);
 	feed_ready_init(&world.node.ready);
@@ -234,6 +250,55 @@ static void ended_feed_is_told_by_the_drain(void **state)
 	end();
 }
 
+/* Else the streams admitted would be more than those open and those ended. */
+static void stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it(void **state)
+{
+	(void)state;
+	begin();
+	world.streams[2]->state = STREAM_REGISTERING;
+	subscribe_cancelled(&world.requests[2]);
+	assert_int_equal(metric_value(&world.node.metrics.ended_by_client), 0);
+	world.streams[2]->member.verdict = BUS_ADMITTED;
+	stream_replied(&world.streams[2]->member);
+	assert_int_equal(world.streams[2]->state, STREAM_LEAVING);
+	assert_int_equal(metric_value(&world.node.metrics.ended_by_client), 1);
+	end();
+}
+
+/* A second of silence. */
+static void be_silent(unsigned which)
+{
+	world.streams[which]->last_sent_ms = world.worker.now_ms - HEARTBEAT_MS;
+	heartbeat_expired(&world.streams[which]->heartbeat);
+}
+
+static void heartbeats_wait_until_the_stream_takes_more(void **state)
+{
+	(void)state;
+	begin();
+	world.shared.heartbeat = world.event;
+	be_silent(3);
+	be_silent(3);
+	assert_int_equal(world.given_count, 2);
+	world.is_full = true; /* its client has stopped reading */
+	be_silent(3);
+	be_silent(3);
+	be_silent(3);
+	assert_int_equal(world.given_count, 3);
+	subscribe_pull(&world.requests[3]); /* all that was given has left */
+	be_silent(3);
+	assert_int_equal(world.given_count, 4);
+	subscribe_pull(&world.requests[3]);
+	/* An event fills it as well as they do. */
+	push(3);
+	subscribe_drain(&world.node);
+	subscribe_pull(&world.requests[3]);
+	assert_int_equal(world.given_count, 5);
+	be_silent(3);
+	assert_int_equal(world.given_count, 5);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +308,9 @@ int main(void)
 		cmocka_unit_test(stream_released_while_queued_is_freed_by_the_drain),
 		cmocka_unit_test(queued_stream_that_left_waits_for_its_release),
 		cmocka_unit_test(ended_feed_is_told_by_the_drain),
+		cmocka_unit_test(
+			stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it),
+		cmocka_unit_test(heartbeats_wait_until_the_stream_takes_more),
 	};
 
 	return cmocka_run_group_tests_name("subscribe_drain", tests, NULL, NULL);

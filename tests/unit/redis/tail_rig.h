@@ -30,6 +30,7 @@ static int started_count, batch_count, recreated_count, trimmed_count;
 static size_t entry_count;
 static size_t field_counts[ENTRIES_MAX];
 static long numbers[ENTRIES_MAX]; /* value of the first field */
+static size_t replayed_count;
 static char last_id[64];
 static void (*on_started)(void), (*on_entry)(void), (*on_batch_end)(void), (*on_lost)(void);
 
@@ -51,6 +52,7 @@ static void note_entry(struct redis_tail *of, const struct tail_entry *entry)
 		numbers[entry_count] = strtol((const char *)entry->fields[0].value.data, NULL, 10);
 	snprintf(last_id, sizeof(last_id), "%.*s", SPAN_ARGS(entry->id));
 	assert_int_equal(strtoull(last_id, NULL, 10), entry->id_ms);
+	replayed_count += entry->is_replayed;
 	entry_count++;
 	if (on_entry)
 		on_entry();
@@ -98,7 +100,7 @@ static struct tail_options options_for(struct endpoint endpoint)
 static void tail_begin(struct tail_options options)
 {
 	started_count = batch_count = recreated_count = trimmed_count = 0;
-	entry_count = 0;
+	entry_count = replayed_count = 0;
 	tail_gone = false;
 	assert_int_equal(redis_tail_create(&tail, &worker, &options), 0);
 	assert_false(redis_tail_is_ready(tail));

@@ -152,7 +152,11 @@ static void position_judges_after_a_reconnect(void **state)
 		unsigned read; /* entries of ids 11-0, 12-0, … read since */
 		struct stream_info now;
 		enum position_verdict verdict;
-		struct position after;
+		struct {
+			struct stream_id last;
+			bool has_counter;
+			uint64_t seen_count;
+		} after;
 	} rows[] = {
 		/* nothing happened */
 		{{true, 4, 4, {10, 0}, {7, 0}},
@@ -189,6 +193,42 @@ static void position_judges_after_a_reconnect(void **state)
 		 {true, 7, 0, {13, 0}, {0, 0}},
 		 POSITION_TRIMMED,
 		 {{12, 0}, true, 7}},
+		/* trimmed past us while we read on: all is read, and three never came; also when
+		 * the rest is gone since */
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 9, 2, {12, 0}, {11, 0}},
+		 POSITION_TRIMMED,
+		 {{12, 0}, true, 9}},
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 9, 0, {12, 0}, {0, 0}},
+		 POSITION_TRIMMED,
+		 {{12, 0}, true, 9}},
+		/* trimmed behind us only */
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 6, 1, {12, 0}, {12, 0}},
+		 POSITION_FINE,
+		 {{12, 0}, true, 6}},
+		/* made anew with higher ids and more of them: what we have seen is neither there
+		 * nor gone from it */
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 50, 50, {99, 0}, {50, 0}},
+		 POSITION_RECREATED,
+		 {{0, 0}, true, 0}},
+		{{true, 4, 4, {10, 0}, {7, 0}},
+		 2,
+		 {true, 50, 45, {99, 0}, {55, 0}},
+		 POSITION_RECREATED,
+		 {{0, 0}, true, 5}},
+		/* made anew, and trimmed before we came: all of it is told already */
+		{{true, 90, 4, {10, 0}, {7, 0}},
+		 0,
+		 {true, 50, 3, {9, 9}, {9, 0}},
+		 POSITION_RECREATED,
+		 {{0, 0}, true, 47}},
 		/* many deleted before ours by XDEL, which the reader never saw: ours is still there
 		 */
 		{{true, 9, 1, {10, 0}, {10, 0}},

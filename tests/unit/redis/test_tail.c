@@ -29,6 +29,13 @@ static void reconnect_and_settle(void)
 	TURN_UNTIL(&worker, redis_tail_is_ready(tail));
 }
 
+/* No command may be out: it would be late. */
+static void pass_ten_seconds(void)
+{
+	ahead_us += 10000000;
+	assert_int_equal(worker_turn(&worker, 0), 0);
+}
+
 /* ── reading ── */
 
 static void tail_reads_what_is_written_after_the_start(void **state)
@@ -273,12 +280,16 @@ static void tail_begins_anew_when_the_stream_was_recreated(void **state)
 			ASK(&server, "XADD", "s", rows[i].id, "n", "77");
 		reconnect_and_settle();
 		assert_int_equal(recreated_count, 1);
+		assert_int_equal(replayed_count, 0);
 		redis_tail_resume(tail);
 		TURN_UNTIL(&worker, entry_count == 5 + rows[i].entries);
+		/* What was written before the loss was told; what comes now is news. */
+		assert_int_equal(replayed_count, rows[i].entries);
 		if (rows[i].entries)
 			assert_int_equal(numbers[5], 77);
 		add_numbers(78, 79);
 		TURN_UNTIL(&worker, entry_count == 6 + rows[i].entries);
+		assert_int_equal(replayed_count, rows[i].entries);
 		assert_int_equal(recreated_count, 1);
 		assert_int_equal(trimmed_count, 0);
 		tail_end();
@@ -323,6 +334,30 @@ static void tail_tells_a_gap_when_trimmed_past_it_only(void **state)
 		assert_int_equal(recreated_count, 0);
 		tail_end();
 	}
+}
+
+static void tail_tells_of_a_gap_without_a_reconnect(void **state)
+{
+	(void)state;
+	NEEDS_REDIS_SERVER();
+	redis_server_start(&server);
+	tail_connect();
+	add_numbers(0, 3);
+	TURN_UNTIL(&worker, entry_count == 3);
+	pause_and_settle();
+	reconnect_and_settle();
+	add_numbers(3, 10);
+	ASK(&server, "XTRIM", "s", "MAXLEN", "2");
+	pass_ten_seconds();
+	redis_tail_resume(tail);
+	TURN_UNTIL(&worker, trimmed_count == 1);
+	assert_int_equal(entry_count, 5);
+	assert_int_equal(numbers[3], 8);
+	/* Told once. */
+	reconnect_and_settle();
+	assert_int_equal(trimmed_count, 1);
+	assert_int_equal(recreated_count, 0);
+	tail_end();
 }
 
 static void tail_notices_a_new_stream_without_a_reconnect(void **state)
@@ -529,6 +564,22 @@ static void tail_leaves_a_redis_that_does_not_answer(void **state)
 	tail_end();
 }
 
+static void tail_that_is_never_idle_asks_again_all_the_same(void **state)
+{
+	(void)state;
+	fake_begin();
+	redis_tail_pause(tail);
+	fake_say_entry("1-0", "*2\r\n$1\r\nn\r\n$1\r\n1\r\n");
+	TURN_UNTIL(&worker, entry_count == 1);
+	pass_ten_seconds();
+	redis_tail_resume(tail);
+	fake_expect(&fake, "STREAMS\r\n$1\r\ns\r\n$3\r\n1-0\r\n");
+	fake_say_entry("2-0", "*2\r\n$1\r\nn\r\n$1\r\n2\r\n");
+	fake_expect(&fake, "XINFO");
+	assert_int_equal(entry_count, 2);
+	tail_end();
+}
+
 /* ── stopping ── */
 
 static void stop_tail(void)
@@ -631,12 +682,14 @@ int main(void)
 		TAIL_TEST(tail_begins_anew_when_the_data_is_gone),
 		TAIL_TEST(tail_begins_anew_when_the_stream_was_recreated),
 		TAIL_TEST(tail_tells_a_gap_when_trimmed_past_it_only),
+		TAIL_TEST(tail_tells_of_a_gap_without_a_reconnect),
 		TAIL_TEST(tail_notices_a_new_stream_without_a_reconnect),
 		TAIL_TEST(tail_takes_smaller_batches_when_one_is_over_the_limit),
 		TAIL_TEST(tail_hands_malformed_entries_over_without_fields),
 		TAIL_TEST(tail_asks_again_after_an_answer_that_is_no_stream),
 		TAIL_TEST(tail_hands_over_what_came_before_a_malformed_entry),
 		TAIL_TEST(tail_leaves_a_redis_that_does_not_answer),
+		TAIL_TEST(tail_that_is_never_idle_asks_again_all_the_same),
 		TAIL_TEST(tail_stops_inside_any_callback),
 		TAIL_TEST(tail_stops_in_every_state),
 	};

@@ -1,11 +1,13 @@
 #include "unit/redis/tail_rig.h"
 
-/* XREAD waits for an hour at the least, if only this clock counts; BLOCK is as long. */
-static void gathering_tail_connect(void)
+#define HOUR_US (3600u * 1000 * 1000)
+
+/* If only this clock counts, an hour is for ever; BLOCK is as long. */
+static void gathering_tail_connect(uint32_t gather_us)
 {
 	struct tail_options options = options_for(redis_server_endpoint(&server));
 
-	options.gather_us = 3600u * 1000 * 1000;
+	options.gather_us = gather_us;
 	options.block_ms = 3600u * 1000;
 	tail_begin(options);
 	TURN_UNTIL(&worker, redis_tail_is_ready(tail));
@@ -23,7 +25,7 @@ static void tail_lets_fast_entries_gather_and_reads_them_at_once(void **state)
 	(void)state;
 	NEEDS_REDIS_SERVER();
 	redis_server_start(&server);
-	gathering_tail_connect();
+	gathering_tail_connect(HOUR_US);
 	add_numbers(0, 1);
 	TURN_UNTIL(&worker, entry_count == 1);
 	add_numbers(1, 9);
@@ -46,7 +48,7 @@ static void tail_that_is_paused_stays_so_when_entries_have_gathered(void **state
 	(void)state;
 	NEEDS_REDIS_SERVER();
 	redis_server_start(&server);
-	gathering_tail_connect();
+	gathering_tail_connect(HOUR_US);
 	add_numbers(0, 1);
 	TURN_UNTIL(&worker, entry_count == 1);
 	redis_tail_pause(tail);
@@ -64,9 +66,10 @@ static void tail_does_not_let_entries_wait_that_come_seldom(void **state)
 	(void)state;
 	NEEDS_REDIS_SERVER();
 	redis_server_start(&server);
-	gathering_tail_connect();
+	/* In all less than the tail goes without asking about its stream. */
+	gathering_tail_connect(400000);
 	for (long number = 0; number < 4; number++) {
-		ahead_us += 1000u * UINT64_C(1000000); /* so that fewer than four an hour come */
+		ahead_us += 200000; /* so that fewer than four come in the time */
 		turn_for_ms(1);
 		add_numbers(number, number + 1);
 		TURN_UNTIL(&worker, entry_count == (size_t)number + 1);
@@ -79,7 +82,7 @@ static void tail_reads_on_at_once_after_a_large_answer(void **state)
 	(void)state;
 	NEEDS_REDIS_SERVER();
 	redis_server_start(&server);
-	gathering_tail_connect();
+	gathering_tail_connect(HOUR_US);
 	on_entry = pause_tail;
 	add_numbers(0, 1);
 	TURN_UNTIL(&worker, entry_count == 1);
