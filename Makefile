@@ -316,8 +316,8 @@ soak: all ## mixed load with faults for DURATION (30m); RECORD=1 keeps the repor
 	$(Q)BUILD=$(BUILD) MODE=$(MODE) PYTHONDONTWRITEBYTECODE=1 ./tests/soak/soak.py --duration $(or $(DURATION),30m) \
 		--report $(BUILD)/soak.md $(if $(RECORD),--record)
 
-lint: ## layers, forbidden calls, sizes, names
-	$(Q)./scripts/check-layers && ./scripts/tidy
+lint: ## layers, forbidden calls, sizes, names, systemd units
+	$(Q)./scripts/check-layers && ./scripts/tidy && ./scripts/check-units
 
 # What scripts/analyze asks for: headers that are made, and objects without their programs.
 generated: $(GEN_C) $(OUT)/gen/descriptors.pb
@@ -360,6 +360,6 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
