@@ -264,8 +264,8 @@ static void client_says_when_nobody_listens(void **state)
 /* A name that no name server needs to be asked about. */
 static void client_says_when_there_is_no_such_host(void **state)
 {
-	struct redis_options options =
-		options_for((struct endpoint){.kind = ENDPOINT_HOST, .host = "no..host", .port = 1});
+	struct redis_options options = options_for(
+		(struct endpoint){.kind = ENDPOINT_HOST, .host = "no..host", .port = 1});
 	bool closed = false;
 
 	(void)state;
