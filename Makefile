@@ -316,8 +316,8 @@ soak: all ## mixed load with faults for DURATION (30m); RECORD=1 keeps the repor
 	$(Q)BUILD=$(BUILD) MODE=$(MODE) PYTHONDONTWRITEBYTECODE=1 ./tests/soak/soak.py --duration $(or $(DURATION),30m) \
 		--report $(BUILD)/soak.md $(if $(RECORD),--record)
 
-lint: ## layers, forbidden calls, sizes, names
-	$(Q)./scripts/check-layers && ./scripts/tidy
+lint: ## layers, forbidden calls, sizes, names, systemd units
+	$(Q)./scripts/check-layers && ./scripts/tidy && ./scripts/check-units
 
 # What scripts/analyze asks for: headers that are made, and objects without their programs.
 generated: $(GEN_C) $(OUT)/gen/descriptors.pb
@@ -336,7 +336,7 @@ $(OUT)/man/%: systemd/man/%.in scripts/write-man $(OUT)/ringway $(OUT)/ringway-c
 
 man: $(MAN_PAGES) ## the man pages, with what --help says in them
 
-install: $(OUT)/ringway $(OUT)/ringway-client man ## programs, units, man pages, completion (DESTDIR, PREFIX)
+install: $(OUT)/ringway $(OUT)/ringway-client man ## programs, units, man pages, completion, README, alerts (DESTDIR, PREFIX)
 	install -d $(addprefix $(TO)/,bin lib/systemd/system $(INSTALL_MAN) $(INSTALL_COMPLETION) $(INSTALL_DOC))
 	install -m 0755 $(OUT)/ringway $(OUT)/ringway-client $(TO)/bin
 	for unit in $(UNITS); do \
@@ -346,6 +346,7 @@ install: $(OUT)/ringway $(OUT)/ringway-client man ## programs, units, man pages,
 	install -m 0644 $(OUT)/man/ringway-client.1 $(TO)/share/man/man1
 	install -m 0644 $(COMPLETIONS) $(TO)/$(INSTALL_COMPLETION)
 	install -m 0644 systemd/ringway.env $(TO)/$(INSTALL_DOC)/ringway.env.example
+	install -m 0644 README.md scripts/observability/alerts.yml scripts/observability/dashboard.json $(TO)/$(INSTALL_DOC)
 
 uninstall: ## removes what install put there (DESTDIR, PREFIX)
 	rm -f $(TO)/bin/ringway $(TO)/bin/ringway-client $(addprefix $(TO)/lib/systemd/system/,$(UNITS)) \
@@ -360,6 +361,6 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

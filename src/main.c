@@ -136,7 +136,7 @@ static int print_values(const struct config *config)
 {
 	struct buf out;
 
-	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_TEXT_BYTES_MAX);
 	config_write_values(config, environ, &out);
 	config_write_file(config->file, &out);
 	return print(&out);
@@ -199,7 +199,7 @@ static void dump_config(void *context, struct admin_gathering *gathering)
 	const struct program *program = context;
 	struct buf out;
 
-	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
+	buf_init(&out, CONFIG_TEXT_BYTES_MAX);
 	config_write_values(program->config, environ, &out);
 	config_write_file(program->reloader.file, &out);
 	if (out.failed)

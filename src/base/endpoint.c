@@ -1,5 +1,7 @@
 #include "base/endpoint.h"
 
+#include "base/explain.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -137,4 +139,13 @@ size_t endpoint_format(const struct endpoint *endpoint, char text[ENDPOINT_TEXT_
 		break;
 	}
 	return (size_t)len;
+}
+
+const char *endpoint_error_text(const struct endpoint *endpoint, int error)
+{
+	if (endpoint->kind == ENDPOINT_HOST && error == -ENOENT)
+		return "no such host";
+	if (endpoint->kind == ENDPOINT_HOST && error == -EIO)
+		return "no name server gave an answer";
+	return errno_text(-error);
 }

@@ -29,4 +29,10 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 #define ENDPOINT_TEXT_MAX (ENDPOINT_HOST_MAX + 16)
 size_t endpoint_format(const struct endpoint *endpoint, char text[ENDPOINT_TEXT_MAX]);
 
+/*
+ * What went wrong at this address, by a negative errno: of a host, -ENOENT and -EIO are its name's
+ * (dns_done_fn), no file's. Lifetime: static.
+ */
+const char *endpoint_error_text(const struct endpoint *endpoint, int error);
+
 #endif

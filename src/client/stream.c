@@ -302,13 +302,6 @@ static int open_session(struct stream *stream, struct file_ref file)
 	return code;
 }
 
-static const char *error_text(const struct stream *stream, int error)
-{
-	if (error == -ENOENT && stream->target.endpoint.kind == ENDPOINT_HOST)
-		return "no such host";
-	return errno_text(-error);
-}
-
 static void dialed(struct dial *dial, int error, struct file_ref file, const struct address *peer)
 {
 	struct stream *stream = CONTAINER_OF(dial, struct stream, dial);
@@ -318,7 +311,7 @@ static void dialed(struct dial *dial, int error, struct file_ref file, const str
 		error = open_session(stream, file);
 	if (error) {
 		fail(stream, GRPC_UNAVAILABLE, "cannot connect to %s: %s", stream->authority,
-		     error_text(stream, error));
+		     endpoint_error_text(&stream->target.endpoint, error));
 		return;
 	}
 	fsm_move(&stream_fsm, &stream->state, STREAM_OPEN);

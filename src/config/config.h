@@ -107,8 +107,11 @@ struct config {
 struct report;
 typedef int config_compile_fn(struct config_file *file, const char *path, struct report *report);
 
-/* Enough for a report of mistakes, and for what --help and --print-config show. */
+/* Enough for a report of mistakes, and for what --help shows. */
 #define CONFIG_REPORT_BYTES_MAX (1u << 20)
+/* Enough for what --print-config shows: a file of 4 MiB, each value named, base_path before each
+ * route. */
+#define CONFIG_TEXT_BYTES_MAX (16u << 20)
 
 /*
  * Reads the environment (`environ` form), then the file it names. Mistakes and warnings are appended to

@@ -127,9 +127,11 @@ static void check_required(const struct config *config, struct report *report)
 			buf_printf(&names, "%s%s", names.len > 0 ? ", " : "", row->variable);
 	}
 	if (!present)
-		report_mistake(report, "configuration",
-			       "nothing to do, no gateway is configured; the edge gateway needs %.*s",
-			       SPAN_ARGS(buf_span(&names)));
+		report_mistake(
+			report, "configuration",
+			"nothing to do, no gateway is configured; the edge gateway needs %.*s; "
+			"the API gateway needs these and a section rest in GATEWAY_CONFIG_FILE",
+			SPAN_ARGS(buf_span(&names)));
 	buf_finish(&names);
 }
 

@@ -142,6 +142,102 @@ int config_write_values(const struct config *config, char *const *environment, s
 	return written(out);
 }
 
+/* A list, if there is anything in it. */
+static void write_texts(const char *name, const struct config_texts *texts, struct buf *out)
+{
+	for (size_t i = 0; i < texts->count; i++)
+		buf_printf(out, "%s%s%s", i == 0 ? name : ",", i == 0 ? "=" : "",
+			   texts->items[i].text);
+}
+
+static void write_text(const char *name, const char *text, struct buf *out)
+{
+	if (text)
+		buf_printf(out, " %s=%s", name, text);
+}
+
+static void write_flag(const char *name, bool flag, struct buf *out)
+{
+	write_text(name, flag ? "true" : "false", out);
+}
+
+static void write_route(const struct config_rest_route *route, const char *upstream,
+			struct buf *out)
+{
+	buf_printf(out, "# rest route %s %s:", route->method.text, route->path.text);
+	write_text("rpc", route->rpc.text, out);
+	write_text("upstream", upstream, out);
+	write_flag("public", route->is_public, out);
+	write_text("permission", route->permission.text, out);
+	write_text("body", route->body.text, out);
+	write_text("response_body", route->response_body.text, out);
+	buf_append(out, SPAN("\n"));
+}
+
+static void write_sso(const struct config_rest_sso *sso, struct buf *out)
+{
+	buf_printf(out, "# rest sso %s:", sso->provider);
+	write_text("authorize_url", sso->authorize_url, out);
+	write_text("client_id", sso->client_id, out);
+	buf_printf(out, " scopes=\"%s\"", sso->scopes);
+	write_text("hosted_domain", sso->hosted_domain, out);
+	write_text("cookie_key_file", sso->cookie_key_file.text, out);
+	write_text("redirect_url", sso->redirect_url, out);
+	write_text("after_login", sso->after_login, out);
+	buf_append(out, SPAN("\n"));
+}
+
+static void write_rest_access(const struct config_file *file, struct buf *out)
+{
+	const struct config_rest *rest = file->rest;
+
+	if (rest->auth.set) {
+		buf_append(out, SPAN("# rest auth:"));
+		write_text("upstream", file->upstreams[rest->auth.upstream].name, out);
+		write_text("cookie", rest->auth.cookie, out);
+		write_text("validate_cache",
+			   value_format_duration(rest->auth.validate_cache_ms).text, out);
+		buf_append(out, SPAN("\n"));
+	}
+	if (rest->sso.set)
+		write_sso(&rest->sso, out);
+	if (rest->cors.origins.count > 0) {
+		write_texts("# rest cors: origins", &rest->cors.origins, out);
+		write_flag("credentials", rest->cors.credentials, out);
+		write_text("max_age", value_format_duration(rest->cors.max_age_s * 1000).text, out);
+		buf_append(out, SPAN("\n"));
+	}
+	if (rest->allowed_origins.count > 0) {
+		write_texts("# rest allowed_origins", &rest->allowed_origins, out);
+		buf_append(out, SPAN("\n"));
+	}
+}
+
+static void write_rest(const struct config_file *file, struct buf *out)
+{
+	const struct config_rest *rest = file->rest;
+
+	buf_append(out, SPAN("# rest:"));
+	write_text("base_path", rest->base_path, out);
+	write_flag("print_defaults", rest->json.print_defaults, out);
+	write_flag("ignore_unknown_query", rest->json.ignore_unknown_query, out);
+	write_flag("ignore_unknown_body", rest->json.ignore_unknown_body, out);
+	write_texts(" descriptor_sets", &rest->descriptor_sets, out);
+	write_texts(" grpc_web", &rest->grpc_web, out);
+	buf_append(out, SPAN("\n"));
+	write_rest_access(file, out);
+	for (size_t i = 0; i < rest->service_count; i++) {
+		const struct config_rest_service *service = &rest->services[i];
+
+		buf_printf(out, "# rest service %s:", service->service.text);
+		write_text("upstream", file->upstreams[service->upstream].name, out);
+		write_flag("public", service->is_public, out);
+		buf_append(out, SPAN("\n"));
+	}
+	for (size_t i = 0; i < rest->route_count; i++)
+		write_route(&rest->routes[i], file->upstreams[rest->routes[i].upstream].name, out);
+}
+
 int config_write_file(const struct config_file *file, struct buf *out)
 {
 	for (size_t i = 0; i < file->upstream_count; i++)
@@ -153,5 +249,7 @@ int config_write_file(const struct config_file *file, struct buf *out)
 		buf_printf(out, "# command %s%s: upstream=%s\n", command->message_type,
 			   command->prefix ? "*" : "", file->upstreams[command->upstream].name);
 	}
+	if (file->rest)
+		write_rest(file, out);
 	return written(out);
 }

@@ -9,6 +9,9 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* In metrics and logs; no upstream of the configuration file can be called so: it has a blank. */
+#define PUBLIC_AUTH_NAME "sign-in service"
+
 /* per worker: a sign-in sends an e-mail, so it takes a while */
 #define CONNECTIONS_MAX 32
 /* at 32 at once and 100 ms each, what is behind these would hardly be in time */
@@ -38,7 +41,7 @@ int public_auth_open(struct node *node, struct http_pool **pool)
 {
 	const struct config *config = node->shared->config;
 	const struct http_pool_options options = {
-		.name = "auth",
+		.name = PUBLIC_AUTH_NAME,
 		.url = &config->auth_base_url,
 		.timeout_ms = config->auth_timeout_ms,
 		.connections_max = CONNECTIONS_MAX,

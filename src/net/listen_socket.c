@@ -39,6 +39,22 @@ static struct address any_address(int family, uint16_t port)
 	return address;
 }
 
+/* As dns_done_fn has them. */
+static int resolve_error(int code)
+{
+	switch (code) {
+	case EAI_SYSTEM:
+		return -errno;
+	case EAI_MEMORY:
+		return -ENOMEM;
+	case EAI_AGAIN:
+	case EAI_FAIL:
+		return -EIO;
+	default:
+		return -ENOENT;
+	}
+}
+
 /* A name's first address, v4 before v6, as the resolver's order has it. */
 static int resolve(const struct endpoint *endpoint, struct address *address)
 {
@@ -47,8 +63,11 @@ static int resolve(const struct endpoint *endpoint, struct address *address)
 
 	if (address_from_text(address, endpoint->host, endpoint->port))
 		return 0;
-	if (getaddrinfo(endpoint->host, NULL, &hints, &results) != 0 || !results)
-		return -EADDRNOTAVAIL;
+
+	int code = getaddrinfo(endpoint->host, NULL, &hints, &results);
+
+	if (code != 0)
+		return resolve_error(code);
 
 	const struct addrinfo *chosen = results;
 
@@ -60,8 +79,9 @@ static int resolve(const struct endpoint *endpoint, struct address *address)
 	}
 
 	char host[NI_MAXHOST];
-	int code = getnameinfo(chosen->ai_addr, chosen->ai_addrlen, host, sizeof(host), NULL, 0,
-			       NI_NUMERICHOST);
+
+	code = getnameinfo(chosen->ai_addr, chosen->ai_addrlen, host, sizeof(host), NULL, 0,
+			   NI_NUMERICHOST);
 
 	freeaddrinfo(results);
 	return code == 0 && address_from_text(address, host, endpoint->port) ? 0 : -EADDRNOTAVAIL;
@@ -310,7 +330,7 @@ int listen_socket_open(struct listen_socket *sockets, const struct endpoint *end
 	if (code) {
 		endpoint_format(endpoint, text);
 		explain(complaint.text, complaint.size, code, "cannot listen on %s: %s", text,
-			errno_text(-code));
+			endpoint_error_text(endpoint, code));
 	}
 	return code;
 }

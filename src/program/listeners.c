@@ -31,7 +31,7 @@ static int open_one(struct listeners *listeners, enum listener_kind kind,
 	listeners->bound[kind] = !error;
 	if (error)
 		LOG(LOG_ERROR, "main", "cannot listen", LOG_TEXT("listener", name),
-		    LOG_TEXT("error", why));
+		    LOG_TEXT("variable", variable), LOG_TEXT("error", why));
 	return error;
 }
 

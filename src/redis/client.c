@@ -124,9 +124,10 @@ static void run_stopped(struct task *task)
 		client->stopped(client->stopped_context);
 }
 
-static void give_up_try(struct redis_client *client, const char *what, int error)
+static void give_up_try(struct redis_client *client, int error)
 {
-	set_error(client, "%s: %s", what, errno_text(-error));
+	set_error(client, "cannot reach Redis: %s",
+		  endpoint_error_text(&client->options.endpoint, error));
 	log_trouble(client, "cannot connect to Redis");
 	client->failed_tries++;
 	wait_for_next_try(client);
@@ -389,7 +390,7 @@ static void dial_finished(struct dial *dial, int error, struct file_ref file,
 	if (!error)
 		error = open_connection(client, file);
 	if (error)
-		give_up_try(client, "cannot reach Redis", error);
+		give_up_try(client, error);
 }
 
 static void dial_anew(struct redis_client *client)

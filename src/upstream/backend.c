@@ -1,5 +1,4 @@
 #include "base/check.h"
-#include "base/explain.h"
 #include "base/fsm.h"
 #include "log/log.h"
 #include "upstream/grpc_internal.h"
@@ -65,13 +64,6 @@ static void dialer_wait(struct dialer *dialer, uint32_t after_ms)
 	upstream_pump_later(upstream);
 }
 
-static const char *error_text(const struct dialer *dialer, int error)
-{
-	if (error == -ENOENT && dialer->backend->endpoint->kind == ENDPOINT_HOST)
-		return "no such host";
-	return errno_text(-error);
-}
-
 static void dialer_fail(struct dialer *dialer, int error)
 {
 	link_destroy(dialer->link);
@@ -79,7 +71,8 @@ static void dialer_fail(struct dialer *dialer, int error)
 	dialer->was_silent = error == -ETIMEDOUT;
 	dialer->calls_wait = false;
 	dialer->backoff.failed_tries++;
-	backend_log(dialer->backend, LOG_WARN, "cannot connect", error_text(dialer, error));
+	backend_log(dialer->backend, LOG_WARN, "cannot connect",
+		    endpoint_error_text(dialer->backend->endpoint, error));
 	dialer_wait(dialer, backoff_wait_ms(&dialer->backoff));
 }
 

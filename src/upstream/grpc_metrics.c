@@ -21,7 +21,7 @@ static const struct metric_family errors_family = {
 static const struct metric_family latency_family = {
 	.name = "upstream_grpc_latency_seconds",
 	.help = "Time from the start of a call to its answer, of a stream to its first message; "
-		"waiting for a connection included.",
+		"waiting for a connection included; health checks too.",
 	.type = METRIC_HISTOGRAM,
 };
 static const struct metric_family healthy_family = {

@@ -1,5 +1,4 @@
 #include "base/check.h"
-#include "base/explain.h"
 #include "base/fsm.h"
 #include "upstream/http_internal.h"
 
@@ -333,11 +332,6 @@ static void link_expired(struct deadline *deadline)
 
 /* ---- the beginning ---- */
 
-static const char *dial_error_text(int error)
-{
-	return error == -ENOENT ? "no such host" : errno_text(-error);
-}
-
 static void dialed(struct dial *dial, int error, struct file_ref file, const struct address *peer)
 {
 	static const struct conn_options options = {
@@ -360,7 +354,8 @@ static void dialed(struct dial *dial, int error, struct file_ref file, const str
 		return;
 	}
 	metric_add(&pool->metrics.connect_failed, 1);
-	pool_log(pool, LOG_WARN, "cannot connect", dial_error_text(error));
+	pool_log(pool, LOG_WARN, "cannot connect",
+		 endpoint_error_text(&pool->options.url->endpoint, error));
 	link_free(link);
 	/* when time runs out, it is each exchange's own that counts */
 	if (error != -ETIMEDOUT)

@@ -649,7 +649,7 @@ def test_sign_in_service_killed_and_started_again(tell, redis_server):
     story.begins()
     first.close()
     story.is_heard_as(AWAY)
-    story.counts('upstream_http_requests_total{upstream="auth",outcome="unavailable",status=""}')
+    story.counts('upstream_http_requests_total{upstream="sign-in service",outcome="unavailable",status=""}')
     second = SignIn(first.port)
     story.ends()
     story.recovers(AWAY)
@@ -672,11 +672,11 @@ def test_sign_in_service_that_never_answers(tell, redis_server):
         caller.join()
     assert seen == [LATE] * 10
     story.heard = time.monotonic() - story._began
-    story.gateway.wait_metric('upstream_breaker_state{upstream="auth",state="open"}', lambda value: value == 1)
+    story.gateway.wait_metric('upstream_breaker_state{upstream="sign-in service",state="open"}', lambda value: value == 1)
     assert story.outcome() == AWAY
-    assert story.gateway.metric('upstream_breaker_refused_total{upstream="auth"}') >= 1
-    assert story.gateway.metric('upstream_breaker_opened_total{upstream="auth"}') == 1
-    assert story.gateway.metric('upstream_http_requests_total{upstream="auth",outcome="timeout",status=""}') >= 10
+    assert story.gateway.metric('upstream_breaker_refused_total{upstream="sign-in service"}') >= 1
+    assert story.gateway.metric('upstream_breaker_opened_total{upstream="sign-in service"}') == 1
+    assert story.gateway.metric('upstream_http_requests_total{upstream="sign-in service",outcome="timeout",status=""}') >= 10
     service.gate.set()
     story.ends()
     story.recovers(AWAY)

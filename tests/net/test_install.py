@@ -15,13 +15,14 @@ import harness
 
 PREFIX = "/opt/ringway"
 UNITS = ["ringway.service", "ringway-admin.socket", "ringway-grpc.socket", "ringway-public.socket"]
+DOCUMENTS = ["README.md", "alerts.yml", "dashboard.json", "ringway.env.example"]
 INSTALLED = {
     "bin/ringway": 0o755,
     "bin/ringway-client": 0o755,
     **{f"lib/systemd/system/{unit}": 0o644 for unit in UNITS},
     "share/bash-completion/completions/ringway": 0o644,
     "share/bash-completion/completions/ringway-client": 0o644,
-    "share/doc/ringway/ringway.env.example": 0o644,
+    **{f"share/doc/ringway/{document}": 0o644 for document in DOCUMENTS},
     "share/man/man1/ringway-client.1": 0o644,
     "share/man/man8/ringway.8": 0o644,
 }
@@ -34,7 +35,7 @@ PACKAGED = {
     "usr/share/bash-completion/completions/ringway-client": "-rw-r--r--",
     "usr/share/doc/ringway/changelog.gz": "-rw-r--r--",
     "usr/share/doc/ringway/copyright": "-rw-r--r--",
-    "usr/share/doc/ringway/ringway.env.example": "-rw-r--r--",
+    **{f"usr/share/doc/ringway/{document}": "-rw-r--r--" for document in DOCUMENTS},
     "usr/share/lintian/overrides/ringway": "-rw-r--r--",
     "usr/share/man/man1/ringway-client.1.gz": "-rw-r--r--",
     "usr/share/man/man8/ringway.8.gz": "-rw-r--r--",

@@ -313,7 +313,7 @@ def test_port_in_use_ends_the_start(folder, redis_server, listener, variable):
     entry = json.loads(gateway.process.err.seen[-1])
     assert code == 1
     assert (entry["msg"], entry["listener"], entry["level"]) == ("cannot listen", listener, "error")
-    assert address in entry["error"] and "in use" in entry["error"]
+    assert address in entry["error"] and "in use" in entry["error"] and entry["variable"] == variable
 
 
 def test_start_ends_at_the_first_step_that_is_wrong(folder, redis_server):

@@ -283,11 +283,21 @@ def test_connections_are_kept_and_counted(gateway, service):
         assert send(gateway)[0] == 200
     assert len({asked["peer"] for asked in service.asked}) == 1
     after = gateway.metrics()
-    reuses = 'upstream_http_reuses_total{upstream="auth"}'
-    answered = 'upstream_http_requests_total{upstream="auth",outcome="answered",status="2xx"}'
+    reuses = 'upstream_http_reuses_total{upstream="sign-in service"}'
+    answered = 'upstream_http_requests_total{upstream="sign-in service",outcome="answered",status="2xx"}'
     assert after[reuses] - before[reuses] >= 9
     assert after[answered] - before[answered] == 10
-    assert after['upstream_http_in_flight{upstream="auth"}'] == 0
+    assert after['upstream_http_in_flight{upstream="sign-in service"}'] == 0
+
+
+def test_upstream_called_auth_is_counted_apart(redis_of_module, service):
+    """AuthService of the API gateway is called so; two breakers under one name could not be told from each other."""
+    config = 'upstreams:\n  auth: { addresses: ["127.0.0.1:1"] }\n'
+    with Folder() as folder, harness.Gateway(folder, redis_of_module, config=config, env=environment(service)) as gateway:
+        for name in ("auth", "sign-in service"):
+            states = [gateway.metric(f'upstream_breaker_state{{upstream="{name}",state="{state}"}}')
+                      for state in ("closed", "open", "half_open")]
+            assert sum(states) == 1, name
 
 
 def test_connection_that_the_service_closed_is_not_used(gateway, service):
@@ -298,7 +308,7 @@ def test_connection_that_the_service_closed_is_not_used(gateway, service):
     service.reset()
     assert send(gateway)[0] == 200
     service.cut_connections()
-    gateway.wait_metric('upstream_http_connections{upstream="auth"}', lambda value: value == 0)
+    gateway.wait_metric('upstream_http_connections{upstream="sign-in service"}', lambda value: value == 0)
     assert send(gateway)[0] == 200
 
 
@@ -325,7 +335,7 @@ def test_every_framing_is_understood(gateway, service, raw):
     service.raw = raw
     assert send(gateway)[0::2] == (200, {"challenge_id": "chunk"})
     # what meets its end on the wire is 503, as it must be for a POST: the next request is another test's
-    gateway.wait_metric('upstream_http_connections{upstream="auth"}', lambda value: value == 0)
+    gateway.wait_metric('upstream_http_connections{upstream="sign-in service"}', lambda value: value == 0)
 
 
 # ---- what is refused here ----
@@ -489,7 +499,7 @@ def test_late_answer_is_504(impatient, service):
     with Held(service):
         assert error_of(send(impatient)) == (504, "upstream_timeout")
     assert send(impatient)[0] == 200
-    assert impatient.metric('upstream_http_requests_total{upstream="auth",outcome="timeout",status=""}') == 1
+    assert impatient.metric('upstream_http_requests_total{upstream="sign-in service",outcome="timeout",status=""}') == 1
 
 
 def test_answer_that_stops_in_the_middle_is_504(impatient, service):
@@ -531,7 +541,7 @@ def test_service_may_be_named(redis_of_module, service, host, answer):
 
 
 def test_client_that_goes_away_takes_its_request_along(gateway, service):
-    cancelled = 'upstream_http_requests_total{upstream="auth",outcome="cancelled",status=""}'
+    cancelled = 'upstream_http_requests_total{upstream="sign-in service",outcome="cancelled",status=""}'
     before = gateway.metric(cancelled)
     with Held(service):
         connection = http.client.HTTPConnection(gateway.public, timeout=harness.PATIENCE)

@@ -717,8 +717,9 @@ def test_every_metric_that_the_runbook_names_exists(operated, client, book):
 
 @rehearses(READY)
 def test_every_variable_that_the_runbook_names_exists(operated, book):
-    known = set(re.findall(r"^ *(GATEWAY_\w+)", subprocess.run(
-        [harness.RINGWAY, "--help"], capture_output=True, text=True, check=True).stdout, re.M))
+    rows = re.findall(r"^ *(GATEWAY_\w+)( \(or \.\.\._FILE\))?", subprocess.run(
+        [harness.RINGWAY, "--help"], capture_output=True, text=True, check=True).stdout, re.M)
+    known = {name for name, _ in rows} | {f"{name}_FILE" for name, is_secret in rows if is_secret}
     names = set(re.findall(r"\bGATEWAY_[A-Z_]+[A-Z]\b", "\n".join(book.sections.values())))
     assert names - known <= {"GATEWAY_PUSH"}, names - known
 

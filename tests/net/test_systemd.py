@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -147,6 +148,18 @@ def test_units_are_well_formed_and_tightly_sandboxed():
     if done.stdout.startswith("skip:"):
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_secret_that_an_operator_is_told_of_is_a_credential_of_the_unit():
+    """Its user has no fixed number, so nobody can give it a file of its own."""
+    folder = harness.ROOT / "systemd"
+    loaded = set(re.findall(r"^LoadCredential=(\S+)$", (folder / "ringway.service").read_text(), re.M))
+    shown = r"/run/credentials/ringway\.service/([a-z.-]+[a-z])"
+    texts = [(path, path.read_text()) for path in (folder / "ringway.env", folder / "man" / "ringway.8.in", harness.ROOT / "README.md")]
+    for path, text in texts:
+        assert set(re.findall(shown, text)) <= loaded, path
+    kept = r"/etc/credstore/([a-z.-]+[a-z])"
+    assert set(re.findall(kept, texts[1][1])) == loaded, "the man page has all of them"
 
 
 def test_unit_leaves_room_for_every_component_s_time():

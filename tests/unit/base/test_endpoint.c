@@ -173,6 +173,29 @@ static void endpoint_bounds_hosts_and_paths(void **state)
 	}
 }
 
+static void what_went_wrong_with_a_name_is_told_of_the_name(void **state)
+{
+	static const struct {
+		const char *address;
+		int error;
+		const char *text;
+	} rows[] = {
+		{"redis:6379", -ENOENT, "no such host"},
+		{"redis:6379", -EIO, "no name server gave an answer"},
+		{"redis:6379", -ECONNREFUSED, "Connection refused"},
+		{"unix:/redis.sock", -ENOENT, "No such file or directory"},
+		{":80", -EADDRINUSE, "Address already in use"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct endpoint endpoint;
+
+		assert_int_equal(endpoint_parse(span_from_cstr(rows[i].address), &endpoint), 0);
+		assert_string_equal(endpoint_error_text(&endpoint, rows[i].error), rows[i].text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +203,7 @@ int main(void)
 		cmocka_unit_test(endpoint_refuses_everything_else),
 		cmocka_unit_test(endpoint_takes_every_prefix_without_reading_past_it),
 		cmocka_unit_test(endpoint_bounds_hosts_and_paths),
+		cmocka_unit_test(what_went_wrong_with_a_name_is_told_of_the_name),
 	};
 
 	return cmocka_run_group_tests_name("endpoint", tests, NULL, NULL);

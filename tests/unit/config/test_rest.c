@@ -93,6 +93,41 @@ static void everything_is_taken(void **state)
 	unload(&loaded);
 }
 
+static void the_section_is_shown_as_it_was_taken(void **state)
+{
+	static const char wanted[] =
+		"# rest: base_path=/api/v1 print_defaults=true ignore_unknown_query=true "
+		"ignore_unknown_body=true descriptor_sets=/tmp/api.pb,/etc/other.pb "
+		"grpc_web=galaxy.gateway.v1.EdgeGateway,ai_service.AIService\n"
+		"# rest auth: upstream=auth cookie=session validate_cache=7s\n"
+		"# rest sso okta-1: authorize_url=https://example.okta.com/authorize "
+		"client_id=the-client scopes=\"openid email\" hosted_domain=example.com "
+		"cookie_key_file=/tmp/sso.key "
+		"redirect_url=http://127.0.0.1:3000/api/v1/auth/okta-1/callback "
+		"after_login=/dashboard\n"
+		"# rest cors: origins=https://app.example.com credentials=true max_age=5m\n"
+		"# rest allowed_origins=https://app.example.com,http://localhost:3000\n"
+		"# rest service auth.v1.AuthService: upstream=auth public=true\n"
+		"# rest route GET /api/v1/users/{user_id}: rpc=auth.v1.AuthService/GetUser "
+		"upstream=auth public=false permission=admin:user:list response_body=user\n"
+		"# rest route POST /api/ai: rpc=ai_service.AIService/ProcessQuery upstream=ai "
+		"public=true body=*\n";
+	struct loaded loaded = load_file(span_from_cstr(example));
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, CONFIG_TEXT_BYTES_MAX);
+	assert_int_equal(config_write_file(loaded.config->file, &out), 0);
+	assert_int_equal(buf_append_byte(&out, '\0'), 0);
+
+	const char *shown = strstr((const char *)out.data, "# rest");
+
+	assert_non_null(shown);
+	assert_string_equal(shown, wanted);
+	buf_finish(&out);
+	unload(&loaded);
+}
+
 static void what_is_left_out_has_its_default(void **state)
 {
 	(void)state;
@@ -223,6 +258,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_is_taken),
+		cmocka_unit_test(the_section_is_shown_as_it_was_taken),
 		cmocka_unit_test(what_is_left_out_has_its_default),
 		cmocka_unit_test(without_the_section_there_is_no_api_gateway),
 		cmocka_unit_test(every_mistake_has_its_place),

@@ -283,6 +283,19 @@ static void an_address_of_another_machine_is_refused(void **state)
 	assert_int_equal(open_text(&sockets, "192.0.2.1:0", 1), -EADDRNOTAVAIL);
 }
 
+/* A label too long for any name server to be asked about. */
+static void a_name_of_no_host_is_refused_as_such(void **state)
+{
+	struct endpoint endpoint = {.kind = ENDPOINT_HOST, .port = 1};
+	struct listen_socket sockets;
+	char why[256];
+
+	(void)state;
+	memset(endpoint.host, 'a', 70);
+	assert_int_equal(listen_socket_open(&sockets, &endpoint, 1, why, sizeof(why)), -ENOENT);
+	assert_non_null(strstr(why, "aaa:1: no such host"));
+}
+
 static void unix_socket_has_its_mode_whatever_the_umask(void **state)
 {
 	static const mode_t masks[] = {0, 022, 077, 0777};
@@ -650,6 +663,7 @@ int main(void)
 		cmocka_unit_test(host_forms_bind_what_they_name),
 		cmocka_unit_test(a_port_in_use_is_refused_even_if_its_owner_shares),
 		cmocka_unit_test(an_address_of_another_machine_is_refused),
+		cmocka_unit_test(a_name_of_no_host_is_refused_as_such),
 		cmocka_unit_test(unix_socket_has_its_mode_whatever_the_umask),
 		cmocka_unit_test(stale_unix_socket_is_replaced),
 		cmocka_unit_test(live_unix_socket_is_refused_and_left_alone),

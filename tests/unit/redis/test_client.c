@@ -261,6 +261,23 @@ static void client_says_when_nobody_listens(void **state)
 	client_end();
 }
 
+/* A name that no name server needs to be asked about. */
+static void client_says_when_there_is_no_such_host(void **state)
+{
+	struct redis_options options = options_for(
+		(struct endpoint){.kind = ENDPOINT_HOST, .host = "no..host", .port = 1});
+	bool closed = false;
+
+	(void)state;
+	assert_int_equal(dns_create(&options.dns, &worker), 0);
+	client_begin(options);
+	TURN_UNTIL(&worker, redis_client_last_error(client)[0]);
+	assert_string_equal(redis_client_last_error(client), "cannot reach Redis: no such host");
+	client_end();
+	dns_destroy(options.dns, rig_set_true, &closed);
+	TURN_UNTIL(&worker, closed);
+}
+
 /* ── stopping ── */
 
 static bool stopped_inside;
@@ -380,6 +397,7 @@ int main(void)
 		CLIENT_TEST(client_fails_all_at_once_when_redis_dies_and_comes_back),
 		CLIENT_TEST(client_leaves_a_frozen_redis_and_finds_it_thawed),
 		CLIENT_TEST(client_says_when_nobody_listens),
+		CLIENT_TEST(client_says_when_there_is_no_such_host),
 		CLIENT_TEST(client_stops_inside_any_callback),
 		CLIENT_TEST(client_stops_when_it_hears_of_a_change),
 		CLIENT_TEST(client_stops_in_every_state),
