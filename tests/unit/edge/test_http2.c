@@ -317,6 +317,47 @@ static void http2_drains_in_two_steps(void **state)
 	pair_close(&pair);
 }
 
+/* Its client hears that it was not served, and asks again elsewhere: nothing may have been done. */
+static void http2_call_that_overtakes_the_last_goaway_is_not_started(void **state)
+{
+	struct pair pair;
+	struct test_call call, late;
+	struct buf sent;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Hold", NULL, SPAN("x"));
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+	server_drain(pair.rig.server, rig_note_stopped, &pair.rig);
+	call_unary(&pair.client, &late, "/t.S/Hold", NULL, SPAN("x"));
+	h2_client_produce(&pair.client);
+	sent = pair.client.out;
+	buf_init(&pair.client.out, 64u << 20);
+	/* the notice and its PING come, whose answer asks for the last GOAWAY */
+	client_expect(&pair.client.client, "leaving");
+	h2_client_take(&pair.client);
+	assert_true(pair.client.noticed);
+	h2_client_produce(&pair.client);
+	assert_int_equal(buf_append(&pair.client.out, buf_span(&sent)), 0);
+	client_send(&pair.client.client, buf_span(&pair.client.out));
+	buf_clear(&pair.client.out, SIZE_MAX);
+	call_wait(&pair.client, &late);
+	assert_int_equal(pair.client.goaway_last_id, call.stream.id);
+	assert_int_equal(late.closed_code, H2_REFUSED_STREAM);
+	assert_int_equal(pair.rig.started, 1);
+	assert_int_equal(pair.rig.cancelled, 0);
+	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	PUMP_UNTIL(&pair.client, pair.client.client.ended);
+	client_close(&pair.client.client);
+	rig_wait_stopped(&pair.rig);
+	call_finish(&call);
+	call_finish(&late);
+	buf_finish(&sent);
+	pair_close(&pair);
+}
+
 /* Neither for an answer to the notice nor, beyond a moment, for its end. */
 static void http2_drain_does_not_wait_for_a_silent_idle_peer(void **state)
 {
@@ -426,6 +467,7 @@ int main(void)
 		cmocka_unit_test(http2_asks_for_a_body_that_is_expected),
 		cmocka_unit_test(http2_expectation_without_a_body_is_just_answered),
 		cmocka_unit_test(http2_drains_in_two_steps),
+		cmocka_unit_test(http2_call_that_overtakes_the_last_goaway_is_not_started),
 		cmocka_unit_test(http2_drain_does_not_wait_for_a_silent_idle_peer),
 		cmocka_unit_test(http2_drain_waits_for_a_call_and_gives_notice_of_a_second),
 		cmocka_unit_test(http2_drain_ends_long_lived_calls),
