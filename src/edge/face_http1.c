@@ -446,7 +446,8 @@ static void http1_peer_finished(struct connection *connection)
 		http1_fail(http1, OUTCOME_PEER);
 		return;
 	}
-	http1_settle(http1);
+	/* Requests that wait for room may have got it in this turn. */
+	http1_advance_ahead(http1);
 }
 
 static void http1_produce(struct connection *connection)
