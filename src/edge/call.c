@@ -18,6 +18,7 @@
 #define QUEUE_SLICES_ROOM 64
 /* An answered stream whose bytes do not move for this long is reset: edge.md §4. */
 #define STALL_MS 30000
+#define STALL_NOT_WATCHED UINT32_MAX /* call.stall_bytes: some of the body is read first */
 /* Of a body that is not wanted: what a client is likely to have sent before it hears so. */
 #define DISCARD_BYTES_MAX (256u << 10)
 #define DISCARD_MS	  1000
@@ -72,7 +73,8 @@ void call_answered(struct call *call, int status, int code)
 	request->ended = true;
 	request->status = status;
 	call_end_body(call);
-	call->stall_bytes = call->discarded_bytes = 0;
+	call->stall_bytes = STALL_NOT_WATCHED;
+	call->discarded_bytes = 0;
 	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
 	if (code) {
 		call_reset(call, H2_INTERNAL_ERROR);
@@ -324,8 +326,11 @@ static void call_expired(struct deadline *deadline)
 
 	if (!request->ended) {
 		call_overdue(call);
-	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
-		call_reset(call, H2_NO_ERROR);
+	} else if (call->stall_bytes == STALL_NOT_WATCHED) {
+		/* The answer goes out before the reset. */
+		if (call_discards(call))
+			call_reset(call, H2_NO_ERROR);
+		call_arm_stall(call);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
 		call_arm_stall(call);
 	} else {
@@ -651,12 +656,13 @@ static void call_take_streamed(struct call *call, struct span bytes)
 		call_end_by_edge(call, err);
 }
 
-/* The body of a request that was answered early. */
+/* The body of a request that was answered early. What is not wanted at all opens no window. */
 static void call_discard(struct call *call, struct span bytes)
 {
-	h2_consume(&call->stream, bytes.len);
 	call->discarded_bytes += (uint32_t)bytes.len;
-	if (call->discarded_bytes > DISCARD_BYTES_MAX)
+	if (call->discarded_bytes <= DISCARD_BYTES_MAX)
+		h2_consume(&call->stream, bytes.len);
+	else
 		h2_stream_reset(&call->stream, H2_NO_ERROR);
 }
 
