@@ -93,9 +93,7 @@ static void http1_clear_request(struct http1 *http1)
 {
 	arena_finish(&http1->request.arena);
 	buf_finish(&http1->body);
-	payload_put(http1->answer);
-	http1->answer = NULL;
-	http1->answer_sent = 0;
+	http1_drop_rest(http1);
 	http1->is_started = false;
 	http1->request = (struct request){0};
 }

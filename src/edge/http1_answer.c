@@ -7,10 +7,114 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Answers up to here are copied behind their head; a larger body is handed on as there is room. */
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
+/* A service is told to wait with the first that waits; what it has taken up before, and an end with
+ * a reason, may still come behind it. */
+#define PARTS_MAX 64
+
+/* ---- what waits for room ---- */
+
+struct http1_part {
+	struct http1_part *next;
+	struct payload_slice slice;
+};
+
+/* Returns 0 or -ENOMEM; the reference is taken over either way. */
+static int add_part(struct http1 *http1, struct payload_slice slice)
+{
+	struct http1_part **end = &http1->parts, *part;
+	size_t count = 0;
+
+	for (; *end; end = &(*end)->next)
+		count++;
+	part = count < PARTS_MAX ? malloc(sizeof(*part)) : NULL;
+	if (!part) {
+		payload_put(slice.payload);
+		return -ENOMEM;
+	}
+	*part = (struct http1_part){.slice = slice};
+	*end = part;
+	return 0;
+}
+
+static void drop_part(struct http1 *http1)
+{
+	struct http1_part *part = http1->parts;
+
+	http1->parts = part->next;
+	payload_put(part->slice.payload);
+	free(part);
+}
+
+void http1_drop_rest(struct http1 *http1)
+{
+	while (http1->parts)
+		drop_part(http1);
+	http1->is_chunked = http1->owes_last_chunk = false;
+}
+
+/* As one chunk, if the answer has chunks: RFC 9112 §7.1. Returns 0 or a negative errno; the
+ * reference is taken over either way. */
+static int send_slice(struct http1 *http1, struct payload_slice slice)
+{
+	struct conn *conn = &http1->connection->conn;
+	char size[24];
+	int len = snprintf(size, sizeof(size), "%x\r\n", slice.len);
+	int code = http1->is_chunked ? conn_send(conn, span_make(size, (size_t)len)) : 0;
+
+	if (code) {
+		payload_put(slice.payload);
+		return code;
+	}
+	code = conn_give_slice(conn, slice);
+	if (code)
+		payload_put(slice.payload);
+	else if (http1->is_chunked)
+		code = conn_send(conn, SPAN("\r\n"));
+	return code;
+}
+
+/* Some of the first part. */
+static int send_of_part(struct http1 *http1)
+{
+	struct payload_slice *left = &http1->parts->slice, slice = *left;
+
+	if (slice.len > BODY_SLICE_BYTES)
+		slice.len = BODY_SLICE_BYTES;
+	payload_get(slice.payload, 1);
+
+	int code = send_slice(http1, slice);
+
+	left->offset += slice.len;
+	left->len -= slice.len;
+	if (left->len == 0)
+		drop_part(http1);
+	return code;
+}
+
+bool http1_send_rest(struct http1 *http1)
+{
+	struct conn *conn = &http1->connection->conn;
+	int code = 0;
+
+	while (http1->parts && conn_has_room(conn) && code == 0) {
+		code = send_of_part(http1);
+		http1_wait_for(http1, WAIT_SEND);
+	}
+	if (code == 0 && !http1->parts && http1->owes_last_chunk) {
+		http1->owes_last_chunk = false;
+		code = conn_send(conn, SPAN("0\r\n\r\n"));
+	}
+	if (code)
+		http1_fail(http1, OUTCOME_RESOURCE);
+	return code == 0 && !http1->parts;
+}
+
+/* ---- whole ---- */
 
 static void append_line(struct buf *head, struct span name, struct span value)
 {
@@ -55,24 +159,30 @@ static void write_head(struct http1 *http1, const struct reply *reply, bool is_s
 	buf_append(head, SPAN("\r\n"));
 }
 
-/* Head and small body in one piece; the rest waits in `answer`. Returns 0 or a negative errno. */
+static int keep_body(struct http1 *http1, struct span body)
+{
+	struct payload *payload = payload_copy(body);
+
+	return payload ? add_part(http1, (struct payload_slice){payload, 0, payload->len})
+		       : -ENOMEM;
+}
+
+/* Head and small body in one piece; a larger one waits. Returns 0 or a negative errno. */
 static int send_answer(struct http1 *http1, const struct reply *reply)
 {
 	bool with_body =
 		!status_has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
 	struct span body = with_body ? reply->body : SPAN_EMPTY;
 	struct buf *head = &http1->connection->server->answer;
-	int code;
+	int code = 0;
 
 	write_head(http1, reply, false, head);
 	if (body.len > COPIED_BODY_BYTES_MAX)
-		http1->answer = payload_copy(body);
+		code = keep_body(http1, body);
 	else
 		buf_append(head, body);
-	if (head->failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
-		code = -ENOMEM;
-	else
-		code = conn_send(&http1->connection->conn, buf_span(head));
+	if (code == 0)
+		code = head->failed ? -ENOMEM : conn_send(&http1->connection->conn, buf_span(head));
 	http1->request.sent_bytes = body.len;
 	buf_clear(head, ANSWER_BYTES_MAX);
 	return code;
@@ -118,7 +228,7 @@ void http1_pull(struct http1 *http1)
 {
 	struct request *request = &http1->request;
 
-	if (http1->state != HTTP1_STREAM || request->ended ||
+	if (http1->state != HTTP1_STREAM || request->ended || !http1_send_rest(http1) ||
 	    !conn_has_room(&http1->connection->conn))
 		return;
 	http1_wait_for(http1, WAIT_NOTHING);
@@ -137,6 +247,7 @@ static void http1_begin(struct request *request, const struct reply *head)
 	/* HTTP/1.0 knows no chunks: the end of the connection is the answer's. RFC 9112 §6.3 */
 	if (http1->connection->server->draining || http1->is_http10)
 		http1->last = true;
+	http1->is_chunked = !http1->is_http10;
 	write_head(http1, head, true, text);
 
 	int code = text->failed ? -ENOMEM : conn_send(&http1->connection->conn, buf_span(text));
@@ -148,61 +259,45 @@ static void http1_begin(struct request *request, const struct reply *head)
 		conn_wants_flush(&http1->connection->conn);
 }
 
-/* RFC 9112 §7.1. Returns 0 or a negative errno; the reference is taken over either way. */
-static int send_chunk(struct http1 *http1, struct payload_slice slice)
-{
-	struct conn *conn = &http1->connection->conn;
-	char size[24];
-	int len = snprintf(size, sizeof(size), "%x\r\n", slice.len);
-	int code = http1->is_http10 ? 0 : conn_send(conn, span_make(size, (size_t)len));
-
-	if (code) {
-		payload_put(slice.payload);
-		return code;
-	}
-	code = conn_give_slice(conn, slice);
-	if (code)
-		payload_put(slice.payload);
-	else if (!http1->is_http10)
-		code = conn_send(conn, SPAN("\r\n"));
-	return code;
-}
-
 static bool http1_give(struct request *request, struct payload_slice slice)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
 	struct conn *conn = &http1->connection->conn;
+	bool waits = http1->parts || slice.len > BODY_SLICE_BYTES;
 
 	if (http1->state != HTTP1_STREAM) {
 		payload_put(slice.payload);
 		return false;
 	}
 	request->sent_bytes += slice.len;
-	if (send_chunk(http1, slice) != 0) {
+	if ((waits ? add_part(http1, slice) : send_slice(http1, slice)) != 0) {
 		http1_fail(http1, OUTCOME_RESOURCE);
 		return false;
 	}
-	if (!conn_has_room(conn))
-		http1_wait_for(http1, WAIT_SEND);
+
+	bool takes_more = http1_send_rest(http1) && conn_has_room(conn);
+
+	if (http1->state != HTTP1_STREAM)
+		return false;
+	http1_wait_for(http1, takes_more ? WAIT_NOTHING : WAIT_SEND);
 	if (!http1->is_advancing)
 		conn_wants_flush(conn);
-	return conn_has_room(conn);
+	return takes_more;
 }
 
 static void http1_end(struct request *request, bool whole)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
-	struct connection *connection = http1->connection;
-	bool has_chunks = !http1->is_http10 && !span_equal(request->method, SPAN("HEAD"));
 
 	request->ended = true;
-	account_call(connection->server->account, request, ROUTE_HTTP);
+	account_call(http1->connection->server->account, request, ROUTE_HTTP);
 	if (http1->state != HTTP1_STREAM)
 		return; /* failed before */
 	http1->state = HTTP1_ANSWER;
-	if (!whole || (has_chunks && conn_send(&connection->conn, SPAN("0\r\n\r\n")) != 0))
-		http1_fail(http1, whole ? OUTCOME_RESOURCE : OUTCOME_CLOSED);
-	else
+	http1->owes_last_chunk = http1->is_chunked && !span_equal(request->method, SPAN("HEAD"));
+	if (!whole)
+		http1_fail(http1, OUTCOME_CLOSED);
+	else if (http1->parts || http1_send_rest(http1))
 		answer_is_queued(http1);
 }
 
@@ -253,28 +348,4 @@ void http1_refuse_last(struct http1 *http1, enum err err)
 {
 	http1->last = true;
 	http1_refuse(http1, err);
-}
-
-bool http1_send_rest(struct http1 *http1)
-{
-	struct conn *conn = &http1->connection->conn;
-
-	if (!http1->answer)
-		return true;
-	while (http1->answer_sent < http1->answer->len && conn_has_room(conn)) {
-		uint32_t left = http1->answer->len - http1->answer_sent;
-		struct payload_slice slice = {
-			.payload = http1->answer,
-			.offset = http1->answer_sent,
-			.len = left < BODY_SLICE_BYTES ? left : BODY_SLICE_BYTES,
-		};
-
-		if (conn_send_slice(conn, slice) != 0) {
-			http1_fail(http1, OUTCOME_RESOURCE);
-			return false;
-		}
-		http1->answer_sent += slice.len;
-		http1_wait_for(http1, WAIT_SEND);
-	}
-	return http1->answer_sent == http1->answer->len;
 }

@@ -167,6 +167,18 @@ static inline void count_cancelled(struct request *request)
 		rig->stream = NULL;
 }
 
+/* Its head leaves; the test gives the parts. */
+static inline void begin_and_hold(struct request *request)
+{
+	http_begin(request, &(struct reply){.status = 200, .content_type = "text/plain"});
+	hold(request);
+}
+
+static inline void count_pull(struct request *request)
+{
+	rig_of(request)->pulls++;
+}
+
 /* A message of a gRPC answer; NULL without memory. */
 static inline struct payload *message_make(struct span body)
 {
@@ -274,6 +286,12 @@ static const struct route rig_routes[] = {
 	 .path = "/later",
 	 .start = hold,
 	 .cancelled = count_cancelled},
+	{.kind = ROUTE_HTTP,
+	 .method = "GET",
+	 .path = "/parts",
+	 .start = begin_and_hold,
+	 .cancelled = count_cancelled,
+	 .pull = count_pull},
 	{.kind = ROUTE_HTTP,
 	 .method = "POST",
 	 .path = "/echo",
