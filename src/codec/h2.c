@@ -87,7 +87,7 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 	}
 	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	stream = session->handler->opened(session, id);
+	stream = session->has_said_last ? NULL : session->handler->opened(session, id);
 	if (stream) {
 		h2_stream_open(stream, session, id);
 		nghttp2_session_set_stream_user_data(framing, id, stream);
@@ -96,7 +96,8 @@ static int on_begin_headers(nghttp2_session *framing, const nghttp2_frame *frame
 	}
 	/* the failure code makes nghttp2 decode the rest of the block without telling us, so that
 	 * HPACK stays in step */
-	h2_note_odd(session, H2_ODD_REFUSED);
+	if (!session->has_said_last)
+		h2_note_odd(session, H2_ODD_REFUSED);
 	if (nghttp2_submit_rst_stream(framing, NGHTTP2_FLAG_NONE, id, H2_REFUSED_STREAM) != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -692,7 +693,7 @@ void h2_goaway(struct h2_session *session, uint32_t code, struct span debug)
 {
 	int32_t last_id = nghttp2_session_get_last_proc_stream_id(session->framing);
 
-	session->is_leaving = true;
+	session->is_leaving = session->has_said_last = true;
 	session->fatal_goaway |= code != H2_NO_ERROR;
 	if (nghttp2_submit_goaway(session->framing, NGHTTP2_FLAG_NONE, last_id, code, debug.data,
 				  debug.len) != 0) {

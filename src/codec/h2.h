@@ -302,7 +302,7 @@ void h2_consume(struct h2_stream *stream, size_t bytes);
 /* First step of a graceful end: GOAWAY with last id 2^31-1 (server). */
 void h2_shutdown_notice(struct h2_session *session);
 /*
- * Final GOAWAY with the real last id; new streams are ignored from now on.
+ * Final GOAWAY with the real last id; new streams are refused from now on, ignored once it is out.
  * With an error code the session ends with it.
  */
 void h2_goaway(struct h2_session *session, uint32_t code, struct span debug);

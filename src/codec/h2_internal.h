@@ -30,6 +30,8 @@ struct h2_session {
 	bool is_bombed;		    /* a header list beyond all measure; is_broken follows */
 	bool is_broken;		    /* a connection error, or the sink failed */
 	bool is_leaving;	    /* GOAWAY sent or received: no new requests */
+	bool has_said_last;	    /* h2_goaway: what comes above its last id is not served,
+				     * though nghttp2 takes it until the frame has left */
 	bool fatal_goaway;	    /* GOAWAY with an error is queued or sent */
 	bool fatal_goaway_sent;
 };

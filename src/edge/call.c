@@ -18,6 +18,7 @@
 #define QUEUE_SLICES_ROOM 64
 /* An answered stream whose bytes do not move for this long is reset: edge.md §4. */
 #define STALL_MS 30000
+#define STALL_NOT_WATCHED UINT32_MAX /* call.stall_bytes: some of the body is read first */
 /* Of a body that is not wanted: what a client is likely to have sent before it hears so. */
 #define DISCARD_BYTES_MAX (256u << 10)
 #define DISCARD_MS	  1000
@@ -47,6 +48,21 @@ static void call_charge(struct call *call, size_t bytes)
 	call->charged_bytes = (uint32_t)bytes;
 }
 
+/* A client that streams asks again before it has taken what it asked for: answers count, too. */
+static void call_charge_streamed(struct call *call)
+{
+	call_charge(call, call->deframer.message.len + call->stream.queue_bytes);
+}
+
+/* Whether the connection may have as much as it has. */
+static enum err call_judge_memory(struct call *call)
+{
+	if (call->http2->body_bytes <= HTTP2_BODY_BYTES_MAX)
+		return ERR_NONE;
+	http2_take_glitch(call->http2, GLITCH_BODY_MEMORY);
+	return ERR_OUT_OF_MEMORY;
+}
+
 /* ---- answers ---- */
 
 void call_reset(struct call *call, uint32_t code)
@@ -72,7 +88,8 @@ void call_answered(struct call *call, int status, int code)
 	request->ended = true;
 	request->status = status;
 	call_end_body(call);
-	call->stall_bytes = call->discarded_bytes = 0;
+	call->stall_bytes = STALL_NOT_WATCHED;
+	call->discarded_bytes = 0;
 	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
 	if (code) {
 		call_reset(call, H2_INTERNAL_ERROR);
@@ -324,8 +341,11 @@ static void call_expired(struct deadline *deadline)
 
 	if (!request->ended) {
 		call_overdue(call);
-	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
-		call_reset(call, H2_NO_ERROR);
+	} else if (call->stall_bytes == STALL_NOT_WATCHED) {
+		/* The answer goes out before the reset. */
+		if (call_discards(call))
+			call_reset(call, H2_NO_ERROR);
+		call_arm_stall(call);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
 		call_arm_stall(call);
 	} else {
@@ -637,9 +657,10 @@ static enum err take_streamed_data(struct call *call, struct span bytes)
 			request->route->message(request, message);
 		bytes = span_from(bytes, (size_t)taken);
 	}
-	if (!request->ended)
-		call_charge(call, call->deframer.message.len);
-	return ERR_NONE;
+	if (request->ended)
+		return ERR_NONE;
+	call_charge_streamed(call);
+	return call_judge_memory(call);
 }
 
 static void call_take_streamed(struct call *call, struct span bytes)
@@ -647,16 +668,19 @@ static void call_take_streamed(struct call *call, struct span bytes)
 	enum err err = take_streamed_data(call, bytes);
 
 	h2_consume(&call->stream, bytes.len);
-	if (err != ERR_NONE)
-		call_end_by_edge(call, err);
+	if (err == ERR_NONE)
+		return;
+	call_end_by_edge(call, err);
+	call_charge_streamed(call);
 }
 
-/* The body of a request that was answered early. */
+/* The body of a request that was answered early. What is not wanted at all opens no window. */
 static void call_discard(struct call *call, struct span bytes)
 {
-	h2_consume(&call->stream, bytes.len);
 	call->discarded_bytes += (uint32_t)bytes.len;
-	if (call->discarded_bytes > DISCARD_BYTES_MAX)
+	if (call->discarded_bytes <= DISCARD_BYTES_MAX)
+		h2_consume(&call->stream, bytes.len);
+	else
 		h2_stream_reset(&call->stream, H2_NO_ERROR);
 }
 
@@ -677,10 +701,8 @@ void call_take_data(struct h2_stream *stream, struct span bytes)
 		call_take_body(call, bytes.len);
 		err = call->is_grpc ? take_grpc_data(call, bytes) : take_http_data(call, bytes);
 	}
-	if (err == ERR_NONE && call->http2->body_bytes > HTTP2_BODY_BYTES_MAX) {
-		http2_take_glitch(call->http2, GLITCH_BODY_MEMORY);
-		err = ERR_OUT_OF_MEMORY;
-	}
+	if (err == ERR_NONE)
+		err = call_judge_memory(call);
 	h2_consume(stream, bytes.len);
 	if (err != ERR_NONE)
 		call_refuse(call, err);
@@ -719,7 +741,11 @@ bool call_pull(struct h2_stream *stream)
 	struct call *call = call_of_stream(stream);
 	struct request *request = &call->request;
 
-	if (request->ended || !request->route->pull)
+	if (request->ended)
+		return false;
+	if (request->route->message)
+		call_charge_streamed(call);
+	if (!request->route->pull)
 		return false;
 	request->route->pull(request);
 	/* A service stops for want of room, or when it has no more: then it resumes by itself. */

@@ -12,8 +12,8 @@
 
 /*
  * Bytes of request bodies that one connection may have in memory, for calls that are being received
- * or served. At the bound the call whose bytes cross it is refused. Sixteen of the largest default
- * messages.
+ * or served; and of answers that have not been taken, where the client streams. At the bound the
+ * call whose bytes cross it is refused. Sixteen of the largest default messages.
  */
 #define HTTP2_BODY_BYTES_MAX (64u << 20)
 
@@ -54,7 +54,7 @@ struct call {
 			uint32_t body_due_ms;  /* low bits */
 		};
 		struct { /* after the answer */
-			uint32_t stall_bytes;	  /* queued when the stall timer was armed */
+			uint32_t stall_bytes; /* queued when the stall timer was armed, if it is */
 			uint32_t discarded_bytes; /* of the body */
 		};
 	};

@@ -93,10 +93,7 @@ static void http1_clear_request(struct http1 *http1)
 {
 	arena_finish(&http1->request.arena);
 	buf_finish(&http1->body);
-	payload_put(http1->answer);
-	http1->answer = NULL;
-	http1->answer_sent = http1->answer_end = 0;
-	buf_finish(&http1->behind);
+	http1_drop_rest(http1);
 	http1->is_started = false;
 	http1->request = (struct request){0};
 }
@@ -447,7 +444,8 @@ static void http1_peer_finished(struct connection *connection)
 		http1_fail(http1, OUTCOME_PEER);
 		return;
 	}
-	http1_settle(http1);
+	/* Requests that wait for room may have got it in this turn. */
+	http1_advance_ahead(http1);
 }
 
 static void http1_produce(struct connection *connection)
@@ -577,7 +575,6 @@ int http1_open(struct connection *connection)
 	http1->due_ms = connection->deadline.timer.due_ms;
 	buf_init(&http1->ahead, PIPELINE_BYTES_MAX);
 	buf_init(&http1->body, 0);
-	buf_init(&http1->behind, HTTP1_BEHIND_BYTES_MAX);
 	connection->http1 = http1;
 	return 0;
 }

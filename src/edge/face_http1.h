@@ -8,12 +8,11 @@
 #include "codec/http1.h"
 #include "edge/connection.h"
 
-/* The last words of a stream: an error with its details, or gRPC-Web's trailers as text. */
-#define HTTP1_BEHIND_BYTES_MAX (128u << 10)
-
 enum http1_state { HTTP1_HEAD, HTTP1_BODY, HTTP1_SERVICE, HTTP1_STREAM, HTTP1_ANSWER, HTTP1_OVER };
 
 enum http1_wait { WAIT_NOTHING, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND };
+
+struct http1_part;
 
 struct http1 {
 	struct connection *connection;
@@ -36,9 +35,9 @@ struct http1 {
 	uint64_t body_bytes_max; /* of the route, if there is one, and the gate */
 	struct server_gate gate;
 	uint64_t unwanted_bytes;
-	struct payload *answer; /* rest of the answer's body, or of one part of a stream */
-	uint32_t answer_sent, answer_end; /* offsets in it */
-	struct buf behind;		  /* of a stream: goes out behind that part */
+	struct http1_part *parts; /* of the answer's body, not with the transport yet */
+	bool is_chunked;	  /* the answer is, and so is each of its parts */
+	bool owes_last_chunk;	  /* behind them */
 	struct request request;
 };
 
@@ -58,8 +57,11 @@ void http1_refuse(struct http1 *http1, enum err err);
 /* As http1_refuse, when the rest of the bytes cannot be told apart any more. */
 void http1_refuse_last(struct http1 *http1, enum err err);
 
-/* Hands on what there is room for. Returns whether the answer, or the part, has left whole. */
+/* Hands on what there is room for. Returns whether all there is of the answer has left. */
 bool http1_send_rest(struct http1 *http1);
+
+/* The rest is not sent. */
+void http1_drop_rest(struct http1 *http1);
 
 /* Asks the service of a streamed answer for more, if there is room. */
 void http1_pull(struct http1 *http1);

@@ -7,14 +7,114 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Answers up to here are copied behind their head; a larger body is handed on as there is room. */
 #define COPIED_BODY_BYTES_MAX (4u << 10)
 #define BODY_SLICE_BYTES      (64u << 10)
+/* A service is told to wait with the first that waits; what it has taken up before, and an end with
+ * a reason, may still come behind it. */
+#define PARTS_MAX 64
 
-/* A part of a stream up to here goes to the transport in one piece; a larger one as a large body
- * does, for it may be more than a connection's queue can hold. */
-#define PART_BYTES_MAX (256u << 10)
+/* ---- what waits for room ---- */
+
+struct http1_part {
+	struct http1_part *next;
+	struct payload_slice slice;
+};
+
+/* Returns 0 or -ENOMEM; the reference is taken over either way. */
+static int add_part(struct http1 *http1, struct payload_slice slice)
+{
+	struct http1_part **end = &http1->parts, *part;
+	size_t count = 0;
+
+	for (; *end; end = &(*end)->next)
+		count++;
+	part = count < PARTS_MAX ? malloc(sizeof(*part)) : NULL;
+	if (!part) {
+		payload_put(slice.payload);
+		return -ENOMEM;
+	}
+	*part = (struct http1_part){.slice = slice};
+	*end = part;
+	return 0;
+}
+
+static void drop_part(struct http1 *http1)
+{
+	struct http1_part *part = http1->parts;
+
+	http1->parts = part->next;
+	payload_put(part->slice.payload);
+	free(part);
+}
+
+void http1_drop_rest(struct http1 *http1)
+{
+	while (http1->parts)
+		drop_part(http1);
+	http1->is_chunked = http1->owes_last_chunk = false;
+}
+
+/* As one chunk, if the answer has chunks: RFC 9112 §7.1. Returns 0 or a negative errno; the
+ * reference is taken over either way. */
+static int send_slice(struct http1 *http1, struct payload_slice slice)
+{
+	struct conn *conn = &http1->connection->conn;
+	char size[24];
+	int len = snprintf(size, sizeof(size), "%x\r\n", slice.len);
+	int code = http1->is_chunked ? conn_send(conn, span_make(size, (size_t)len)) : 0;
+
+	if (code) {
+		payload_put(slice.payload);
+		return code;
+	}
+	code = conn_give_slice(conn, slice);
+	if (code)
+		payload_put(slice.payload);
+	else if (http1->is_chunked)
+		code = conn_send(conn, SPAN("\r\n"));
+	return code;
+}
+
+/* Some of the first part. */
+static int send_of_part(struct http1 *http1)
+{
+	struct payload_slice *left = &http1->parts->slice, slice = *left;
+
+	if (slice.len > BODY_SLICE_BYTES)
+		slice.len = BODY_SLICE_BYTES;
+	payload_get(slice.payload, 1);
+
+	int code = send_slice(http1, slice);
+
+	left->offset += slice.len;
+	left->len -= slice.len;
+	if (left->len == 0)
+		drop_part(http1);
+	return code;
+}
+
+bool http1_send_rest(struct http1 *http1)
+{
+	struct conn *conn = &http1->connection->conn;
+	int code = 0;
+
+	while (http1->parts && conn_has_room(conn) && code == 0) {
+		code = send_of_part(http1);
+		http1_wait_for(http1, WAIT_SEND);
+	}
+	if (code == 0 && !http1->parts && http1->owes_last_chunk) {
+		http1->owes_last_chunk = false;
+		code = conn_send(conn, SPAN("0\r\n\r\n"));
+	}
+	if (code)
+		http1_fail(http1, OUTCOME_RESOURCE);
+	return code == 0 && !http1->parts;
+}
+
+/* ---- whole ---- */
 
 static void append_line(struct buf *head, struct span name, struct span value)
 {
@@ -59,26 +159,30 @@ static void write_head(struct http1 *http1, const struct reply *reply, bool is_s
 	buf_append(head, SPAN("\r\n"));
 }
 
-/* Head and small body in one piece; the rest waits in `answer`. Returns 0 or a negative errno. */
+static int keep_body(struct http1 *http1, struct span body)
+{
+	struct payload *payload = payload_copy(body);
+
+	return payload ? add_part(http1, (struct payload_slice){payload, 0, payload->len})
+		       : -ENOMEM;
+}
+
+/* Head and small body in one piece; a larger one waits. Returns 0 or a negative errno. */
 static int send_answer(struct http1 *http1, const struct reply *reply)
 {
 	bool with_body =
 		!status_has_no_body(reply->status) && !span_equal(http1->request.method, SPAN("HEAD"));
 	struct span body = with_body ? reply->body : SPAN_EMPTY;
 	struct buf *head = &http1->connection->server->answer;
-	int code;
+	int code = 0;
 
 	write_head(http1, reply, false, head);
-	if (body.len > COPIED_BODY_BYTES_MAX) {
-		http1->answer = payload_copy(body);
-		http1->answer_end = (uint32_t)body.len;
-	} else {
-		buf_append(head, body);
-	}
-	if (head->failed || (body.len > COPIED_BODY_BYTES_MAX && !http1->answer))
-		code = -ENOMEM;
+	if (body.len > COPIED_BODY_BYTES_MAX)
+		code = keep_body(http1, body);
 	else
-		code = conn_send(&http1->connection->conn, buf_span(head));
+		buf_append(head, body);
+	if (code == 0)
+		code = head->failed ? -ENOMEM : conn_send(&http1->connection->conn, buf_span(head));
 	http1->request.sent_bytes = body.len;
 	buf_clear(head, ANSWER_BYTES_MAX);
 	return code;
@@ -120,24 +224,11 @@ static void http1_reply(struct request *request, const struct reply *reply)
 
 /* ---- streamed ---- */
 
-/* Whether no part is on its way any more. */
-static bool send_part(struct http1 *http1)
-{
-	if (!http1->answer)
-		return true;
-	if (!http1_send_rest(http1))
-		return false;
-	payload_put(http1->answer);
-	http1->answer = NULL;
-	return true;
-}
-
 void http1_pull(struct http1 *http1)
 {
 	struct request *request = &http1->request;
 
-	if (http1->state != HTTP1_STREAM || request->ended ||
-	    !conn_has_room(&http1->connection->conn) || !send_part(http1) ||
+	if (http1->state != HTTP1_STREAM || request->ended || !http1_send_rest(http1) ||
 	    !conn_has_room(&http1->connection->conn))
 		return;
 	http1_wait_for(http1, WAIT_NOTHING);
@@ -156,6 +247,7 @@ static void http1_begin(struct request *request, const struct reply *head)
 	/* HTTP/1.0 knows no chunks: the end of the connection is the answer's. RFC 9112 §6.3 */
 	if (http1->connection->server->draining || http1->is_http10)
 		http1->last = true;
+	http1->is_chunked = !http1->is_http10;
 	write_head(http1, head, true, text);
 
 	int code = text->failed ? -ENOMEM : conn_send(&http1->connection->conn, buf_span(text));
@@ -167,117 +259,45 @@ static void http1_begin(struct request *request, const struct reply *head)
 		conn_wants_flush(&http1->connection->conn);
 }
 
-/* A chunk's first line, as RFC 9112 §7.1 has it; nothing to HTTP/1.0. */
-static struct span chunk_line(const struct http1 *http1, uint32_t bytes, char line[24])
-{
-	int len = snprintf(line, 24, "%x\r\n", bytes);
-
-	return span_make(line, http1->is_http10 ? 0 : (size_t)len);
-}
-
-/* Returns 0 or a negative errno; the reference is taken over either way, as by the next two. */
-static int send_chunk(struct http1 *http1, struct payload_slice slice)
-{
-	struct conn *conn = &http1->connection->conn;
-	char line[24];
-	int code = conn_send(conn, chunk_line(http1, slice.len, line));
-
-	if (code) {
-		payload_put(slice.payload);
-		return code;
-	}
-	code = conn_give_slice(conn, slice);
-	if (code)
-		payload_put(slice.payload);
-	else if (!http1->is_http10)
-		code = conn_send(conn, SPAN("\r\n"));
-	return code;
-}
-
-/* Begins a part that goes out as there is room. */
-static int begin_part(struct http1 *http1, struct payload_slice slice)
-{
-	char line[24];
-	int code = conn_send(&http1->connection->conn, chunk_line(http1, slice.len, line));
-
-	if (!code && !http1->is_http10)
-		code = buf_append(&http1->behind, SPAN("\r\n"));
-	http1->answer = slice.payload;
-	http1->answer_sent = slice.offset;
-	http1->answer_end = slice.offset + slice.len;
-	if (!code && !send_part(http1) && http1->state != HTTP1_STREAM)
-		code = -ENOMEM;
-	return code;
-}
-
-/* Behind a part that is on its way: last words, of whom has been told to wait. */
-static int keep_behind(struct http1 *http1, struct payload_slice slice)
-{
-	struct buf *behind = &http1->behind;
-	char line[24];
-
-	buf_append(behind, chunk_line(http1, slice.len, line));
-	buf_append(behind, span_make(slice.payload->data + slice.offset, slice.len));
-	if (!http1->is_http10)
-		buf_append(behind, SPAN("\r\n"));
-	payload_put(slice.payload);
-	return behind->failed ? -ENOMEM : 0;
-}
-
-static int give_slice(struct http1 *http1, struct payload_slice slice)
-{
-	if (http1->answer)
-		return keep_behind(http1, slice);
-	return slice.len > PART_BYTES_MAX ? begin_part(http1, slice) : send_chunk(http1, slice);
-}
-
 static bool http1_give(struct request *request, struct payload_slice slice)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
 	struct conn *conn = &http1->connection->conn;
+	bool waits = http1->parts || slice.len > BODY_SLICE_BYTES;
 
 	if (http1->state != HTTP1_STREAM) {
 		payload_put(slice.payload);
 		return false;
 	}
 	request->sent_bytes += slice.len;
-	if (give_slice(http1, slice) != 0) {
+	if ((waits ? add_part(http1, slice) : send_slice(http1, slice)) != 0) {
 		http1_fail(http1, OUTCOME_RESOURCE);
 		return false;
 	}
 
-	bool has_room = conn_has_room(conn) && !http1->answer;
+	bool takes_more = http1_send_rest(http1) && conn_has_room(conn);
 
-	http1_wait_for(http1, has_room ? WAIT_NOTHING : WAIT_SEND);
+	if (http1->state != HTTP1_STREAM)
+		return false;
+	http1_wait_for(http1, takes_more ? WAIT_NOTHING : WAIT_SEND);
 	if (!http1->is_advancing)
 		conn_wants_flush(conn);
-	return has_room;
-}
-
-/* The last chunk. */
-static int send_last(struct http1 *http1)
-{
-	struct span last = SPAN("0\r\n\r\n");
-
-	if (http1->is_http10 || span_equal(http1->request.method, SPAN("HEAD")))
-		return 0;
-	return http1->answer ? buf_append(&http1->behind, last)
-			     : conn_send(&http1->connection->conn, last);
+	return takes_more;
 }
 
 static void http1_end(struct request *request, bool whole)
 {
 	struct http1 *http1 = CONTAINER_OF(request, struct http1, request);
-	struct connection *connection = http1->connection;
 
 	request->ended = true;
-	account_call(connection->server->account, request, ROUTE_HTTP);
+	account_call(http1->connection->server->account, request, ROUTE_HTTP);
 	if (http1->state != HTTP1_STREAM)
 		return; /* failed before */
 	http1->state = HTTP1_ANSWER;
-	if (!whole || send_last(http1) != 0)
-		http1_fail(http1, whole ? OUTCOME_RESOURCE : OUTCOME_CLOSED);
-	else
+	http1->owes_last_chunk = http1->is_chunked && !span_equal(request->method, SPAN("HEAD"));
+	if (!whole)
+		http1_fail(http1, OUTCOME_CLOSED);
+	else if (http1->parts || http1_send_rest(http1))
 		answer_is_queued(http1);
 }
 
@@ -328,36 +348,4 @@ void http1_refuse_last(struct http1 *http1, enum err err)
 {
 	http1->last = true;
 	http1_refuse(http1, err);
-}
-
-bool http1_send_rest(struct http1 *http1)
-{
-	struct conn *conn = &http1->connection->conn;
-
-	if (!http1->answer)
-		return true;
-	while (http1->answer_sent < http1->answer_end && conn_has_room(conn)) {
-		uint32_t left = http1->answer_end - http1->answer_sent;
-		struct payload_slice slice = {
-			.payload = http1->answer,
-			.offset = http1->answer_sent,
-			.len = left < BODY_SLICE_BYTES ? left : BODY_SLICE_BYTES,
-		};
-
-		if (conn_send_slice(conn, slice) != 0) {
-			http1_fail(http1, OUTCOME_RESOURCE);
-			return false;
-		}
-		http1->answer_sent += slice.len;
-		http1_wait_for(http1, WAIT_SEND);
-	}
-	if (http1->answer_sent < http1->answer_end)
-		return false;
-
-	if (http1->behind.len > 0 && conn_send(conn, buf_span(&http1->behind)) != 0) {
-		http1_fail(http1, OUTCOME_RESOURCE);
-		return false;
-	}
-	buf_finish(&http1->behind);
-	return true;
 }

@@ -556,6 +556,26 @@ static void graceful_end_takes_two_goaways(void **state)
 	end_destroy(end);
 }
 
+/* Its client will hear that it was not served, and ask again elsewhere: so it must not be. */
+static void stream_that_overtakes_the_last_goaway_is_not_opened(void **state)
+{
+	struct end *end = server_with_request(FRAME_END_STREAM);
+
+	(void)state;
+	buf_clear(&end->events, 0);
+	h2_goaway(end->session, H2_NO_ERROR, SPAN_EMPTY);
+	assert_int_equal(feed_request(end, 3, FRAME_END_STREAM), 0);
+	expect_events(end, "");
+	assert_int_equal(h2_open_stream_count(end->session), 1);
+	expect_frames(end, "GOAWAY 1 0 \nRST 3 7\n");
+	/* what it did was no fault */
+	assert_int_equal(end->odd[H2_ODD_REFUSED] + end->odd[H2_ODD_STREAM_ERROR], 0);
+	assert_int_equal(h2_respond(&first_call(end)->stream, ok_headers, 1, true), 0);
+	expect_frames(end, "HEADERS 1 end\n");
+	assert_true(h2_is_finished(end->session));
+	end_destroy(end);
+}
+
 static void goaway_with_error_is_the_last_frame(void **state)
 {
 	struct end *end = server_with_request(FRAME_END_STREAM);
@@ -781,6 +801,7 @@ int main(void)
 		cmocka_unit_test(peers_reset_is_told_with_its_code),
 		cmocka_unit_test(destroy_closes_open_streams),
 		cmocka_unit_test(graceful_end_takes_two_goaways),
+		cmocka_unit_test(stream_that_overtakes_the_last_goaway_is_not_opened),
 		cmocka_unit_test(goaway_with_error_is_the_last_frame),
 		cmocka_unit_test(client_tells_the_kinds_of_header_blocks),
 		cmocka_unit_test(client_takes_trailers_only),

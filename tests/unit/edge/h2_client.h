@@ -124,8 +124,8 @@ static inline bool out_has_room(void *context)
 	return true;
 }
 
-/* Sends what the session has, takes what has come. */
-static inline void h2_client_pump(struct h2_client *client)
+/* What the session has to send goes to `out`. */
+static inline void h2_client_produce(struct h2_client *client)
 {
 	const struct sink sink = {.context = &client->out,
 				  .bytes = out_bytes,
@@ -133,15 +133,27 @@ static inline void h2_client_pump(struct h2_client *client)
 				  .has_room = out_has_room};
 
 	(void)h2_produce(client->session, &sink);
+}
+
+/* The session takes what has been received. */
+static inline void h2_client_take(struct h2_client *client)
+{
+	if (client->client.in.len > 0 &&
+	    h2_receive(client->session, buf_span(&client->client.in)) < 0)
+		client->broken = true;
+	client_forget(&client->client);
+}
+
+/* Sends what the session has, takes what has come. */
+static inline void h2_client_pump(struct h2_client *client)
+{
+	h2_client_produce(client);
 	if (client->out.len > 0)
 		client_send(&client->client, buf_span(&client->out));
 	buf_clear(&client->out, SIZE_MAX);
 	rig_turn(client->client.rig);
 	client_receive(&client->client);
-	if (client->client.in.len > 0 &&
-	    h2_receive(client->session, buf_span(&client->client.in)) < 0)
-		client->broken = true;
-	client_forget(&client->client);
+	h2_client_take(client);
 }
 
 #define PUMP_UNTIL(client, condition)                                                              \

@@ -48,6 +48,7 @@ struct rig {
 	size_t stream_bytes;  /* of each, prefix included */
 	struct request *stream;
 	bool stream_ends;
+	unsigned chats; /* messages that Chat has answered, RIG_BIG_BYTES each */
 	char seen[256]; /* what the last request was: "method path query id trace body-length" */
 };
 
@@ -166,7 +167,14 @@ static inline void count_cancelled(struct request *request)
 		rig->stream = NULL;
 }
 
-static inline void count_pulls(struct request *request)
+/* Its head leaves; the test gives the parts. */
+static inline void begin_and_hold(struct request *request)
+{
+	http_begin(request, &(struct reply){.status = 200, .content_type = "text/plain"});
+	hold(request);
+}
+
+static inline void count_pull(struct request *request)
 {
 	rig_of(request)->pulls++;
 }
@@ -250,6 +258,25 @@ static inline void stream_pull(struct request *request)
 	}
 }
 
+static inline void chat_start(struct request *request)
+{
+	note_request(request);
+}
+
+static inline void chat_message(struct request *request, struct span message)
+{
+	static const uint8_t body[RIG_BIG_BYTES];
+
+	(void)message;
+	rig_of(request)->chats++;
+	(void)message_send(request, span_make(body, sizeof(body)));
+}
+
+static inline void chat_half_closed(struct request *request)
+{
+	rpc_finish(request, GRPC_OK, SPAN_EMPTY);
+}
+
 static const struct route rig_routes[] = {
 	{.kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = answer_ok},
 	{.kind = ROUTE_HTTP, .method = "GET", .path = "/none", .start = answer_nothing},
@@ -258,8 +285,13 @@ static const struct route rig_routes[] = {
 	 .method = "GET",
 	 .path = "/later",
 	 .start = hold,
+	 .cancelled = count_cancelled},
+	{.kind = ROUTE_HTTP,
+	 .method = "GET",
+	 .path = "/parts",
+	 .start = begin_and_hold,
 	 .cancelled = count_cancelled,
-	 .pull = count_pulls},
+	 .pull = count_pull},
 	{.kind = ROUTE_HTTP,
 	 .method = "POST",
 	 .path = "/echo",
@@ -314,6 +346,14 @@ static const struct route rig_routes[] = {
 	 .start = stream_start,
 	 .cancelled = count_cancelled,
 	 .pull = stream_pull},
+	{.kind = ROUTE_GRPC,
+	 .method = "POST",
+	 .path = "/t.S/Chat",
+	 .body_bytes_max = 65536,
+	 .start = chat_start,
+	 .cancelled = count_cancelled,
+	 .message = chat_message,
+	 .half_closed = chat_half_closed},
 	{.kind = ROUTE_GRPC,
 	 .method = "POST",
 	 .path = "/t.S/Watch",

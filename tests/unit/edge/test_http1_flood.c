@@ -1,6 +1,8 @@
 /* HTTP/1.1 clients that ask without reading, and that send as slowly as they may or slower. */
 #include "unit/edge/rig.h"
 
+#include "edge/connection.h"
+
 #define GET_HEALTHZ "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 
 /* Send queue, `ahead`, one pass of all receive buffers, and the requests whose answers the kernel
@@ -211,6 +213,33 @@ static void http1_ends_a_flood_behind_a_late_answer(void **state)
 	rig_close(&rig);
 }
 
+/* Its answers are read and its end comes in one turn: what it asked for before is answered. */
+static void http1_end_of_requests_does_not_overtake_those_that_wait_for_room(void **state)
+{
+	struct rig rig;
+	struct client client;
+
+	(void)state;
+	rig_open(&rig, SERVER_HTTP1);
+	client_open(&client, &rig);
+
+	struct conn_options *options =
+		&CONTAINER_OF(rig.server->connections.next, struct connection, link)->conn.options;
+	size_t room = options->queue_bytes_room;
+
+	options->queue_bytes_room = 0;
+	client_say(&client, GET_HEALTHZ GET_HEALTHZ GET_HEALTHZ);
+	RIG_UNTIL(&rig, received_bytes(&rig) == 3 * (sizeof(GET_HEALTHZ) - 1));
+	assert_int_equal(rig.started, 0);
+	/* there is room, and the flush step that would use it is still to come */
+	options->queue_bytes_room = room;
+	assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
+	client_expect_end(&client);
+	assert_int_equal(answers(&client), 3);
+	client_close(&client);
+	rig_close(&rig);
+}
+
 /* ---- slow bodies ---- */
 
 #define POST_ECHO "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1024\r\n\r\n"
@@ -302,6 +331,7 @@ int main(void)
 		cmocka_unit_test(http1_ends_who_asks_much_and_reads_nothing),
 		cmocka_unit_test(http1_flood_that_was_read_is_idle),
 		cmocka_unit_test(http1_ends_a_flood_behind_a_late_answer),
+		cmocka_unit_test(http1_end_of_requests_does_not_overtake_those_that_wait_for_room),
 		cmocka_unit_test(http1_body_time_is_not_prolonged_by_trickling),
 		cmocka_unit_test(http1_body_below_the_least_rate_is_refused),
 	};

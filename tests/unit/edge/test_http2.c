@@ -281,6 +281,84 @@ static void http2_expectation_without_a_body_is_just_answered(void **state)
 	pair_close(&pair);
 }
 
+/* A client that sends or has sent its body all the same, and opens its window late. */
+static void http2_early_answer_has_as_long_as_others(void **state)
+{
+	static const char *const extra[] = {"content-type", "text/plain", "content-length", "2000",
+					    NULL};
+	static uint8_t body[2000];
+
+	(void)state;
+	for (int ends = 0; ends <= 1; ends++) {
+		struct rig rig;
+		struct h2_client client;
+		struct test_call call;
+
+		rig_open(&rig, BOTH);
+		h2_client_open_windowed(&client, &rig, 16);
+		client.reads = false;
+		call_start(&client, &call, "/echo", extra, false);
+		PUMP_UNTIL(&client, call.body.len == 16);
+		assert_int_equal(call.status, 413);
+		call_write(&call, span_make(body, sizeof(body)));
+		if (ends)
+			call_end_writing(&call);
+		h2_client_pumps(&client, 3);
+		for (unsigned second = 0; second < 29; second++) {
+			rig_advance(&rig, 1000);
+			h2_client_pumps(&client, 3);
+		}
+		assert_false(call.closed);
+		client.reads = true;
+		h2_consume(&call.stream, 16);
+		call_wait(&client, &call);
+		assert_true(call.answered);
+		assert_int_equal(call.closed_code, H2_NO_ERROR);
+		assert_true(
+			rig_has_metric(&rig, "gateway_glitches_total{kind=\"stream_stalled\"} 0"));
+		call_finish(&call);
+		h2_client_close(&client);
+		rig_close(&rig);
+	}
+}
+
+/* Nor is a body read without end for as long as its answer waits for a window. */
+static void http2_early_answer_reads_only_so_much_of_the_body(void **state)
+{
+	static const char *const extra[] = {"content-type", "text/plain", NULL};
+	static uint8_t body[2u << 20];
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, BOTH);
+	h2_client_open_windowed(&client, &rig, 16);
+	client.reads = false;
+	call_start(&client, &call, "/echo", extra, false);
+	call_write(&call, span_make(body, sizeof(body)));
+	PUMP_UNTIL(&client, call.body.len == 16);
+	assert_int_equal(call.status, 413);
+	h2_client_pumps(&client, 200);
+	assert_true(call.stream.queue_bytes > 1u << 20);
+	assert_false(call.closed);
+	client.reads = true;
+	h2_consume(&call.stream, 16);
+	call_wait(&client, &call);
+	assert_true(call.answered);
+	assert_int_equal(call.closed_code, H2_NO_ERROR);
+	call_finish(&call);
+	/* what it sent of it is missing from no other stream's window */
+	call_start(&client, &call, "/echo", extra, false);
+	call_write(&call, span_make(body, 1024));
+	call_end_writing(&call);
+	call_wait(&client, &call);
+	assert_int_equal(call.status, 200);
+	call_finish(&call);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
 /* ---- draining ---- */
 
 static void http2_drains_in_two_steps(void **state)
@@ -314,6 +392,47 @@ static void http2_drains_in_two_steps(void **state)
 	rig_wait_stopped(&pair.rig);
 	call_finish(&call);
 	call_finish(&between);
+	pair_close(&pair);
+}
+
+/* Its client hears that it was not served, and asks again elsewhere: nothing may have been done. */
+static void http2_call_that_overtakes_the_last_goaway_is_not_started(void **state)
+{
+	struct pair pair;
+	struct test_call call, late;
+	struct buf sent;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Hold", NULL, SPAN("x"));
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+	server_drain(pair.rig.server, rig_note_stopped, &pair.rig);
+	call_unary(&pair.client, &late, "/t.S/Hold", NULL, SPAN("x"));
+	h2_client_produce(&pair.client);
+	sent = pair.client.out;
+	buf_init(&pair.client.out, 64u << 20);
+	/* the notice and its PING come, whose answer asks for the last GOAWAY */
+	client_expect(&pair.client.client, "leaving");
+	h2_client_take(&pair.client);
+	assert_true(pair.client.noticed);
+	h2_client_produce(&pair.client);
+	assert_int_equal(buf_append(&pair.client.out, buf_span(&sent)), 0);
+	client_send(&pair.client.client, buf_span(&pair.client.out));
+	buf_clear(&pair.client.out, SIZE_MAX);
+	call_wait(&pair.client, &late);
+	assert_int_equal(pair.client.goaway_last_id, call.stream.id);
+	assert_int_equal(late.closed_code, H2_REFUSED_STREAM);
+	assert_int_equal(pair.rig.started, 1);
+	assert_int_equal(pair.rig.cancelled, 0);
+	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.grpc_status, GRPC_OK);
+	PUMP_UNTIL(&pair.client, pair.client.client.ended);
+	client_close(&pair.client.client);
+	rig_wait_stopped(&pair.rig);
+	call_finish(&call);
+	call_finish(&late);
+	buf_finish(&sent);
 	pair_close(&pair);
 }
 
@@ -425,7 +544,10 @@ int main(void)
 		cmocka_unit_test(http2_preface_may_come_in_two_parts),
 		cmocka_unit_test(http2_asks_for_a_body_that_is_expected),
 		cmocka_unit_test(http2_expectation_without_a_body_is_just_answered),
+		cmocka_unit_test(http2_early_answer_has_as_long_as_others),
+		cmocka_unit_test(http2_early_answer_reads_only_so_much_of_the_body),
 		cmocka_unit_test(http2_drains_in_two_steps),
+		cmocka_unit_test(http2_call_that_overtakes_the_last_goaway_is_not_started),
 		cmocka_unit_test(http2_drain_does_not_wait_for_a_silent_idle_peer),
 		cmocka_unit_test(http2_drain_waits_for_a_call_and_gives_notice_of_a_second),
 		cmocka_unit_test(http2_drain_ends_long_lived_calls),

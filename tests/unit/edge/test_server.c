@@ -440,110 +440,6 @@ static void http1_sends_a_large_answer_whole(void **state)
 	rig_close(&rig);
 }
 
-#define PART_BYTES (3u << 20) /* more than a connection's queue may hold */
-
-/* What is given while it is on its way: the service's last words. */
-static void stream_large_part(struct rig *rig, struct client *client, const char *version)
-{
-	struct payload *part = payload_create(PART_BYTES);
-	struct request *request;
-	char text[128];
-
-	rig_open(rig, BOTH);
-	client_open(client, rig);
-	snprintf(text, sizeof(text), "GET /later HTTP/%s\r\nhost: x\r\n\r\n", version);
-	client_say(client, text);
-	RIG_UNTIL(rig, rig->held_count == 1);
-	request = rig->held[0];
-	assert_non_null(part);
-	for (uint32_t i = 0; i < PART_BYTES; i++)
-		part->data[i] = (uint8_t)('a' + i % 26);
-	http_begin(request, &(struct reply){.status = 200, .content_type = "text/plain"});
-	assert_true(http_give(request, payload_copy(SPAN("first"))));
-	assert_false(http_give(request, part));
-}
-
-/* The part, and what stands around it. */
-static void check_large_part(const struct client *client, const char *before, const char *after)
-{
-	const uint8_t *at = memmem(client->in.data, client->in.len, "\r\n\r\n", 4);
-
-	assert_non_null(at);
-	at += 4;
-	assert_int_equal(client->in.data + client->in.len - at,
-			 strlen(before) + PART_BYTES + strlen(after));
-	assert_memory_equal(at, before, strlen(before));
-	at += strlen(before);
-	for (uint32_t i = 0; i < PART_BYTES; i++)
-		assert_int_equal(at[i], 'a' + i % 26);
-	assert_memory_equal(at + PART_BYTES, after, strlen(after));
-}
-
-static void http1_streams_a_part_that_its_queue_cannot_hold(void **state)
-{
-	static const struct {
-		const char *version, *before, *after;
-	} rows[] = {
-		{"1.1", "5\r\nfirst\r\n300000\r\n", "\r\n4\r\nlast\r\n0\r\n\r\n"},
-		{"1.0", "first", "last"},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct rig rig;
-		struct client client;
-
-		stream_large_part(&rig, &client, rows[i].version);
-		assert_false(http_give(rig.held[0], payload_copy(SPAN("last"))));
-		http_end(rig.held[0], true);
-		client_expect(&client, rows[i].after);
-		check_large_part(&client, rows[i].before, rows[i].after);
-		assert_int_equal(rig.cancelled, 0);
-		client_close(&client);
-		rig_close(&rig);
-	}
-}
-
-/* A stream that is idle behind it is not one that nobody reads. */
-static void http1_asks_for_more_behind_a_large_part(void **state)
-{
-	struct rig rig;
-	struct client client;
-
-	(void)state;
-	stream_large_part(&rig, &client, "1.1");
-	rig_turns(&rig, 20);
-	assert_int_equal(rig.pulls, 0);
-	for (unsigned i = 0; i < RIG_TURNS_MAX && rig.pulls == 0; i++) {
-		client_receive(&client);
-		rig_turn(&rig);
-	}
-	assert_int_equal(rig.pulls, 1);
-	rig_advance(&rig, 75100);
-	assert_int_equal(rig.cancelled, 0);
-	assert_true(http_give(rig.held[0], payload_copy(SPAN("last"))));
-	http_end(rig.held[0], true);
-	client_expect(&client, "0\r\n\r\n");
-	check_large_part(&client, "5\r\nfirst\r\n300000\r\n", "\r\n4\r\nlast\r\n0\r\n\r\n");
-	client_close(&client);
-	rig_close(&rig);
-}
-
-static void http1_gives_up_on_a_large_part_that_is_not_read(void **state)
-{
-	struct rig rig;
-	struct client client;
-
-	(void)state;
-	stream_large_part(&rig, &client, "1.1");
-	rig_turns(&rig, 20);
-	rig_advance(&rig, 75100);
-	RIG_UNTIL(&rig, server_connection_count(rig.server) == 0);
-	assert_int_equal(rig.cancelled, 1);
-	client_close(&client);
-	rig_close(&rig);
-}
-
 static void http1_gives_up_on_an_answer_that_is_not_read(void **state)
 {
 	struct rig rig;
@@ -752,9 +648,6 @@ int main(void)
 		cmocka_unit_test(http1_cancels_when_the_client_resets),
 		cmocka_unit_test(http1_answers_a_client_that_has_finished_sending),
 		cmocka_unit_test(http1_sends_a_large_answer_whole),
-		cmocka_unit_test(http1_streams_a_part_that_its_queue_cannot_hold),
-		cmocka_unit_test(http1_asks_for_more_behind_a_large_part),
-		cmocka_unit_test(http1_gives_up_on_a_large_part_that_is_not_read),
 		cmocka_unit_test(http1_gives_up_on_an_answer_that_is_not_read),
 		cmocka_unit_test(server_refuses_connections_over_the_limit),
 		cmocka_unit_test(server_closes_what_is_no_protocol_of_the_listener),

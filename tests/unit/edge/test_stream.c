@@ -257,6 +257,55 @@ static void stream_refuses_more_than_its_queue_holds(void **state)
 	pair_close(&pair);
 }
 
+#define CHAT_BYTES (RIG_BIG_BYTES + GRPC_PREFIX_BYTES)
+
+/* Answers that a client asks for and does not take count as bodies do, until it takes them. */
+static void answers_that_are_not_taken_are_bounded_for_each_connection(void **state)
+{
+	struct rig rig;
+	struct h2_client client;
+	struct test_call patient, greedy, other;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 60000);
+	client.reads = false;
+	call_start(&client, &patient, "/t.S/Chat", NULL, false);
+	for (unsigned i = 0; i < 62; i++)
+		call_write_message(&patient, SPAN("x"));
+	PUMP_UNTIL(&client, rig.chats == 62 && patient.body.len == 60000);
+	call_start(&client, &greedy, "/t.S/Chat", NULL, false);
+	for (unsigned i = 0; i < 3; i++) {
+		call_write_message(&greedy, SPAN("x"));
+		PUMP_UNTIL(&client, rig.chats == 62 + 1 + i);
+	}
+	PUMP_UNTIL(&client, rig.cancelled == 1);
+	assert_true(rig_has_metric(&rig, "gateway_glitches_total{kind=\"request_body_memory\"} 1"));
+	/* others are served at once: what is not sent any more does not count */
+	call_unary(&client, &other, "/t.S/Hold", NULL, SPAN("x"));
+	PUMP_UNTIL(&client, rig.held_count == 1);
+	/* a message that has begun is completed */
+	client.reads = true;
+	h2_consume(&greedy.stream, 60000);
+	call_wait(&client, &greedy);
+	assert_int_equal(greedy.body.len, CHAT_BYTES);
+	assert_int_equal(greedy.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+	h2_consume(&patient.stream, 60000);
+	PUMP_UNTIL(&client, patient.body.len == 62 * CHAT_BYTES);
+	/* what was taken is forgotten */
+	call_write_message(&patient, SPAN("x"));
+	PUMP_UNTIL(&client, patient.body.len == 63 * CHAT_BYTES);
+	assert_int_equal(CONTAINER_OF(rig.held[0], struct call, request)->http2->body_bytes, 1);
+	call_end_writing(&patient);
+	call_wait(&client, &patient);
+	assert_int_equal(patient.grpc_status, GRPC_OK);
+	call_finish(&patient);
+	call_finish(&greedy);
+	call_finish(&other);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
 /* What a long-lived call was asked is given back; what its end is logged with stays. */
 static void settled_call_keeps_its_ids_and_nothing_else(void **state)
 {
@@ -311,6 +360,7 @@ int main(void)
 		cmocka_unit_test(stream_without_window_is_not_owed_to),
 		cmocka_unit_test(stream_cut_is_reset_after_30_s_without_window),
 		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
+		cmocka_unit_test(answers_that_are_not_taken_are_bounded_for_each_connection),
 		cmocka_unit_test(settled_call_keeps_its_ids_and_nothing_else),
 	};
 
