@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define NODE_SQ_ENTRIES	     1024
 #define NODE_CQ_ENTRIES	     32768 /* multishot receives complete without a submission */
@@ -57,18 +58,31 @@ void gateway_report(struct gateway_thread *thread)
 
 /* ---- start ---- */
 
+/*
+ * What this thread holds no other can serve or end: clients would wait at its listener, streams for
+ * their events. Whoever looks after the process begins it anew.
+ */
+static _Noreturn void ring_failed(const struct gateway_thread *thread, int error)
+{
+	LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
+	    LOG_TEXT("error", errno_text(-error)));
+	_exit(1);
+}
+
 static void *thread_main(void *argument)
 {
 	struct gateway_thread *thread = argument;
+	int error = worker_turn(&thread->worker, 0); /* enables the ring for this thread */
 
-	thread->error = worker_turn(&thread->worker, 0); /* enables the ring for this thread */
-	if (thread->error)
-		return NULL;
+	if (error)
+		ring_failed(thread, error);
 	if (thread->node)
 		node_start(thread->node);
 	else
 		bus_start(thread->gateway->shared.bus);
-	thread->error = worker_run(&thread->worker);
+	error = worker_run(&thread->worker);
+	if (error)
+		ring_failed(thread, error);
 	return NULL;
 }
 

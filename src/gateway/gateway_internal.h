@@ -20,7 +20,6 @@ struct gateway_thread {
 	struct worker worker;
 	pthread_t thread;
 	bool is_running, is_reporting; /* control's: reporting means told and not yet answered */
-	int error;                     /* the thread's result, after it was joined */
 	uint32_t index;                /* of the node */
 	struct node *node;             /* NULL: the bus */
 	struct letter command, report, drain_notice, cut_notice;

@@ -144,17 +144,12 @@ static void step_begin(struct gateway *gateway)
 		gateway_tell(&gateway->bus_thread, step->on_bus);
 }
 
-static void join(struct gateway *gateway, struct gateway_thread *thread)
+static void join(struct gateway_thread *thread)
 {
 	if (!thread->is_running)
 		return;
 	pthread_join(thread->thread, NULL);
 	thread->is_running = false;
-	if (thread->error) {
-		LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
-		    LOG_TEXT("error", errno_text(-thread->error)));
-		gateway->clean = false;
-	}
 }
 
 static void step_failed(struct gateway *gateway)
@@ -193,9 +188,9 @@ static void step_reported(struct gateway *gateway)
 		step_begin(gateway);
 		return;
 	}
-	join(gateway, &gateway->bus_thread);
+	join(&gateway->bus_thread);
 	for (uint32_t i = 0; i < gateway->node_count; i++)
-		join(gateway, &gateway->node_threads[i]);
+		join(&gateway->node_threads[i]);
 	gateway->options.stopped(gateway->options.context, gateway->clean);
 }
 

@@ -2,6 +2,7 @@
 should, and what comes after is well. The program is ringway-faults (tests/faults/allocator.c)."""
 
 import contextlib
+import errno
 import http.client
 import mmap
 import os
@@ -24,13 +25,13 @@ FAULTY = harness.OUT / "ringway-faults"
 
 
 class Faults:
-    """The program's allocator, by the memory shared with it: at, run, count, refused."""
+    """The program's allocator, by the memory shared with it: at, run, count, refused, lost_ring."""
 
     def __init__(self, folder):
         self.path = folder / "faults"
-        self.path.write_bytes(bytes(32))
+        self.path.write_bytes(bytes(40))
         with open(self.path, "r+b") as file:
-            self.map = mmap.mmap(file.fileno(), 32)
+            self.map = mmap.mmap(file.fileno(), 40)
 
     def _write(self, index, value):
         struct.pack_into("=Q", self.map, index * 8, value)
@@ -46,6 +47,9 @@ class Faults:
 
     def disarm(self):
         self._write(0, 0)
+
+    def lose_ring(self, thread):
+        struct.pack_into("=8s", self.map, 32, thread.encode())
 
     @property
     def attempts(self):
@@ -367,3 +371,23 @@ def test_start_succeeds_or_the_error_says_why(faulty, faults):
         outcomes.add(start())
         faults.disarm()
     assert outcomes == {"serves", "refused"}
+
+
+# ---- a ring that is lost: the kernel had no memory for its completions ----
+
+@pytest.mark.parametrize("thread", ["worker-0", "bus"])
+@pytest.mark.parametrize("serves", [False, True], ids=["at the start", "while it serves"])
+def test_process_ends_and_names_the_thread_that_lost_its_ring(folder, redis_server, faults, thread, serves):
+    if not serves:
+        faults.lose_ring(thread)
+    gateway = harness.Gateway(folder, redis_server, wait=serves, program=FAULTY,
+                              env={"RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1})
+    try:
+        if serves:
+            faults.lose_ring(thread)
+            get(gateway.public, "/healthz")  # something to do for the worker, and for the bus
+            harness.publish_event(gateway, "nobody")
+        assert gateway.process.wait() == 1
+        assert gateway.log("ring failed", thread=thread)["error"] == os.strerror(errno.EOVERFLOW)
+    finally:
+        gateway.process.stop()
