@@ -445,8 +445,11 @@ static int create_parts(struct program *program)
 
 	if (error)
 		return fail("cannot watch signals", errno_text(-error));
-	if (gateway_start(program->gateway, why, sizeof(why)))
-		return fail("cannot start", why);
+	if (gateway_start(program->gateway, why, sizeof(why))) {
+		fail("cannot start", why);
+		listeners_close_all(&program->listeners);
+		_exit(EXIT_FAILED); /* some threads run, with what our callers would free */
+	}
 	return 0;
 }
 
@@ -481,7 +484,7 @@ static int serve(struct program *program)
 
 	if (error) {
 		fail("ring failed", errno_text(-error));
-		return EXIT_FAILED;
+		_exit(EXIT_FAILED); /* as above */
 	}
 	listeners_close_all(&program->listeners);
 	if (program->admin)

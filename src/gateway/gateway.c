@@ -65,7 +65,9 @@ void gateway_report(struct gateway_thread *thread)
 static _Noreturn void ring_failed(const struct gateway_thread *thread, int error)
 {
 	LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
-	    LOG_TEXT("error", errno_text(-error)));
+	    LOG_TEXT("error", error == -EAGAIN
+				      ? "no thread may be made beside it: " RING_THREADS_REMEDY
+				      : errno_text(-error)));
 	_exit(1);
 }
 
@@ -316,7 +318,8 @@ int gateway_start(struct gateway *gateway, char *why, size_t why_size)
 	if (!error)
 		error = thread_start(&gateway->bus_thread);
 	if (error)
-		snprintf(why, why_size, "cannot start a thread: %s", errno_text(-error));
+		snprintf(why, why_size, "cannot start a thread: %s; %s", errno_text(-error),
+			 RING_THREADS_REMEDY);
 	return error;
 }
 
