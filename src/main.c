@@ -41,6 +41,7 @@ struct program {
 	struct admin *admin; /* NULL: off */
 	uint32_t worker_count;
 	uint64_t nofile;
+	bool direct_files;
 	int signal_fd;
 	struct op signal_op, cancel_op;
 	struct signalfd_siginfo signal;
@@ -329,12 +330,18 @@ static int create_control(struct program *program)
 	ring_features_describe(&features, text, sizeof(text));
 	LOG(LOG_INFO, "main", "io_uring", LOG_TEXT("features", text),
 	    LOG_UINT("workers", program->worker_count));
+	/*
+	 * Before kernel 6.13 a closed direct file is kept, with its socket, until every operation
+	 * begun before has ended. Such as the receive from Redis, or of a stream that lasts for
+	 * days: meanwhile all that come and go would fill the kernel's memory.
+	 */
+	program->direct_files = features.prompt_close;
 	const struct worker_options options = {
 		.name = "main",
 		.index = program->worker_count + 1,
 		.ring = {.sq_entries = 64,
 			 .cq_entries = 16384,
-			 .file_slots = 64,
+			 .file_slots = program->direct_files ? 64 : 0,
 			 .buffer_count = 64,
 			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
@@ -409,6 +416,7 @@ static int create_parts(struct program *program)
 		.control = &program->control,
 		.worker_count = program->worker_count,
 		.nofile = program->nofile,
+		.direct_files = program->direct_files,
 		.metrics = program->metrics,
 		.public_socket = &program->listeners.sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->listeners.sockets[LISTENER_GRPC],

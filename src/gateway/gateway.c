@@ -138,6 +138,7 @@ static int thread_init(struct gateway *gateway, struct gateway_thread *thread, c
 		       uint32_t index, char *why, size_t why_size)
 {
 	bool is_bus = thread == &gateway->bus_thread;
+	uint32_t file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile;
 	const struct worker_options options = {
 		.name = thread->name,
 		.index = index,
@@ -145,7 +146,7 @@ static int thread_init(struct gateway *gateway, struct gateway_thread *thread, c
 			{
 				.sq_entries = NODE_SQ_ENTRIES,
 				.cq_entries = NODE_CQ_ENTRIES,
-				.file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile,
+				.file_slots = gateway->options.direct_files ? file_slots : 0,
 				.buffer_count = is_bus ? BUS_BUFFERS : NODE_BUFFERS,
 				.buffer_bytes = is_bus ? BUS_BUFFER_BYTES : NODE_BUFFER_BYTES,
 			},
@@ -165,6 +166,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 	const struct config *config = options->config;
 	uint64_t per_worker =
 		options->nofile > DESCRIPTORS_RESERVED ? options->nofile - DESCRIPTORS_RESERVED : 1;
+	uint64_t tables = options->direct_files ? options->worker_count : 1;
 
 	*shared = (struct node_shared){
 		.config = config,
@@ -174,9 +176,8 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		.guest_shared = options->guest_shared,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
-		.connections.max_count = config->max_connections
-						 ? config->max_connections
-						 : options->worker_count * per_worker,
+		.connections.max_count =
+			config->max_connections ? config->max_connections : tables * per_worker,
 		.budget_rules =
 			{
 				[BUDGET_IP] = {config->budget_ip_requests,

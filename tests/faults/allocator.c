@@ -7,6 +7,7 @@
  * RINGWAY_FAULT_FILE names a file of `struct control`, which a test maps as well: it writes `run`
  * and `count`, then `at`: the at-th attempt from then on is refused, and `run` - 1 that follow.
  * `lost_ring` is the name of a thread whose ring then fails.
+ * With RINGWAY_FAULT_KEEPS_FILES the kernel is one that keeps closed direct files.
  * RINGWAY_FAULT_AT=<n> arms from the first instruction on, for start-up. With RINGWAY_FAULT_TRACE
  * each refusal shows its stack (sanitized builds).
  */
@@ -327,4 +328,18 @@ int __wrap_ring_enter(struct ring *ring, uint64_t timeout_us)
 	if (pthread_getname_np(pthread_self(), name, sizeof(name)) == 0)
 		memcpy(&thread, name, sizeof(thread));
 	return thread != 0 && atomic_load(&control->lost_ring) == thread ? -EOVERFLOW : code;
+}
+
+/* ---- an older kernel (the same) ---- */
+
+int __real_ring_probe(struct ring_features *features, char *why, size_t why_size);
+int __wrap_ring_probe(struct ring_features *features, char *why, size_t why_size);
+
+int __wrap_ring_probe(struct ring_features *features, char *why, size_t why_size)
+{
+	int code = __real_ring_probe(features, why, why_size);
+
+	if (code == 0 && getenv("RINGWAY_FAULT_KEEPS_FILES"))
+		features->prompt_close = false;
+	return code;
 }

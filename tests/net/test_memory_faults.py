@@ -19,7 +19,9 @@ import test_sso
 from cable import Cable
 from conftest import ECHO_CONFIG
 from services import AuthService, auth
+from test_lifecycle import descriptors
 from test_rest import make_descriptors
+from test_settings import connect, is_refused, open_connections
 
 FAULTY = harness.OUT / "ringway-faults"
 
@@ -391,3 +393,20 @@ def test_process_ends_and_names_the_thread_that_lost_its_ring(folder, redis_serv
         assert gateway.log("ring failed", thread=thread)["error"] == os.strerror(errno.EOVERFLOW)
     finally:
         gateway.process.stop()
+
+
+# ---- a kernel before 6.13, which keeps closed direct files while other operations last ----
+
+def test_connections_are_descriptors_where_closed_direct_files_are_kept(folder, redis_server):
+    with harness.Gateway(folder, redis_server, program=FAULTY, env={"RINGWAY_FAULT_KEEPS_FILES": 1},
+                         prefix=lambda env: ["prlimit", "--nofile=540:540"]) as gateway:
+        gateway.metrics()  # /proc/self/fd stays open from then on
+        before = descriptors(gateway)
+        kept = [connect(gateway.public) for _ in range(540 - 512)]  # of both workers together
+        harness.wait_until(lambda: open_connections(gateway) == len(kept), "all are open")
+        assert descriptors(gateway) > before + len(kept) // 2  # some of before may have been the start's
+        with connect(gateway.public) as late:
+            assert is_refused(late)
+        for connection in kept:
+            connection.close()
+        harness.wait_until(lambda: descriptors(gateway) <= before, "no descriptor stays")
