@@ -124,7 +124,7 @@ $(OUT)/ringway-client: $(call archives,$(CLIENT_ROOMS)) $(OUT)/lib/gen.a $(OUT)/
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(OUT)/obj/client/main.o $(call grouped,$(CLIENT_ROOMS))
 
 # The gateway whose memory runs out when a test says so (tests/faults/allocator.c).
-FAULT_WRAPS := sandbox_enter secrets_init slab_alloc pool_take h2_block_take h2_block_give h2_block_hooks h2_block_alloc
+FAULT_WRAPS := sandbox_enter secrets_init slab_alloc pool_take h2_block_take h2_block_give h2_block_hooks h2_block_alloc ring_enter ring_probe
 
 $(OUT)/ringway-faults: $(OUT)/tests/faults/allocator.o $(OUT)/obj/main.o $(call archives,$(SERVER_ROOMS)) $(OUT)/lib/gen.a
 	$(call say,LINK,$@)

@@ -42,6 +42,7 @@ struct program {
 	struct admin *admin; /* NULL: off */
 	uint32_t worker_count;
 	uint64_t nofile;
+	bool direct_files;
 	int signal_fd;
 	struct signals signals;
 	bool ready, stopping, clean;
@@ -316,12 +317,18 @@ static int create_control(struct program *program)
 	ring_features_describe(&features, text, sizeof(text));
 	LOG(LOG_INFO, "main", "io_uring", LOG_TEXT("features", text),
 	    LOG_UINT("workers", program->worker_count));
+	/*
+	 * Before kernel 6.13 a closed direct file is kept, with its socket, until every operation
+	 * begun before has ended. Such as the receive from Redis, or of a stream that lasts for
+	 * days: meanwhile all that come and go would fill the kernel's memory.
+	 */
+	program->direct_files = features.prompt_close;
 	const struct worker_options options = {
 		.name = "main",
 		.index = program->worker_count + 1,
 		.ring = {.sq_entries = 64,
 			 .cq_entries = 16384,
-			 .file_slots = 64,
+			 .file_slots = program->direct_files ? 64 : 0,
 			 .buffer_count = 64,
 			 .buffer_bytes = 4096},
 		.clock = worker_clock_system,
@@ -396,6 +403,7 @@ static int create_parts(struct program *program)
 		.control = &program->control,
 		.worker_count = program->worker_count,
 		.nofile = program->nofile,
+		.direct_files = program->direct_files,
 		.metrics = program->metrics,
 		.public_socket = &program->listeners.sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->listeners.sockets[LISTENER_GRPC],
@@ -432,8 +440,11 @@ static int create_parts(struct program *program)
 
 	if (error)
 		return fail("cannot watch signals", errno_text(-error));
-	if (gateway_start(program->gateway, why, sizeof(why)))
-		return fail("cannot start", why);
+	if (gateway_start(program->gateway, why, sizeof(why))) {
+		fail("cannot start", why);
+		listeners_close_all(&program->listeners);
+		_exit(EXIT_FAILED); /* some threads run, with what our callers would free */
+	}
 	return 0;
 }
 
@@ -468,7 +479,7 @@ static int serve(struct program *program)
 
 	if (error) {
 		fail("ring failed", errno_text(-error));
-		return EXIT_FAILED;
+		_exit(EXIT_FAILED); /* as above */
 	}
 	listeners_close_all(&program->listeners);
 	if (program->admin)

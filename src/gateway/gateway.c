@@ -58,11 +58,16 @@ void gateway_report(struct gateway_thread *thread)
 
 /* ---- start ---- */
 
-/* A worker's clients would wait for ever, and without the bus no revocation be heard of. */
-static void end_the_process(const struct gateway_thread *thread, int error)
+/*
+ * What this thread holds no other can serve or end: clients would wait at its listener, streams for
+ * their events. Whoever looks after the process begins it anew.
+ */
+static _Noreturn void ring_failed(const struct gateway_thread *thread, int error)
 {
 	LOG(LOG_ERROR, "gateway", "ring failed", LOG_TEXT("thread", thread->name),
-	    LOG_TEXT("error", errno_text(-error)));
+	    LOG_TEXT("error", error == -EAGAIN
+				      ? "no thread may be made beside it: " RING_THREADS_REMEDY
+				      : errno_text(-error)));
 	_exit(1);
 }
 
@@ -71,15 +76,15 @@ static void *thread_main(void *argument)
 	struct gateway_thread *thread = argument;
 	int error = worker_turn(&thread->worker, 0); /* enables the ring for this thread */
 
-	if (!error) {
-		if (thread->node)
-			node_start(thread->node);
-		else
-			bus_start(thread->gateway->shared.bus);
-		error = worker_run(&thread->worker);
-	}
 	if (error)
-		end_the_process(thread, error);
+		ring_failed(thread, error);
+	if (thread->node)
+		node_start(thread->node);
+	else
+		bus_start(thread->gateway->shared.bus);
+	error = worker_run(&thread->worker);
+	if (error)
+		ring_failed(thread, error);
 	return NULL;
 }
 
@@ -133,6 +138,7 @@ static int thread_init(struct gateway *gateway, struct gateway_thread *thread, c
 		       uint32_t index, char *why, size_t why_size)
 {
 	bool is_bus = thread == &gateway->bus_thread;
+	uint32_t file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile;
 	const struct worker_options options = {
 		.name = thread->name,
 		.index = index,
@@ -140,7 +146,7 @@ static int thread_init(struct gateway *gateway, struct gateway_thread *thread, c
 			{
 				.sq_entries = NODE_SQ_ENTRIES,
 				.cq_entries = NODE_CQ_ENTRIES,
-				.file_slots = is_bus ? 64 : (uint32_t)gateway->options.nofile,
+				.file_slots = gateway->options.direct_files ? file_slots : 0,
 				.buffer_count = is_bus ? BUS_BUFFERS : NODE_BUFFERS,
 				.buffer_bytes = is_bus ? BUS_BUFFER_BYTES : NODE_BUFFER_BYTES,
 			},
@@ -160,6 +166,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 	const struct config *config = options->config;
 	uint64_t per_worker =
 		options->nofile > DESCRIPTORS_RESERVED ? options->nofile - DESCRIPTORS_RESERVED : 1;
+	uint64_t tables = options->direct_files ? options->worker_count : 1;
 
 	*shared = (struct node_shared){
 		.config = config,
@@ -169,9 +176,8 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 		.guest_shared = options->guest_shared,
 		.metrics = options->metrics,
 		.feed_budget.max_bytes = config->push_max_queued_bytes,
-		.connections.max_count = config->max_connections
-						 ? config->max_connections
-						 : options->worker_count * per_worker,
+		.connections.max_count =
+			config->max_connections ? config->max_connections : tables * per_worker,
 		.budget_rules =
 			{
 				[BUDGET_IP] = {config->budget_ip_requests,
@@ -313,7 +319,8 @@ int gateway_start(struct gateway *gateway, char *why, size_t why_size)
 	if (!error)
 		error = thread_start(&gateway->bus_thread);
 	if (error)
-		snprintf(why, why_size, "cannot start a thread: %s", errno_text(-error));
+		snprintf(why, why_size, "cannot start a thread: %s; %s", errno_text(-error),
+			 RING_THREADS_REMEDY);
 	return error;
 }
 

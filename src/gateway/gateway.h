@@ -26,6 +26,7 @@ struct gateway_options {
 	struct worker *control; /* the main thread's */
 	uint32_t worker_count;
 	uint64_t nofile; /* soft RLIMIT_NOFILE */
+	bool direct_files; /* of each worker so many connections; else of all together */
 	struct metric_registry *metrics;
 	const struct listen_socket *public_socket, *grpc_socket;
 	const struct guest_operations *guest; /* of every worker; NULL: none */

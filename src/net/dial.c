@@ -128,7 +128,12 @@ static void dial_settle(struct dial *dial)
 		dial_finish(dial, 0);
 	} else {
 		dial_move(dial, DIAL_CLOSING);
-		if (op_close(dial->worker, &dial->close_op, dial->file) == 0)
+		/*
+		 * Shut down first: before kernel 6.13 a direct file lives on until every operation
+		 * begun before has ended, a connect that was given up might yet be made, and its
+		 * peer would hold the connection as long.
+		 */
+		if (op_shutdown_close(dial->worker, &dial->close_op, dial->file) == 0)
 			return;
 		socket_discard(dial->worker, dial->file);
 		dial->file = FILE_NONE;

@@ -60,8 +60,16 @@ size_t ring_features_describe(const struct ring_features *features, char *text, 
 /* Creates the ring disabled. Returns 0 or a negative errno with `why` as in ring_probe. */
 int ring_create(struct ring **ring, const struct ring_options *options, char *why, size_t why_size);
 
-/* Thread: the one that will use it from now on. Returns 0 or a negative errno. */
+/*
+ * Thread: the one that will use it from now on; it gets a thread of the kernel's beside it, which
+ * runs shutdowns. Returns 0 or a negative errno; -EAGAIN: that thread may not be made.
+ */
 int ring_enable(struct ring *ring);
+
+/* What to do when no thread may be made. */
+#define RING_THREADS_REMEDY                                                                        \
+	"raise RLIMIT_NPROC (LimitNPROC= and TasksMax= in the unit, ulimit -u) or the "            \
+	"container's limit of processes"
 
 /* Thread: the one that enabled it, as its last call; ring_destroy is then any thread's. */
 void ring_leave(struct ring *ring);

@@ -27,6 +27,8 @@
 #define ADOPTED_MAX   256
 #define FILES_MAX     (1u << 20) /* the kernel's bound, IORING_MAX_FIXED_FILES */
 
+#define HELPER_WAIT_S 5 /* until the kernel has made a thread, on a host that is busy */
+
 static const uint8_t operations_used[] = {
 	IORING_OP_ACCEPT,	IORING_OP_RECV,	    IORING_OP_SEND,	IORING_OP_SENDMSG,
 	IORING_OP_SENDMSG_ZC,	IORING_OP_CONNECT,  IORING_OP_SHUTDOWN, IORING_OP_CLOSE,
@@ -97,6 +99,10 @@ static int explain_step(int code, const char *step, char *why, size_t size)
 	case -ENFILE:
 		snprintf(why, size,
 			 "no file descriptor left for the ring (%s): raise RLIMIT_NOFILE", step);
+		break;
+	case -EAGAIN:
+		snprintf(why, size, "no thread may be made beside the ring (%s): %s", step,
+			 RING_THREADS_REMEDY);
 		break;
 	default:
 		snprintf(why, size, "the ring could not be set up (%s: %s)", step,
@@ -447,12 +453,56 @@ int ring_create(struct ring **out, const struct ring_options *options, char *why
 	return 0;
 }
 
+/* Shuts down a socket that nobody needs. Returns 0 or a negative errno; -EAGAIN: nobody ran it. */
+static int try_shutdown(struct io_uring *uring, int fd)
+{
+	struct __kernel_timespec patience = {.tv_sec = HELPER_WAIT_S};
+	struct io_uring_cqe *cqe = NULL;
+	int code;
+
+	io_uring_prep_shutdown(io_uring_get_sqe(uring), fd, SHUT_RDWR);
+	do
+		code = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &patience, NULL);
+	while (code == -EINTR);
+	if (code >= 0)
+		code = io_uring_peek_cqe(uring, &cqe);
+	if (code == 0)
+		code = cqe->res;
+	return code == -ETIME || code == -ECANCELED ? -EAGAIN : code;
+}
+
+/*
+ * Shutdowns are not run inline: the kernel makes a thread for a thread's first one, whatever its
+ * ring, and keeps it. Where it may make none they come to nothing, and connections would not end.
+ * So the first is one that nobody waits for, on a ring of its own: in ours others may be queued.
+ */
+static int start_helper(void)
+{
+	struct io_uring uring;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+
+	int code = io_uring_queue_init(1, &uring, 0);
+
+	if (code == 0) {
+		code = try_shutdown(&uring, fd);
+		io_uring_queue_exit(&uring);
+	}
+	close(fd);
+	return code;
+}
+
 int ring_enable(struct ring *ring)
 {
 	/* Belongs to the thread, hence here. Not essential: an unregistered ring only enters
 	 * slower. */
 	ring->features.registered_ring = io_uring_register_ring_fd(&ring->uring) == 1;
-	return io_uring_enable_rings(&ring->uring);
+
+	int code = io_uring_enable_rings(&ring->uring);
+
+	return code < 0 ? code : start_helper();
 }
 
 void ring_leave(struct ring *ring)

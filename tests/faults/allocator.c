@@ -6,15 +6,19 @@
  *
  * RINGWAY_FAULT_FILE names a file of `struct control`, which a test maps as well: it writes `run`
  * and `count`, then `at`: the at-th attempt from then on is refused, and `run` - 1 that follow.
+ * `lost_ring` is the name of a thread whose ring then fails.
+ * With RINGWAY_FAULT_KEEPS_FILES the kernel is one that keeps closed direct files.
  * RINGWAY_FAULT_AT=<n> arms from the first instruction on, for start-up. With RINGWAY_FAULT_TRACE
  * each refusal shows its stack (sanitized builds).
  */
 #include "base/slab.h"
 #include "codec/h2_memory_internal.h"
 #include "net/pool.h"
+#include "uring/ring.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +27,6 @@
 
 #ifdef SANITIZED
 #include <dlfcn.h>
-#include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
 #define REAL(name) __interceptor_##name
 #define show_stack __sanitizer_print_stack_trace
@@ -45,6 +48,7 @@ struct control {
 	_Atomic uint64_t count;	  /* attempts since then */
 	_Atomic uint64_t refused; /* in all */
 	_Atomic uint64_t framing; /* attempts of nghttp2's in all */
+	_Atomic uint64_t lost_ring; /* eight bytes of the thread's name; 0: none */
 };
 
 static struct control own;
@@ -310,4 +314,34 @@ nghttp2_mem __wrap_h2_block_hooks(struct h2_block *block)
 void *__wrap_h2_block_alloc(struct h2_block *block, size_t bytes)
 {
 	return is_refused() ? NULL : __real_h2_block_alloc(block, bytes);
+}
+
+/* ---- rings that are lost, as when the kernel has no memory for completions (the same) ---- */
+
+int __real_ring_enter(struct ring *ring, uint64_t timeout_us);
+int __wrap_ring_enter(struct ring *ring, uint64_t timeout_us);
+
+int __wrap_ring_enter(struct ring *ring, uint64_t timeout_us)
+{
+	static _Thread_local uint64_t thread; /* the sandbox does not let it be asked again */
+	int code = __real_ring_enter(ring, timeout_us);
+	char name[16] = "";
+
+	if (pthread_getname_np(pthread_self(), name, sizeof(name)) == 0)
+		memcpy(&thread, name, sizeof(thread));
+	return thread != 0 && atomic_load(&control->lost_ring) == thread ? -EOVERFLOW : code;
+}
+
+/* ---- an older kernel (the same) ---- */
+
+int __real_ring_probe(struct ring_features *features, char *why, size_t why_size);
+int __wrap_ring_probe(struct ring_features *features, char *why, size_t why_size);
+
+int __wrap_ring_probe(struct ring_features *features, char *why, size_t why_size)
+{
+	int code = __real_ring_probe(features, why, why_size);
+
+	if (code == 0 && getenv("RINGWAY_FAULT_KEEPS_FILES"))
+		features->prompt_close = false;
+	return code;
 }

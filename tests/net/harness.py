@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
 import queue
 import resource
 import shutil
@@ -39,6 +40,9 @@ CLIENT = OUT / "ringway-client"
 ECHO = OUT / "echo_handler"
 # a sanitized build is several times slower; waits are bounds, never pauses
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "20" if MODE in ("release", "debug") else "60"))
+KERNEL = tuple(int(number) for number in platform.release().split(".")[:2])
+# connections are in the rings' own tables, not among the process's descriptors
+DIRECT_FILES = KERNEL >= (6, 13)
 # Four times the default, and more where every wait may take longer: a busy machine is no lost Redis.
 REDIS_TIMEOUT = f"{PATIENCE * 50:.0f}ms"
 

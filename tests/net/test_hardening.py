@@ -124,6 +124,23 @@ def pages_of_keys(process):
 SECRET = {"GATEWAY_SESSION_CACHE_REDIS_USERNAME": "default", "GATEWAY_SESSION_CACHE_REDIS_PASSWORD": "any"}
 
 
+@pytest.mark.skipif(harness.MODE != "release", reason="a sanitizer needs a thread of its own at the end")
+@pytest.mark.parametrize("threads", range(1, 6))
+def test_start_with_too_few_threads_says_so(folder, as_nobody, threads):
+    """Its own three, and one of the kernel's beside each: without it a connection could not be shut down."""
+    server = NetworkRedis(folder, port=harness.free_port())
+    try:
+        gateway = harness.Gateway(folder, server, env=SECRET | {"GATEWAY_WORKERS": 1}, wait=False,
+                                  prefix=as_nobody(f"--nproc={threads}:{threads}"))
+        try:
+            assert gateway.process.wait() == 1
+            assert "RLIMIT_NPROC" in gateway.process.err.seen[-1]
+        finally:
+            gateway.process.stop()
+    finally:
+        server.stop()
+
+
 def test_ordinary_user_without_capabilities_serves_all(folder, echo, as_nobody):
     server = NetworkRedis(folder, port=harness.free_port())
     try:

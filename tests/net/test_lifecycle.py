@@ -695,7 +695,7 @@ def descriptors(gateway):
 
 
 def test_descriptors_do_not_grow_with_connections_and_streams(gateway):
-    """Connections live in the rings' own tables; nothing stays after them either."""
+    """Connections live in the rings' own tables where the kernel is for it; nothing stays after them either."""
     user = "many"
     gateway.metrics()  # /proc/self/fd stays open from then on
     before = descriptors(gateway)
@@ -709,7 +709,8 @@ def test_descriptors_do_not_grow_with_connections_and_streams(gateway):
     sockets = [socket.create_connection((host, int(port))) for _ in range(200)]
     gateway.wait_metric('gateway_connections_open{listener="public"}', lambda value: value == 200)
     assert gateway.metric("gateway_push_streams_open") == 200
-    assert descriptors(gateway) <= before + 1  # the admin connection that asked
+    if harness.DIRECT_FILES:
+        assert descriptors(gateway) <= before + 1  # the admin connection that asked
     event_id = harness.publish_event(gateway, user)
     assert all(stream.next().event_id == event_id for stream in streams)
     for item in sockets:

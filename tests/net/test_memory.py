@@ -131,6 +131,7 @@ def many_streams_reason():
 
 
 @only_release
+@pytest.mark.skipif(not harness.DIRECT_FILES, reason="connections are descriptors before Linux 6.13")
 @pytest.mark.skipif(many_streams_reason() is not None, reason=str(many_streams_reason()))
 def test_more_streams_than_descriptors(folder, redis_server):
     """60,000 streams in one process whose descriptors are fewer; one event for all of them reaches all of them."""

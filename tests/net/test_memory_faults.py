@@ -2,6 +2,7 @@
 should, and what comes after is well. The program is ringway-faults (tests/faults/allocator.c)."""
 
 import contextlib
+import errno
 import http.client
 import mmap
 import os
@@ -18,19 +19,21 @@ import test_sso
 from cable import Cable
 from conftest import ECHO_CONFIG
 from services import AuthService, auth
+from test_lifecycle import descriptors
 from test_rest import make_descriptors
+from test_settings import connect, is_refused, open_connections
 
 FAULTY = harness.OUT / "ringway-faults"
 
 
 class Faults:
-    """The program's allocator, by the memory shared with it: at, run, count, refused, framing."""
+    """The program's allocator, by the memory shared with it: at, run, count, refused, framing, lost_ring."""
 
     def __init__(self, folder):
         self.path = folder / "faults"
-        self.path.write_bytes(bytes(40))
+        self.path.write_bytes(bytes(48))
         with open(self.path, "r+b") as file:
-            self.map = mmap.mmap(file.fileno(), 40)
+            self.map = mmap.mmap(file.fileno(), 48)
 
     def _write(self, index, value):
         struct.pack_into("=Q", self.map, index * 8, value)
@@ -46,6 +49,9 @@ class Faults:
 
     def disarm(self):
         self._write(0, 0)
+
+    def lose_ring(self, thread):
+        struct.pack_into("=8s", self.map, 40, thread.encode())
 
     @property
     def attempts(self):
@@ -376,3 +382,40 @@ def test_start_succeeds_or_the_error_says_why(faulty, faults):
         outcomes.add(start())
         faults.disarm()
     assert outcomes == {"serves", "refused"}
+
+
+# ---- a ring that is lost: the kernel had no memory for its completions ----
+
+@pytest.mark.parametrize("thread", ["worker-0", "bus"])
+@pytest.mark.parametrize("serves", [False, True], ids=["at the start", "while it serves"])
+def test_process_ends_and_names_the_thread_that_lost_its_ring(folder, redis_server, faults, thread, serves):
+    if not serves:
+        faults.lose_ring(thread)
+    gateway = harness.Gateway(folder, redis_server, wait=serves, program=FAULTY,
+                              env={"RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1})
+    try:
+        if serves:
+            faults.lose_ring(thread)
+            get(gateway.public, "/healthz")  # something to do for the worker, and for the bus
+            harness.publish_event(gateway, "nobody")
+        assert gateway.process.wait() == 1
+        assert gateway.log("ring failed", thread=thread)["error"] == os.strerror(errno.EOVERFLOW)
+    finally:
+        gateway.process.stop()
+
+
+# ---- a kernel before 6.13, which keeps closed direct files while other operations last ----
+
+def test_connections_are_descriptors_where_closed_direct_files_are_kept(folder, redis_server):
+    with harness.Gateway(folder, redis_server, program=FAULTY, env={"RINGWAY_FAULT_KEEPS_FILES": 1},
+                         prefix=lambda env: ["prlimit", "--nofile=540:540"]) as gateway:
+        gateway.metrics()  # /proc/self/fd stays open from then on
+        before = descriptors(gateway)
+        kept = [connect(gateway.public) for _ in range(540 - 512)]  # of both workers together
+        harness.wait_until(lambda: open_connections(gateway) == len(kept), "all are open")
+        assert descriptors(gateway) > before + len(kept) // 2  # some of before may have been the start's
+        with connect(gateway.public) as late:
+            assert is_refused(late)
+        for connection in kept:
+            connection.close()
+        harness.wait_until(lambda: descriptors(gateway) <= before, "no descriptor stays")

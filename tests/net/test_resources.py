@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import pathlib
-import platform
 import resource
 import signal
 import socket
@@ -19,6 +18,7 @@ from conftest import ECHO_CONFIG
 from harness import publish_event
 
 release_only = pytest.mark.skipif(harness.MODE != "release", reason="sanitizers need address space without a bound")
+needs_direct_files = pytest.mark.skipif(not harness.DIRECT_FILES, reason="connections are descriptors before Linux 6.13")
 DROPPED = "gateway_log_lines_dropped_total"
 
 
@@ -56,6 +56,7 @@ def test_start_with_too_few_descriptors_says_so(folder, redis_server, descriptor
     assert "Too many open files" in said or "raise RLIMIT_NOFILE" in said
 
 
+@needs_direct_files
 def test_no_descriptor_is_left_to_connect_with(gateway, channel, device, echo):
     """Connections already there serve on, new clients too (theirs are direct descriptors); what is lost comes back when
     descriptors do."""
@@ -101,6 +102,7 @@ def test_no_descriptor_is_left_to_reach_a_service_with(folder, redis_server, ech
             harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "the service is found again")
 
 
+@needs_direct_files
 def test_full_table_of_direct_descriptors_refuses_and_takes_up_again(folder, redis_server, echo):
     """Its bound is RLIMIT_NOFILE for each worker; GATEWAY_MAX_CONNECTIONS by itself stays below it."""
     env = {"GATEWAY_WORKERS": 1, "GATEWAY_MAX_CONNECTIONS": 1000}
@@ -133,7 +135,7 @@ def without_lock_right(limit):
 
 
 # io_uring's regions, rings among them, count since then
-COUNTS_RINGS = tuple(int(number) for number in platform.release().split(".")[:2]) >= (6, 14)
+COUNTS_RINGS = harness.KERNEL >= (6, 14)
 
 
 @pytest.mark.skipif(not COUNTS_RINGS, reason="this kernel does not count rings as locked memory (before 6.14)")

@@ -6,6 +6,7 @@
 #include "net/socket.h"
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/wait.h>
 
 static const struct dns_row rows[] = {
@@ -450,6 +451,40 @@ static void cancel_at_every_stage_leaves_nothing(void **state)
 	close(good);
 }
 
+static void on_held(struct op *op, const struct completion *completion)
+{
+	(void)op, (void)completion;
+}
+
+/*
+ * Before kernel 6.13 a direct file lives on behind its close until what others began before has
+ * ended; here an operation of its own keeps it, on any kernel.
+ */
+static void peer_of_a_dial_that_was_given_up_sees_its_end(void **state)
+{
+	struct op holder = {.done = on_held};
+	struct fixture fixture;
+	uint16_t port = 0;
+	uint8_t byte;
+	int listener = listen_at("127.0.0.1", &port, false, NULL);
+
+	(void)state;
+	fixture_open(&fixture, 16);
+	start_at(&fixture, "127.0.0.1", port, 5000);
+	assert_int_equal(worker_turn(&fixture.worker, 0), 0); /* the connect leaves with it */
+
+	int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	assert_true(peer >= 0 && fixture.caller.dial.file.direct);
+	assert_int_equal(op_poll(&fixture.worker, &holder, fixture.caller.dial.file, POLLPRI), 0);
+	dial_cancel(&fixture.caller.dial, on_idle);
+	TURN_UNTIL(&fixture.worker, fixture.caller.idle_calls > 0);
+	assert_int_equal(recv(peer, &byte, 1, MSG_DONTWAIT), 0);
+	close(peer);
+	fixture_close(&fixture);
+	close(listener);
+}
+
 static void dial_may_start_again_inside_done(void **state)
 {
 	struct fixture fixture;
@@ -510,6 +545,7 @@ int main(void)
 		cmocka_unit_test(every_address_that_is_blamed_gives_way_to_the_next),
 		cmocka_unit_test(address_of_a_family_that_is_off_hides_no_refusal),
 		cmocka_unit_test(cancel_at_every_stage_leaves_nothing),
+		cmocka_unit_test(peer_of_a_dial_that_was_given_up_sees_its_end),
 		cmocka_unit_test(dial_may_start_again_inside_done),
 		cmocka_unit_test(idle_dial_is_cancelled_at_once),
 		cmocka_unit_test(many_dials_leave_nothing_behind),
