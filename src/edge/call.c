@@ -63,6 +63,21 @@ static enum err call_judge_memory(struct call *call)
 	return ERR_OUT_OF_MEMORY;
 }
 
+/* Returns whether the connection may have this answer beside those that its client has not taken. */
+static bool call_keep_answer(struct call *call)
+{
+	struct http2 *http2 = call->http2;
+
+	if (call->is_started && call->request.route->message)
+		call_charge(call, call->deframer.message.len);
+	call->answer_bytes = (uint32_t)call->stream.queue_bytes;
+	http2->answer_bytes += call->answer_bytes;
+	if (http2->answer_bytes <= HTTP2_ANSWER_BYTES_MAX)
+		return true;
+	http2_take_glitch(http2, GLITCH_BODY_MEMORY);
+	return false;
+}
+
 /* ---- answers ---- */
 
 void call_reset(struct call *call, uint32_t code)
@@ -90,9 +105,14 @@ void call_answered(struct call *call, int status, int code)
 	call_end_body(call);
 	call->stall_bytes = STALL_NOT_WATCHED;
 	call->discarded_bytes = 0;
+
+	bool is_kept = call_keep_answer(call);
+
+	if (!is_kept)
+		request->status = call->is_grpc ? (int)GRPC_RESOURCE_EXHAUSTED : 503;
 	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
-	if (code) {
-		call_reset(call, H2_INTERNAL_ERROR);
+	if (code || !is_kept) {
+		call_reset(call, code ? H2_INTERNAL_ERROR : H2_ENHANCE_YOUR_CALM);
 		return;
 	}
 	/* What of the request is still on its way is of no use any more: RFC 9113 §8.1. */
@@ -668,10 +688,8 @@ static void call_take_streamed(struct call *call, struct span bytes)
 	enum err err = take_streamed_data(call, bytes);
 
 	h2_consume(&call->stream, bytes.len);
-	if (err == ERR_NONE)
-		return;
-	call_end_by_edge(call, err);
-	call_charge_streamed(call);
+	if (err != ERR_NONE)
+		call_end_by_edge(call, err);
 }
 
 /* The body of a request that was answered early. What is not wanted at all opens no window. */
@@ -772,7 +790,9 @@ void call_closed(struct h2_stream *stream, uint32_t code)
 
 	http2_note_closed(call->http2, call, code);
 	call_let_go(call);
-	if (!request->ended && call->headers_done) {
+	if (request->ended) {
+		call->http2->answer_bytes -= call->answer_bytes;
+	} else if (call->headers_done) {
 		request->ended = true;
 		request->status = call->is_grpc ? (int)GRPC_CANCELLED : HTTP_CLIENT_GONE;
 		account_call(server->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);

@@ -424,7 +424,7 @@ static void http2_release(struct connection *connection)
 	http2->session = NULL;
 	if (session)
 		h2_session_destroy(session);
-	CHECK(list_is_empty(&http2->calls) && http2->body_bytes == 0);
+	CHECK(list_is_empty(&http2->calls) && http2->body_bytes + http2->answer_bytes == 0);
 	free(http2);
 }
 

@@ -37,7 +37,7 @@ enum glitch {
 	GLITCH_TIMEOUT,	     /* a request that took too long to arrive */
 	GLITCH_SLOW,	     /* a body below GATEWAY_HTTP_MIN_BODY_RATE */
 	GLITCH_STALL,	     /* a stream or connection ended because its peer did not read */
-	GLITCH_BODY_MEMORY,  /* request bodies of one connection over their bound */
+	GLITCH_BODY_MEMORY,  /* bodies or answers of one connection over their bound */
 	GLITCH_HEADER_LIST,  /* over GATEWAY_HTTP_MAX_HEADER_BYTES */
 	GLITCH_STREAM_ERROR, /* a stream reset for its peer's fault: CVE-2025-8671 */
 	/* tolerated */

@@ -259,6 +259,45 @@ static void stream_refuses_more_than_its_queue_holds(void **state)
 
 #define CHAT_BYTES (RIG_BIG_BYTES + GRPC_PREFIX_BYTES)
 
+/* Whole ones, too. */
+static void whole_answers_that_are_not_taken_are_bounded_for_each_connection(void **state)
+{
+	enum { KEPT_COUNT = HTTP2_ANSWER_BYTES_MAX / CHAT_BYTES };
+	static struct test_call calls[KEPT_COUNT + 1];
+	struct rig rig;
+	struct h2_client client;
+	struct test_call later;
+
+	(void)state;
+	rig_open(&rig, GRPC);
+	h2_client_open_windowed(&client, &rig, 60000);
+	client.reads = false;
+	for (unsigned i = 0; i <= KEPT_COUNT; i++) {
+		call_start(&client, &calls[i], "/t.S/Chat", NULL, false);
+		call_write_message(&calls[i], SPAN("x"));
+		call_end_writing(&calls[i]);
+		PUMP_UNTIL(&client, i == KEPT_COUNT ? calls[i].closed : calls[i].body.len == 60000);
+	}
+	assert_int_equal(calls[KEPT_COUNT].closed_code, H2_ENHANCE_YOUR_CALM);
+	assert_true(rig_has_metric(&rig, "gateway_glitches_total{kind=\"request_body_memory\"} 1"));
+	/* one that is taken makes room for the next */
+	client.reads = true;
+	h2_consume(&calls[0].stream, 60000);
+	call_wait(&client, &calls[0]);
+	assert_int_equal(calls[0].body.len, CHAT_BYTES);
+	call_start(&client, &later, "/t.S/Chat", NULL, false);
+	call_write_message(&later, SPAN("x"));
+	call_end_writing(&later);
+	call_wait(&client, &later);
+	assert_int_equal(later.grpc_status, GRPC_OK);
+	assert_int_equal(later.body.len, CHAT_BYTES);
+	for (unsigned i = 0; i <= KEPT_COUNT; i++)
+		call_finish(&calls[i]);
+	call_finish(&later);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
 /* Answers that a client asks for and does not take count as bodies do, until it takes them. */
 static void answers_that_are_not_taken_are_bounded_for_each_connection(void **state)
 {
@@ -361,6 +400,7 @@ int main(void)
 		cmocka_unit_test(stream_cut_is_reset_after_30_s_without_window),
 		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
 		cmocka_unit_test(answers_that_are_not_taken_are_bounded_for_each_connection),
+		cmocka_unit_test(whole_answers_that_are_not_taken_are_bounded_for_each_connection),
 		cmocka_unit_test(settled_call_keeps_its_ids_and_nothing_else),
 	};
 
