@@ -337,9 +337,9 @@ class Attacker:
         return not view
 
     def wait(self, question):
-        while not question() and not self.ended:
-            if not select.select([self.socket], [], [], harness.PATIENCE)[0]:
-                raise harness.Failed(f"nothing came; so far {self.counts}, GOAWAY {self.goaway}")
+        while not question():
+            if self.ended or not select.select([self.socket], [], [], harness.PATIENCE)[0]:
+                raise harness.Failed(f"it did not come; so far {self.counts}, GOAWAY {self.goaway}")
             self.read()
 
     def rest(self, until):
@@ -361,5 +361,5 @@ class Attacker:
 
     def outcome(self):
         """Waits for the end that must come."""
-        self.wait(lambda: False)
+        self.wait(lambda: self.ended)
         return Outcome(self.units, *(self.goaway or (None, None)))
