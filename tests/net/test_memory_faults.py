@@ -103,7 +103,7 @@ def numbers(total, most):
 def sweep(faults, story, well, most=None):
     """Refuses the first attempt of the story, then the second, … up to as many as it makes; with `most` about so many of
     them, evenly spread. Returns its outcomes."""
-    outcomes = {}
+    outcomes, begun = {}, faults.refused
     faults.arm(NEVER)
     assert story() == well
     for number in numbers(faults.attempts, most):
@@ -117,6 +117,7 @@ def sweep(faults, story, well, most=None):
             continue
         # what was lost with it (a connection to Redis, to a service) is made anew
         harness.wait_until(lambda: story() == well, f"well again after refusal {number}, which gave {outcome}")
+    assert FAULTS or faults.refused > begun, "nothing was refused"
     return outcomes
 
 
