@@ -453,7 +453,7 @@ def test_new_connections_are_refused_while_a_call_is_finished(held):
 
 def test_delay_serves_on_while_readyz_says_draining(folder, redis_server, echo):
     config = HANG_CONFIG.format(address=echo.address)
-    with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_SHUTDOWN_DELAY": "4s"}) as gateway:
+    with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_SHUTDOWN_DELAY": f"{harness.PATIENCE / 5:.0f}s"}) as gateway:
         device = harness.Device(gateway)
         with harness.Channel(gateway.grpc) as channel:
             stream = channel.subscribe(device.subscribe_request())

@@ -74,19 +74,18 @@ def curl_status(gateway, path):
 
 
 def test_http2_refusal_has_retry_after(folder, redis_server):
-    with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=60, WINDOW="1m", BURST=1)) as gateway:
+    with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=1, WINDOW="1h", BURST=1)) as gateway:
         with frames.FrameClient(gateway.public) as client:
             fields = [(":method", "GET"), (":scheme", "http"), (":path", "/nowhere"), (":authority", "x")]
             assert client.fields(client.request(fields))[":status"] == "404"
             answer = client.fields(client.request(fields))
-            assert (answer[":status"], answer["retry-after"]) == ("429", "1")
+            assert answer[":status"] == "429" and 3500 < int(answer["retry-after"]) <= 3600
 
 
 def test_tokens_come_back(folder, redis_server):
     with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=5, WINDOW="1s", BURST=1)) as gateway:
-        assert not limited(harness.http(gateway.public, "GET", "/nowhere"))
-        assert limited(harness.http(gateway.public, "GET", "/nowhere"))
-        harness.wait_until(lambda: not limited(harness.http(gateway.public, "GET", "/nowhere")), "a token")
+        for wanted in (False, True, False):  # on a busy machine the one that is refused is not the next
+            harness.wait_until(lambda: limited(harness.http(gateway.public, "GET", "/nowhere")) == wanted, f"limited: {wanted}")
 
 
 def test_defaults_are_the_contract_s(folder, redis_server):
