@@ -451,13 +451,6 @@ commands:
     assert handler.stop() == 0
 
 
-def test_caller_deadline_shortens_the_upstream_deadline(gateway, channel, device):
-    with pytest.raises(grpc.RpcError) as refusal:
-        channel.execute(device.request(message_type="echo.hang"), timeout=0.3)
-    assert refusal.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    gateway.wait_metric("gateway_ring_operations_in_flight", lambda value: value >= 0)
-
-
 def test_cancelled_call_cancels_the_upstream_call(gateway, channel, device):
     call = channel.execute_future(device.request(message_type="echo.hang"))
     gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)

