@@ -5,7 +5,6 @@ An attacker is a client whose every word a receiver understands: it greets, answ
 
 import collections
 import select
-import socket
 import struct
 import time
 import uuid
@@ -280,8 +279,7 @@ Outcome = collections.namedtuple("Outcome", "units code reason")
 
 class Attacker:
     def __init__(self, address, greeting=None):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+        self.socket = harness.connect(address)
         self.socket.sendall(PREFACE + settings() if greeting is None else greeting)
         self.socket.setblocking(False)
         self.buffer = bytearray()

@@ -11,16 +11,15 @@ import json
 import os
 import pathlib
 import queue
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
+from http.client import HTTPConnection
 
 # Processes are started by vfork and exec (no preexec_fn anywhere): grpcio's fork handlers can hang a fork.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -372,11 +371,38 @@ class Gateway:
             self.stop()
 
 
+def place_of(address):
+    """Host and port of "host:port", as sockets take them."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def connect(address, receive_bytes=None):
+    """A bare connection. With few `receive_bytes`, what it does not read is the other side's to hold."""
+    if receive_bytes is None:
+        return socket.create_connection(place_of(address), timeout=PATIENCE)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.settimeout(PATIENCE)
+    connection.connect(place_of(address))
+    return connection
+
+
+def is_ended(connection):
+    """Waits for what comes next on it: nothing more."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def http_connection(address):
+    return HTTPConnection(*place_of(address), timeout=PATIENCE)
+
+
 def http(address, method, path, body=None, headers=None):
     """One HTTP/1.1 exchange by http.client; returns status, headers, body."""
-    import http.client
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=PATIENCE)
+    connection = http_connection(address)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         response = connection.getresponse()

@@ -52,8 +52,7 @@ def neighbour(pipe, address, processor):
     """For each "seconds" the latencies of as many calls."""
     os.sched_setaffinity(0, {processor})
     run_first(0)
-    host, _, port = address.rpartition(":")
-    client = socket.create_connection((host, int(port)))
+    client = harness.connect(address)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(attacks.PREFACE + attacks.settings())
     ids = attacks.streams()

@@ -420,17 +420,6 @@ def test_zero_windows_hold_no_more_than_their_streams(victim):
         check_bill(bill, STREAMS_MAX, neighbour.answered - calls)
 
 
-def deaf(address):
-    """Small buffers, so that what it does not read is the victim's to hold."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    host, _, port = address.rpartition(":")
-    client.connect((host, int(port)))
-    client.settimeout(harness.PATIENCE)
-    client.sendall(attacks.PREFACE + attacks.settings())
-    return client
-
-
 def test_clients_that_never_read_are_ended(victim):
     """They stay; what they send to a connection that is over is dropped, until it is closed."""
     told = [attacks.settings_flood(), attacks.ping_flood(), attacks.made_you_reset(attacks.window_overflow),
@@ -438,7 +427,8 @@ def test_clients_that_never_read_are_ended(victim):
     with neighbour_of(victim) as neighbour, contextlib.ExitStack() as stack:
         bill, calls, units = Bill(victim), neighbour.answered, 0
         for attack in told:
-            client = stack.enter_context(contextlib.closing(deaf(victim.grpc)))
+            client = stack.enter_context(harness.connect(victim.grpc, receive_bytes=4096))  # what it does not read is the victim's
+            client.sendall(attacks.PREFACE + attacks.settings())
             with contextlib.suppress(ConnectionError):
                 for data, count in itertools.islice(attack, 8000):
                     client.sendall(data)

@@ -49,9 +49,8 @@ def components_stopped(gateway):
 
 
 def can_connect(address):
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout=harness.PATIENCE).close()
+        harness.connect(address).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -413,8 +412,7 @@ def test_signal_ends_streams_answers_calls_and_stops_in_order(held, number):
 
 def test_idle_connections_are_closed_not_waited_for(gateway, channel, device):
     channel.execute(device.request())
-    host, _, port = gateway.public.rpartition(":")
-    with socket.create_connection((host, int(port))) as idle, socket.create_connection((host, int(port))) as kept:
+    with harness.connect(gateway.public) as idle, harness.connect(gateway.public) as kept:
         kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert kept.recv(4096).startswith(b"HTTP/1.1 200")
         # one that is not accepted when its listener closes is reset
@@ -520,8 +518,7 @@ def message_that_never_ends(gateway):
 
 
 def body_that_never_comes(gateway):
-    host, _, port = gateway.public.rpartition(":")
-    client = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+    client = harness.connect(gateway.public)
     client.sendall(b"POST /api/v1/public/auth/send-email-code HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                    b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
     assert client.recv(100).startswith(b"HTTP/1.1 100 ")
@@ -705,8 +702,7 @@ def test_descriptors_do_not_grow_with_connections_and_streams(gateway):
                for channel, device in zip(channels, devices) for _ in range(5)]
     for stream in streams:
         stream.bootstrap()
-    host, _, port = gateway.public.rpartition(":")
-    sockets = [socket.create_connection((host, int(port))) for _ in range(200)]
+    sockets = [harness.connect(gateway.public) for _ in range(200)]
     gateway.wait_metric('gateway_connections_open{listener="public"}', lambda value: value == 200)
     assert gateway.metric("gateway_push_streams_open") == 200
     assert descriptors(gateway) <= before + 1  # the admin connection that asked

@@ -146,19 +146,15 @@ def test_body_limit_is_what_was_configured(folder, redis_server):
 
 def test_connections_of_one_peer_are_bounded_over_all_workers_and_listeners(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={"GATEWAY_MAX_CONNECTIONS_PER_IP": "6"}) as gateway:
-        def connect(address):
-            host, port = address.split(":")
-            return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
-
         def open_count():
             values = gateway.metrics()
             return sum(values[f'gateway_connections_open{{listener="{name}"}}'] for name in ("public", "grpc"))
 
-        kept = [connect(address) for address in (gateway.public, gateway.grpc) for _ in range(3)]
+        kept = [harness.connect(address) for address in (gateway.public, gateway.grpc) for _ in range(3)]
         harness.wait_until(lambda: open_count() == 6, "six connections")
         for address, listener in ((gateway.public, "public"), (gateway.grpc, "grpc")):
-            with connect(address) as refused:
-                assert ended(refused)
+            with harness.connect(address) as refused:
+                assert harness.is_ended(refused)
             gateway.wait_metric(f'gateway_connections_total{{listener="{listener}",outcome="peer_limit"}}',
                                 lambda value: value == 1)
         kept.pop().close()
@@ -166,10 +162,3 @@ def test_connections_of_one_peer_are_bounded_over_all_workers_and_listeners(fold
         assert harness.http(gateway.public, "GET", "/healthz")[0] == 200
         for connection in kept:
             connection.close()
-
-
-def ended(connection):
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True

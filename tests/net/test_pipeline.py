@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 import uuid
 
 import grpc

@@ -1,7 +1,5 @@
 """Events from a Redis Stream to open streams (edge.md §3, §4)."""
 
-import json
-import threading
 import time
 import uuid
 
