@@ -75,9 +75,12 @@ google.__path__.append(str(PROTOS / "google"))  # google.api: the package is pro
 from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 
 
-# Started in the background by a shell we would ignore SIGINT, and so would every program that we start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Started in the background by a shell we would ignore SIGINT, and so would every program that we start. However we are told to
+# end, what was started ends first.
+if threading.current_thread() is threading.main_thread():
+    for _number, _before in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(_number) is _before:
+            signal.signal(_number, signal.default_int_handler)
 
 
 class Failed(AssertionError):
@@ -142,6 +145,14 @@ class Process:
     def pid(self):
         return self.process.pid
 
+    def when(self, is_ready):
+        """Waits until it is ready. One that fails to be is ended here: nobody else has it yet."""
+        try:
+            return is_ready()
+        except BaseException:
+            self.stop()
+            raise
+
     def signal(self, number):
         self.process.send_signal(number)
 
@@ -204,7 +215,7 @@ def free_port(family=socket.AF_INET):
 def start_echo(listen="127.0.0.1:0", *more):
     """The command handler of bench/; its `address` is where it listens."""
     process = Process([ECHO, "--listen", listen, *more])
-    process.address = process.out.wait(lambda text: text.startswith("listening ")).split()[1]
+    process.address = process.when(lambda: process.out.wait(lambda text: text.startswith("listening ")).split()[1])
     return process
 
 
@@ -246,7 +257,7 @@ class Redis:
         self.process = Process(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", self.folder,
              "--save", "", "--daemonize", "no", *self.persistence, *self.extra])
-        self.process.out.wait(lambda line: "eady to accept connections" in line)
+        self.process.when(lambda: self.process.out.wait(lambda line: "eady to accept connections" in line))
         self.client = redis.Redis(unix_socket_path=str(self.socket))
 
     def kill(self):
@@ -319,7 +330,7 @@ class Gateway:
                                name="ringway")
         self.response_key = public_key_of(self.signer)
         if wait:
-            self.wait_listening()
+            self.process.when(self.wait_listening)
 
     def log(self, message, after=0, **fields):
         """The first log line with this message and these fields."""

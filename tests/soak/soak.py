@@ -49,10 +49,14 @@ class Soak:
         self.gateway = harness.Gateway(folder, self.redis, env=ENV, config=ECHO_CONFIG.format(address=self.echo.address, deadline=DEADLINE_MS))
         self.ledger = Ledger()
         self.samples = []
-        self.warm_up()
-        self.subscribers = Subscribers(self.ledger, self.gateway)
-        self.publisher = Publisher(self.ledger, self.subscribers)
-        self.callers = Callers(self.ledger, self.gateway)
+        try:
+            self.warm_up()
+            self.subscribers = Subscribers(self.ledger, self.gateway)
+            self.publisher = Publisher(self.ledger, self.subscribers)
+            self.callers = Callers(self.ledger, self.gateway)
+        except BaseException:
+            self.leave()
+            raise
         self.faults = Faults(self.gateway, self.echo, self.subscribers, self.callers)
 
     def warm_up(self):
@@ -94,10 +98,13 @@ class Soak:
         except Exception as error:
             self.ledger.fault(f"the run was broken off: {error!r}"[:2000])
         finally:
-            for process in (self.gateway.process, self.echo.process, self.redis.process):
-                if process.process.poll() is None:
-                    process.process.kill()
-                    process.process.wait()
+            self.leave()
+
+    def leave(self):
+        for process in (self.gateway.process, self.echo.process, self.redis.process):
+            if process.process.poll() is None:
+                process.process.kill()
+                process.process.wait()
 
     def _run(self):
         while True:
