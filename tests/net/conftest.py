@@ -87,6 +87,12 @@ def node_modules():
     return harness.OUT.parent / "node" / "node_modules"
 
 
+def pytest_sessionfinish(exitstatus):
+    """Without a failure it would be one, which scripts/test is to find."""
+    if exitstatus:
+        harness.leave_nothing_running()
+
+
 def pytest_terminal_summary(terminalreporter):
     """`make dependencies`: the times that test_dependencies.py has measured."""
     if not os.environ.get("DEPENDENCY_TIMES"):

@@ -133,25 +133,20 @@ class Lines:
 class Process:
     """A process that is ended by its id, and whose end is waited for."""
 
+    running = set()
+
     def __init__(self, arguments, env=None, name=None, stdout=subprocess.PIPE, pass_fds=()):
         self.name = name or pathlib.Path(arguments[0]).name
         self.process = subprocess.Popen(
             [str(argument) for argument in arguments], env=env, stdin=subprocess.DEVNULL, stdout=stdout,
             stderr=subprocess.PIPE, pass_fds=pass_fds)
+        self.running.add(self.process)
         self.err = Lines(self.process.stderr, self.name)
         self.out = Lines(self.process.stdout, self.name + " (out)") if stdout == subprocess.PIPE else None
 
     @property
     def pid(self):
         return self.process.pid
-
-    def when(self, is_ready):
-        """Waits until it is ready. One that fails to be is ended here: nobody else has it yet."""
-        try:
-            return is_ready()
-        except BaseException:
-            self.stop()
-            raise
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -161,6 +156,7 @@ class Process:
             code = self.process.wait(patience or PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} did not end; it said:\n" + "\n".join(self.err.seen[-40:])) from None
+        self.running.discard(self.process)
         self.err.join()
         self._look_for_findings()
         return code
@@ -180,6 +176,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         code = self.process.wait()
+        self.running.discard(self.process)
         for stream, lines in ((self.process.stderr, self.err), (self.process.stdout, self.out)):
             if lines:
                 lines.join()  # who reads it still must not find it closed
@@ -187,6 +184,13 @@ class Process:
                 stream.close()
         self._look_for_findings()
         return code
+
+
+def leave_nothing_running():
+    """Who failed, or was broken off, may not have ended what it had started."""
+    for process in Process.running:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -215,7 +219,7 @@ def free_port(family=socket.AF_INET):
 def start_echo(listen="127.0.0.1:0", *more):
     """The command handler of bench/; its `address` is where it listens."""
     process = Process([ECHO, "--listen", listen, *more])
-    process.address = process.when(lambda: process.out.wait(lambda text: text.startswith("listening ")).split()[1])
+    process.address = process.out.wait(lambda text: text.startswith("listening ")).split()[1]
     return process
 
 
@@ -257,7 +261,7 @@ class Redis:
         self.process = Process(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", self.folder,
              "--save", "", "--daemonize", "no", *self.persistence, *self.extra])
-        self.process.when(lambda: self.process.out.wait(lambda line: "eady to accept connections" in line))
+        self.process.out.wait(lambda line: "eady to accept connections" in line)
         self.client = redis.Redis(unix_socket_path=str(self.socket))
 
     def kill(self):
@@ -330,7 +334,7 @@ class Gateway:
                                name="ringway")
         self.response_key = public_key_of(self.signer)
         if wait:
-            self.process.when(self.wait_listening)
+            self.wait_listening()
 
     def log(self, message, after=0, **fields):
         """The first log line with this message and these fields."""

@@ -49,14 +49,10 @@ class Soak:
         self.gateway = harness.Gateway(folder, self.redis, env=ENV, config=ECHO_CONFIG.format(address=self.echo.address, deadline=DEADLINE_MS))
         self.ledger = Ledger()
         self.samples = []
-        try:
-            self.warm_up()
-            self.subscribers = Subscribers(self.ledger, self.gateway)
-            self.publisher = Publisher(self.ledger, self.subscribers)
-            self.callers = Callers(self.ledger, self.gateway)
-        except BaseException:
-            self.leave()
-            raise
+        self.warm_up()
+        self.subscribers = Subscribers(self.ledger, self.gateway)
+        self.publisher = Publisher(self.ledger, self.subscribers)
+        self.callers = Callers(self.ledger, self.gateway)
         self.faults = Faults(self.gateway, self.echo, self.subscribers, self.callers)
 
     def warm_up(self):
@@ -97,14 +93,6 @@ class Soak:
             self._finish()
         except Exception as error:
             self.ledger.fault(f"the run was broken off: {error!r}"[:2000])
-        finally:
-            self.leave()
-
-    def leave(self):
-        for process in (self.gateway.process, self.echo.process, self.redis.process):
-            if process.process.poll() is None:
-                process.process.kill()
-                process.process.wait()
 
     def _run(self):
         while True:
@@ -138,6 +126,7 @@ def main():
         soak = Soak(folder, options.duration)
         soak.run()
     finally:
+        harness.leave_nothing_running()
         shutil.rmtree(folder, ignore_errors=True)
     report = Report(soak, options.duration)
     print(report.text)
