@@ -324,7 +324,7 @@ def test_what_was_due_while_there_was_no_memory_is_made_up_for(faulty, faults):
 
 # ---- start ----
 
-LEAKS = {"LSAN_OPTIONS": f"suppressions={harness.ROOT / 'tests' / 'faults' / 'leaks.supp'}:print_suppressions=0"}
+LEAKS = {"LSAN_OPTIONS": f"suppressions='{harness.ROOT}/tests/faults/leaks.supp':print_suppressions=0"}
 
 
 def test_checked_configuration_is_valid_or_the_error_says_why(faulty, faults):
