@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import harness
+from test_install import alone, make
 
 if harness.MODE != "release":
     pytest.skip("the benchmarks are a release's", allow_module_level=True)
@@ -200,9 +201,8 @@ def reference():
     """The gRPC C++ server, built where its packages are."""
     if not shutil.which("grpc_cpp_plugin"):
         pytest.skip("protobuf-compiler-grpc is not installed (scripts/install-packages bench)")
-    subprocess.run(["make", "--no-print-directory", "-C", harness.ROOT, f"BUILD={harness.BUILD}", "MODE=release",
-                    "TREE_COMMIT=" + (harness.OUT / "commit").read_text().strip(), "reference"], check=True,
-                   capture_output=True)
+    with alone():
+        make("reference")
     return harness.OUT / "grpc_server"
 
 

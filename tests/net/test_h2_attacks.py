@@ -26,7 +26,7 @@ import frames
 import harness
 import measure_attacks
 import raw_h2
-from attacks import CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
+from attacks import CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
 from conftest import ECHO_CONFIG
 
 GLITCH = 'gateway_glitches_total{kind="%s"}'

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 import harness
-from harness import check_response, edge, now_ms
+from harness import check_response, now_ms
 
 
 def test_command_is_executed_and_the_answer_is_signed(gateway, channel, device):
@@ -417,44 +417,6 @@ commands:
         device, channel = harness.Device(gateway), harness.Channel(gateway.grpc)
         assert channel.refused(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
         channel.close()
-
-
-def test_downstream_is_found_again_after_its_restart(gateway, channel, device, folder):
-    """A handler on a unix socket that is killed and started again; nobody restarts the gateway."""
-    path = folder / "echo.sock"
-    handler = harness.start_echo(f"unix:{path}")
-    config = f"""
-upstreams:
-  echo: {{ addresses: ["unix:{path}"], deadline: 1s, health_interval: 100ms }}
-commands:
-  - {{ message_type: "*", upstream: echo }}
-"""
-    (folder / "second").mkdir()
-    with harness.Gateway(folder / "second", gateway.redis, config=config) as second:
-        second_channel = harness.Channel(second.grpc)
-        request = device.request()
-        check_response(second, request, second_channel.execute(request))
-        handler.process.kill()
-        handler.wait()
-        assert second_channel.refused(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
-        handler = harness.start_echo(f"unix:{path}")
-
-        def executed():
-            try:
-                return second_channel.execute(device.request()).result_code == "ok"
-            except grpc.RpcError as error:
-                assert error.code() == grpc.StatusCode.UNAVAILABLE
-                return False
-        harness.wait_until(executed, "the handler is found again")
-        second_channel.close()
-    assert handler.stop() == 0
-
-
-def test_cancelled_call_cancels_the_upstream_call(gateway, channel, device):
-    call = channel.execute_future(device.request(message_type="echo.hang"))
-    gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
-    call.cancel()
-    gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 0)
 
 
 def test_many_commands_at_once_are_all_answered(gateway, channel):
