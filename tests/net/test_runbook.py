@@ -668,9 +668,8 @@ def test_planned_restart_is_told(folder, tcp_redis, book):
         stream = channel.subscribe(device.subscribe_request())
         stream.bootstrap()
         book.run("systemctl stop")
-        gateway.log("signal")
-        status, _, body = harness.http(gateway.public, "GET", "/readyz")
-        assert (status, json.loads(body)) == (503, {"status": "draining"})
+        harness.wait_until(lambda: (lambda status, _, body: (status, json.loads(body)) == (503, {"status": "draining"}))(
+            *harness.http(gateway.public, "GET", "/readyz")), "it is draining")
         end = stream.end()
         assert end == ("UNAVAILABLE", "gateway is shutting down")
     assert gateway.process.wait() == 0
