@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import pathlib
 import queue
@@ -76,8 +77,8 @@ from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 
 
 # Started in the background by a shell we would ignore SIGINT, and so would every program that we start. However we are told to
-# end, what was started ends first.
-if threading.current_thread() is threading.main_thread():
+# end, what was started ends first; a process of measure_attacks.py has started nothing.
+if threading.current_thread() is threading.main_thread() and multiprocessing.current_process().name == "MainProcess":
     for _number, _before in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(_number) is _before:
             signal.signal(_number, signal.default_int_handler)
