@@ -492,17 +492,24 @@ static int judge_expectation(struct http1_head *head, const struct framing *fram
 
 /* ---- whole heads ---- */
 
-/* A refused head says why and nothing else. */
-static ptrdiff_t head_refuse(struct http1_head *head, ptrdiff_t fault)
+/* Clears all but the table of fields, whose count says how many there are. */
+static ptrdiff_t head_begin(struct span bytes, const struct http1_limits *limits, struct span *text,
+			    struct http1_head *head)
 {
-	head->fault = (enum http1_fault)-fault;
-	return http1_fault_code(head->fault);
+	ptrdiff_t taken = cut_head(bytes, limits, text);
+
+	if (taken != 0)
+		memset(head, 0, offsetof(struct http1_head, headers));
+	return taken;
 }
 
-/* All but the table of fields, whose count says how many there are. */
-static void head_clear(struct http1_head *head)
+/* A refused head says why and nothing else. */
+static ptrdiff_t head_end(struct http1_head *head, ptrdiff_t taken)
 {
-	memset(head, 0, offsetof(struct http1_head, headers));
+	if (taken >= 0)
+		return taken;
+	head->fault = (enum http1_fault)-taken;
+	return http1_fault_code(head->fault);
 }
 
 static int parse_request(struct span text, const struct http1_limits *limits,
@@ -531,17 +538,10 @@ ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limi
 			      struct http1_head *head)
 {
 	struct span text;
-	ptrdiff_t taken = cut_head(bytes, limits, &text);
+	ptrdiff_t taken = head_begin(bytes, limits, &text, head);
+	int fault = taken > 0 ? parse_request(text, limits, head) : 0;
 
-	if (taken == 0)
-		return 0;
-	head_clear(head);
-	if (taken < 0)
-		return head_refuse(head, taken);
-
-	int fault = parse_request(text, limits, head);
-
-	return fault ? head_refuse(head, fault) : taken;
+	return head_end(head, fault ? fault : taken);
 }
 
 /* Whether a response with this status, to this method, has no body whatever its fields say. RFC
@@ -575,17 +575,10 @@ ptrdiff_t http1_parse_response(struct span bytes, const struct http1_limits *lim
 			       struct span request_method, struct http1_head *head)
 {
 	struct span text;
-	ptrdiff_t taken = cut_head(bytes, limits, &text);
+	ptrdiff_t taken = head_begin(bytes, limits, &text, head);
+	int fault = taken > 0 ? parse_response(text, request_method, head) : 0;
 
-	if (taken == 0)
-		return 0;
-	head_clear(head);
-	if (taken < 0)
-		return head_refuse(head, taken);
-
-	int fault = parse_response(text, request_method, head);
-
-	return fault ? head_refuse(head, fault) : taken;
+	return head_end(head, fault ? fault : taken);
 }
 
 const struct http1_header *http1_find_header(const struct http1_head *head, struct span name)

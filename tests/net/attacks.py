@@ -5,13 +5,12 @@ An attacker is a client whose every word a receiver understands: it greets, answ
 
 import collections
 import select
-import socket
 import struct
 import time
 import uuid
 
 import harness
-from frames import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+from frames import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
                     WINDOW_UPDATE)
 
 PRIORITY, PRIORITY_UPDATE, UNKNOWN = 2, 16, 0xbe
@@ -311,20 +310,10 @@ def never_reading():
 Outcome = collections.namedtuple("Outcome", "units code reason")
 
 
-def connect(address, is_deaf=False):
-    """Who is deaf has small buffers, so that what it does not read is the victim's to hold."""
-    client = socket.socket()
-    if is_deaf:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(harness.PATIENCE)
-    host, _, port = address.rpartition(":")
-    client.connect((host, int(port)))
-    return client
-
-
 class Attacker:
     def __init__(self, address, greeting=None, is_deaf=False):
-        self.socket = connect(address, is_deaf)
+        """Who is deaf has small buffers, so that what it does not read is the victim's to hold."""
+        self.socket = harness.connect(address, receive_bytes=4096 if is_deaf else None)
         self.socket.sendall(PREFACE + settings() if greeting is None else greeting)
         self.socket.setblocking(False)
         self.buffer = bytearray()
@@ -380,9 +369,9 @@ class Attacker:
         return not view
 
     def wait(self, question):
-        while not question() and not self.ended:
-            if not select.select([self.socket], [], [], harness.PATIENCE)[0]:
-                raise harness.Failed(f"nothing came; so far {self.counts}, GOAWAY {self.goaway}")
+        while not question():
+            if self.ended or not select.select([self.socket], [], [], harness.PATIENCE)[0]:
+                raise harness.Failed(f"it did not come; so far {self.counts}, GOAWAY {self.goaway}")
             self.read()
 
     def rest(self, until, reads=True):
@@ -404,5 +393,5 @@ class Attacker:
 
     def outcome(self):
         """Waits for the end that must come."""
-        self.wait(lambda: False)
+        self.wait(lambda: self.ended)
         return Outcome(self.units, *(self.goaway or (None, None)))

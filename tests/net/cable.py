@@ -136,8 +136,7 @@ def connect(target):
         made = socket.socket(socket.AF_UNIX)
     else:
         made = socket.socket()
-        host, _, port = target.rpartition(":")
-        target = (host, int(port))
+        target = harness.place_of(target)
     try:
         made.connect(target)
     except OSError:

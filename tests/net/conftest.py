@@ -1,11 +1,25 @@
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 
 import pytest
 
 import harness
+
+
+def give_up(*_):
+    raise harness.Failed("it does not end")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """What a test asks for in a loop may never come. `make faults` takes its time."""
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(0 if os.environ.get("FAULTS") else round(20 * harness.PATIENCE) or 1)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture
@@ -71,6 +85,12 @@ def node_modules():
     if done.returncode:
         raise harness.Failed(done.stderr)
     return harness.OUT.parent / "node" / "node_modules"
+
+
+def pytest_sessionfinish(exitstatus):
+    """Without a failure it would be one, which scripts/test is to find."""
+    if exitstatus:
+        harness.leave_nothing_running()
 
 
 def pytest_terminal_summary(terminalreporter):

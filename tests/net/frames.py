@@ -1,7 +1,6 @@
 """HTTP/2 frame by frame on a bare socket: for what python3-h2 would not send, or would not let one see."""
 
 import collections
-import socket
 import struct
 
 import hpack
@@ -18,8 +17,7 @@ Frame = collections.namedtuple("Frame", "kind flags stream payload")
 
 class FrameClient:
     def __init__(self, address, before=b"", settings=b""):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=harness.PATIENCE)
+        self.socket = harness.connect(address)
         self.buffer = b""
         self.seen = []
         self.encoder = hpack.Encoder()

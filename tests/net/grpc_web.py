@@ -1,7 +1,6 @@
 """A gRPC-Web client on bare HTTP, so that tests may say anything: over HTTP/1.1 and HTTP/2, binary and text."""
 
 import base64
-import http.client
 import re
 import socket
 import urllib.parse
@@ -21,8 +20,7 @@ def frame(message, flag=0):
 
 class Http1Body:
     def __init__(self, address, method, path, body, headers):
-        host, _, port = address.rpartition(":")
-        self.connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        self.connection = harness.http_connection(address)
         self.connection.request(method, path, body, headers)
         self.response = self.connection.getresponse()
         # the response closes the connection's socket when it has ended

@@ -8,20 +8,20 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import pathlib
 import platform
 import queue
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
+from http.client import HTTPConnection
 
 # Processes are started by vfork and exec (no preexec_fn anywhere): grpcio's fork handlers can hang a fork.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -80,9 +80,12 @@ google.__path__.append(str(PROTOS / "google"))  # google.api: the package is pro
 from galaxy.gateway.v1 import edge_gateway_pb2 as edge  # noqa: E402
 
 
-# Started in the background by a shell we would ignore SIGINT, and so would every program that we start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Started in the background by a shell we would ignore SIGINT, and so would every program that we start. However we are told to
+# end, what was started ends first; a process of measure_attacks.py has started nothing.
+if threading.current_thread() is threading.main_thread() and multiprocessing.current_process().name == "MainProcess":
+    for _number, _before in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(_number) is _before:
+            signal.signal(_number, signal.default_int_handler)
 
 
 class Failed(AssertionError):
@@ -135,11 +138,14 @@ class Lines:
 class Process:
     """A process that is ended by its id, and whose end is waited for."""
 
+    running = set()
+
     def __init__(self, arguments, env=None, name=None, stdout=subprocess.PIPE, pass_fds=()):
         self.name = name or pathlib.Path(arguments[0]).name
         self.process = subprocess.Popen(
             [str(argument) for argument in arguments], env=env, stdin=subprocess.DEVNULL, stdout=stdout,
             stderr=subprocess.PIPE, pass_fds=pass_fds)
+        self.running.add(self.process)
         self.err = Lines(self.process.stderr, self.name)
         self.out = Lines(self.process.stdout, self.name + " (out)") if stdout == subprocess.PIPE else None
 
@@ -155,6 +161,7 @@ class Process:
             code = self.process.wait(patience or PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} did not end; it said:\n" + "\n".join(self.err.seen[-40:])) from None
+        self.running.discard(self.process)
         self.err.join()
         self._look_for_findings()
         return code
@@ -174,6 +181,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         code = self.process.wait()
+        self.running.discard(self.process)
         for stream, lines in ((self.process.stderr, self.err), (self.process.stdout, self.out)):
             if lines:
                 lines.join()  # who reads it still must not find it closed
@@ -181,6 +189,13 @@ class Process:
                 stream.close()
         self._look_for_findings()
         return code
+
+
+def leave_nothing_running():
+    """Who failed, or was broken off, may not have ended what it had started."""
+    for process in Process.running:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -376,11 +391,38 @@ class Gateway:
             self.stop()
 
 
+def place_of(address):
+    """Host and port of "host:port", as sockets take them."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def connect(address, receive_bytes=None):
+    """A bare connection. With few `receive_bytes`, what it does not read is the other side's to hold."""
+    if receive_bytes is None:
+        return socket.create_connection(place_of(address), timeout=PATIENCE)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.settimeout(PATIENCE)
+    connection.connect(place_of(address))
+    return connection
+
+
+def is_ended(connection):
+    """Waits for what comes next on it: nothing more."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def http_connection(address):
+    return HTTPConnection(*place_of(address), timeout=PATIENCE)
+
+
 def http(address, method, path, body=None, headers=None):
     """One HTTP/1.1 exchange by http.client; returns status, headers, body."""
-    import http.client
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=PATIENCE)
+    connection = http_connection(address)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         response = connection.getresponse()

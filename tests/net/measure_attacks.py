@@ -54,8 +54,7 @@ def neighbour(pipe, address, processor):
     """For each "seconds" the latencies of as many calls."""
     os.sched_setaffinity(0, {processor})
     run_first(0)
-    host, _, port = address.rpartition(":")
-    client = socket.create_connection((host, int(port)))
+    client = harness.connect(address)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(attacks.PREFACE + attacks.settings())
     ids = attacks.streams()
@@ -175,4 +174,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        harness.leave_nothing_running()

@@ -1,6 +1,5 @@
 """A gRPC client by python3-h2 on a bare socket: for windows, frames and manners that grpcio does not let one choose."""
 
-import socket
 import struct
 
 import h2.config
@@ -13,8 +12,7 @@ import harness
 
 class RawClient:
     def __init__(self, address, initial_window=65535):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=harness.PATIENCE)
+        self.socket = harness.connect(address)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self.h2.initiate_connection()
         # python3-h2 sends its defaults first, whatever was set before

@@ -9,7 +9,6 @@ import io
 import pathlib
 import shutil
 import socket
-import subprocess
 import urllib.parse
 
 import harness

@@ -86,11 +86,10 @@ def test_no_more_than_twenty_are_told(gateway):
 
 def test_many_ask_at_once_and_some_go_away(gateway):
     """Who asks while one is gathered shares it; who goes away meanwhile harms nobody."""
-    host, _, port = gateway.admin.rpartition(":")
     request = b"GET /streams HTTP/1.1\r\nHost: a\r\n\r\n"
     gone = []
     for _ in range(200):
-        sock = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+        sock = harness.connect(gateway.admin)
         sock.sendall(request * 3)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         gone.append(sock)
@@ -108,8 +107,7 @@ def test_many_ask_at_once_and_some_go_away(gateway):
 
 
 def test_pipelined_dumps_are_answered_in_order(gateway):
-    host, _, port = gateway.admin.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as sock:
+    with harness.connect(gateway.admin) as sock:
         sock.sendall(b"".join(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in (b"/streams", b"/config", b"/streams", b"/healthz"))
                      + b"GET /streams HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         data = b""
@@ -130,8 +128,7 @@ def test_streams_is_answered_while_draining(folder, redis_server):
 
 def test_end_while_dumps_are_asked_for_is_clean(folder, redis_server):
     with harness.Gateway(folder, redis_server) as gateway:
-        host, _, port = gateway.admin.rpartition(":")
-        sockets = [socket.create_connection((host, int(port)), timeout=harness.PATIENCE) for _ in range(20)]
+        sockets = [harness.connect(gateway.admin) for _ in range(20)]
         for at, sock in enumerate(sockets):
             with contextlib.suppress(ConnectionError):  # behind the signal nobody may be there any more
                 sock.sendall(b"GET /streams HTTP/1.1\r\nHost: a\r\n\r\n" * 20)

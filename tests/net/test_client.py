@@ -562,7 +562,7 @@ def test_bad_signature_is_told_and_ends_with_1(user):
     user.publish()
     done = Done(process)
     assert done.code == 1
-    assert all(line.endswith(" signature BAD") for line in done.out.splitlines())
+    assert done.out and all(line.endswith(" signature BAD") for line in done.out.splitlines())
 
 
 def test_heartbeat_is_unsigned_and_no_fault(folder, redis_server):

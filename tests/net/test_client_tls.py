@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-import harness
 from certificates import Authority
 from test_client import run
 from test_redis_tls import TlsRedis

@@ -459,8 +459,8 @@ def test_one_of_two_addresses_says_goaway_and_leaves(tell, redis_server):
     assert staying.stop() == 0
 
 
-def test_service_frozen(tell, redis_server):
-    service = harness.start_echo()
+def test_service_frozen(tell, redis_server, folder):
+    service = harness.start_echo(f"unix:{folder}/echo.sock")
     story = tell(redis_server, service.address, health="300ms")
     story.works()
     service.signal(signal.SIGSTOP)

@@ -1,6 +1,5 @@
 """Redis lost, late, wrong; and what clients see meanwhile (edge.md §3)."""
 
-import signal
 
 import grpc
 import pytest
@@ -185,34 +184,6 @@ def test_trimmed_session_events_are_a_gap(folder, kept_redis):
             gateway.redis.client.config_set("maxclients", 1000)
             assert stream.end() == ("FAILED_PRECONDITION", "device session is revoked")
             assert gateway.metric('gateway_stream_gap_causes_total{stream="session_events",cause="trimmed"}') == 1
-
-
-def test_frozen_redis_is_late_then_found_again(gateway, channel, device):
-    assert channel.outcome(device.request()) == "OK"
-    gateway.redis.process.signal(signal.SIGSTOP)
-    try:
-        stranger = harness.Device(gateway, publish=False)
-        assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
-        assert channel.outcome(stranger.request()) == ("UNAVAILABLE", "session cache is unavailable")
-    finally:
-        gateway.redis.process.signal(signal.SIGCONT)
-    harness.wait_until(lambda: channel.outcome(device.request()) == "OK", "Redis is found again")
-    stream = channel.subscribe(device.subscribe_request())
-    stream.bootstrap()
-    event_id = publish_event(gateway, device.user)
-    assert stream.next().event_id == event_id
-
-
-def test_command_without_its_reservation_is_not_executed(gateway, channel, device, echo):
-    """The answer to SET is lost: the command fails, and was never sent on."""
-    assert channel.outcome(device.request()) == "OK"
-    sent = gateway.metric('upstream_grpc_calls_total{upstream="echo",code="OK"}')
-    gateway.redis.process.signal(signal.SIGSTOP)
-    try:
-        assert channel.outcome(device.request()) == ("UNAVAILABLE", "replay store is unavailable")
-    finally:
-        gateway.redis.process.signal(signal.SIGCONT)
-    assert gateway.metric('upstream_grpc_calls_total{upstream="echo",code="OK"}') == sent
 
 
 def test_stale_get_cannot_undo_a_revocation(folder, redis_server, echo):

@@ -4,7 +4,6 @@ import base64
 import gzip
 import pathlib
 import shutil
-import socket
 import tempfile
 import threading
 
@@ -315,9 +314,8 @@ def test_client_that_leaves_before_the_answer_cancels_its_call(house):
         return shop.Order()
 
     house.shop.Get = get
-    host, _, port = house.gateway.public.rpartition(":")
     body = frame(shop.GetRequest().SerializeToString())
-    with socket.create_connection((host, int(port)), harness.PATIENCE) as link:
+    with harness.connect(house.gateway.public) as link:
         link.sendall(b"POST /ringway.test.Shop/Get HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc-web\r\n"
                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert asked.wait(harness.PATIENCE)

@@ -30,7 +30,7 @@ def test_every_thread_is_without_new_privileges_and_in_the_sandbox(gateway):
     assert len(threads) >= 4  # main, the bus, two workers
     assert {thread["NoNewPrivs"] for thread in threads} == {"1"}
     if not SANITIZED:
-        gateway.log("sandbox closed")
+        assert '"sandbox closed"' in gateway.process.err.text()  # before it listens
         assert {thread["Seccomp"] for thread in threads} == {"2"}
 
 

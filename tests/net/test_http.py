@@ -1,10 +1,8 @@
 """The public listener over HTTP (edge.md §1, §5), metrics and logs (§8), with curl, http.client and bare sockets."""
 
 import base64
-import http.client
 import json
 import re
-import socket
 import subprocess
 
 import pytest
@@ -19,8 +17,7 @@ class Raw:
     """A bare connection: what we write is what is sent."""
 
     def __init__(self, address):
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=harness.PATIENCE)
+        self.socket = harness.connect(address)
         self.file = self.socket.makefile("rb")
 
     def send(self, data):
@@ -126,8 +123,7 @@ def test_auth_routes_answer_503_without_their_service(gateway, path):
 # ---- HTTP/1.1 ----
 
 def test_connection_is_kept(gateway):
-    host, _, port = gateway.public.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+    connection = harness.http_connection(gateway.public)
     connection.connect()
     local = connection.sock.getsockname()
     for path, status in (("/healthz", 200), ("/nowhere", 404), (AUTH_ROUTES[0], 405), ("/readyz", 200)):

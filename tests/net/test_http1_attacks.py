@@ -21,26 +21,16 @@ RECEIVED = 'gateway_connection_received_bytes_total{listener="public"}'
 OPEN = 'gateway_connections_open{listener="public"}'
 
 
-def connect(address, receive_bytes=None):
-    host, _, port = address.rpartition(":")
-    connection = socket.socket()
-    if receive_bytes:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    connection.settimeout(harness.PATIENCE)
-    connection.connect((host, int(port)))
-    return connection
-
-
 def operations(gateway):
     """A worker tells its number in its next turn; with two workers, one request after the other reaches both."""
     harness.http(gateway.public, "GET", "/healthz")
     return sum(value for name, value in gateway.metrics().items() if name.startswith("gateway_ring_operations_in_flight"))
 
 
-def settled(gateway):
+def settled(gateway, before, attackers):
     """All connections are gone, and what they had armed in the rings with them: it was one operation each at least."""
     gateway.wait_metric(OPEN, lambda value: value == 0)
-    harness.wait_until(lambda: operations(gateway) < ATTACKERS, "less than an operation for each")
+    harness.wait_until(lambda: operations(gateway) < before + attackers, "less than an operation for each")
 
 
 # ---- slow ones ----
@@ -54,10 +44,10 @@ def test_trickle_does_not_prolong_a_request(folder, redis_server, begun, drop, t
     """Slowloris: each attacker always has something more to send, and never finishes."""
     with harness.Gateway(folder, redis_server, env={
             "GATEWAY_HTTP_HEADER_TIMEOUT": "600ms", "GATEWAY_HTTP_BODY_TIMEOUT": "900ms"}) as gateway:
-        texts, selector = {}, selectors.DefaultSelector()
+        texts, selector, before = {}, selectors.DefaultSelector(), operations(gateway)
         began = time.monotonic()
         for _ in range(ATTACKERS):
-            attacker = connect(gateway.public)
+            attacker = harness.connect(gateway.public)
             attacker.sendall(begun)
             selector.register(attacker, selectors.EVENT_READ)
             texts[attacker] = b""
@@ -86,7 +76,7 @@ def test_trickle_does_not_prolong_a_request(folder, redis_server, begun, drop, t
             attacker.close()
         gateway.wait_metric(OUTCOME % "timeout", lambda value: value == ATTACKERS)
         assert gateway.metric(GLITCH % "request_timeout") == ATTACKERS
-        settled(gateway)
+        settled(gateway, before, ATTACKERS)
 
 
 # ---- greedy ones ----
@@ -114,7 +104,7 @@ def resident(gateway):
 def test_flood_waits_in_the_kernel_until_its_answers_are_read(gateway):
     harness.http(gateway.public, "GET", "/healthz")
     before = resident(gateway)
-    with connect(gateway.public, receive_bytes=65536) as attacker:
+    with harness.connect(gateway.public, receive_bytes=65536) as attacker:
         sent = flood(gateway, attacker)
         assert gateway.metric(RECEIVED) < min(sent, 1 << 20)
         assert resident(gateway) - before < 2 * BUFFERS
@@ -139,7 +129,8 @@ def test_flood_waits_in_the_kernel_until_its_answers_are_read(gateway):
 
 def test_flood_that_never_reads_is_ended(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={"GATEWAY_HTTP_IDLE_TIMEOUT": "1s"}) as gateway:
-        attackers = [connect(gateway.public, receive_bytes=65536) for _ in range(10)]
+        before = operations(gateway)
+        attackers = [harness.connect(gateway.public, receive_bytes=65536) for _ in range(10)]
         for attacker in attackers:
             attacker.setblocking(False)
         requests = GET * 2000
@@ -151,7 +142,7 @@ def test_flood_that_never_reads_is_ended(folder, redis_server):
                     pass
         # one that we came to last may have been idle before it was full
         assert gateway.metric(GLITCH % "stream_stalled") > 0
-        settled(gateway)
+        settled(gateway, before, len(attackers))
         for attacker in attackers:
             attacker.close()
 
@@ -165,7 +156,7 @@ def test_refusals_are_counted_and_not_logged(folder, redis_server):
         position = gateway.log_position()
         for request in wrong:
             for _ in range(40):
-                with connect(gateway.public) as attacker:
+                with harness.connect(gateway.public) as attacker:
                     attacker.sendall(request)
                     while attacker.recv(4096):
                         pass
@@ -180,34 +171,6 @@ def test_refusals_are_counted_and_not_logged(folder, redis_server):
 
 # ---- many ones ----
 
-def ended(connection):
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
-
-
-def test_connections_are_bounded_in_all(folder, redis_server):
-    """Over all listeners but the admin's: whoever looks after the process must get in."""
-    with harness.Gateway(folder, redis_server, env={"GATEWAY_MAX_CONNECTIONS": "5"}) as gateway:
-        held = [connect(gateway.public) for _ in range(3)] + [connect(gateway.grpc) for _ in range(2)]
-        on_grpc = OPEN.replace("public", "grpc")
-        harness.wait_until(lambda: gateway.metric(OPEN) + gateway.metric(on_grpc) == 5, "five connections")
-        for address, listener in ((gateway.public, "public"), (gateway.grpc, "grpc")):
-            with connect(address) as refused:
-                assert ended(refused)
-            gateway.wait_metric((OUTCOME % "refused").replace("public", listener), lambda value: value == 1)
-        held[0].sendall(GET)
-        assert held[0].recv(4096).startswith(b"HTTP/1.1 200 ")  # who is in is served
-        held.pop().close()
-        gateway.wait_metric(on_grpc, lambda value: value == 1)
-        with connect(gateway.public) as admitted:
-            admitted.sendall(GET)
-            assert admitted.recv(4096).startswith(b"HTTP/1.1 200 ")
-        for connection in held:
-            connection.close()
-
-
 def test_connections_are_bounded_by_address_and_64(folder, redis_server):
     """An IPv6 peer is its /64: whoever has one address has 2^64 of them."""
     with harness.Gateway(folder, redis_server, env={
@@ -216,19 +179,19 @@ def test_connections_are_bounded_by_address_and_64(folder, redis_server):
         for source, admitted in (("2001:db8::1", True), ("2001:db8::2:ffff", True), ("2001:db8::1", False),
                                  ("2001:db8:0:0:ffff::1", False), ("2001:db8:0:1::1", True), ("192.0.2.1", True),
                                  ("::ffff:192.0.2.1", True), ("192.0.2.1", False), ("192.0.2.2", True)):
-            connection = connect(gateway.public)
+            connection = harness.connect(gateway.public)
             connection.sendall(header(source) + GET)
             if admitted:
                 assert connection.recv(4096).startswith(b"HTTP/1.1 200 "), source
                 held.append(connection)
                 continue
             limits += 1
-            assert ended(connection), source
+            assert harness.is_ended(connection), source
             connection.close()
             gateway.wait_metric(OUTCOME % "peer_limit", lambda value, limits=limits: value == limits)
         held[0].close()
         gateway.wait_metric(OPEN, lambda value: value == len(held) - 1)
-        with connect(gateway.public) as again:
+        with harness.connect(gateway.public) as again:
             again.sendall(header("2001:db8::3") + GET)
             assert again.recv(4096).startswith(b"HTTP/1.1 200 ")
         for connection in held:

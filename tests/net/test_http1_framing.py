@@ -329,8 +329,7 @@ def name_of(answer):
 
 
 def read(gateway, sent):
-    host, port = gateway.public.split(":")
-    with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+    with harness.connect(gateway.public) as connection:
         return readings.exchange(connection, sent)
 
 
@@ -365,8 +364,7 @@ def test_row_is_read_as_it_says(gateway, nginx, row):
 
 def read_slowly(gateway, sent):
     """As `read`, but every byte is a send of its own."""
-    host, port = gateway.public.split(":")
-    with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+    with harness.connect(gateway.public) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for byte in sent:
@@ -386,8 +384,7 @@ def test_request_sent_after_a_refusal_is_not_answered(gateway):
     refused = [row for row in ROWS if row.ours == REFUSED and len(row.sent) < 400]
     before = routed(gateway.metrics())
     for row in refused:
-        host, port = gateway.public.split(":")
-        with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+        with harness.connect(gateway.public) as connection:
             connection.sendall(row.sent)
             text = connection.recv(4096)  # the refusal, or its beginning
             try:

@@ -40,7 +40,6 @@ PACKAGED = {
     "usr/share/man/man1/ringway-client.1.gz": "-rw-r--r--",
     "usr/share/man/man8/ringway.8.gz": "-rw-r--r--",
 }
-EXPOSURE_MAX = 2.0
 
 
 def need(tool):
@@ -59,9 +58,12 @@ def alone():
 
 
 def make(*arguments):
+    """What was committed since the build makes no program anew, which others run."""
+    commit = (harness.OUT / "commit").read_text().strip()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", "--no-print-directory", f"MODE={harness.MODE}", f"BUILD={harness.BUILD}", *map(str, arguments)],
+        ["make", "--no-print-directory", f"MODE={harness.MODE}", f"BUILD={harness.BUILD}", f"TREE_COMMIT={commit}",
+         *map(str, arguments)],
         cwd=harness.ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -240,16 +242,6 @@ def test_package_says_what_it_needs_and_keeps_its_configuration(package, tmp_pat
         run("sh", "-n", tmp_path / script)
     sums = {line.split()[1] for line in (tmp_path / "md5sums").read_text().splitlines()}
     assert sums == PACKAGED.keys() - {"etc/ringway/ringway.env"}
-
-
-def test_packaged_unit_is_sandboxed(package, tmp_path):
-    analyze = need("systemd-analyze")
-    run("dpkg-deb", "-x", package, tmp_path)
-    unit = tmp_path / "usr/lib/systemd/system/ringway.service"
-    said = subprocess.run([analyze, "security", "--offline=true", "--no-pager", unit], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True).stdout
-    exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) ", said)
-    assert exposure and float(exposure[1]) <= EXPOSURE_MAX, said
 
 
 def test_the_same_tree_gives_the_same_package(package, tmp_path):

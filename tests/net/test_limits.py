@@ -74,19 +74,18 @@ def curl_status(gateway, path):
 
 
 def test_http2_refusal_has_retry_after(folder, redis_server):
-    with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=60, WINDOW="1m", BURST=1)) as gateway:
+    with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=1, WINDOW="1h", BURST=1)) as gateway:
         with frames.FrameClient(gateway.public) as client:
             fields = [(":method", "GET"), (":scheme", "http"), (":path", "/nowhere"), (":authority", "x")]
             assert client.fields(client.request(fields))[":status"] == "404"
             answer = client.fields(client.request(fields))
-            assert (answer[":status"], answer["retry-after"]) == ("429", "1")
+            assert answer[":status"] == "429" and 3500 < int(answer["retry-after"]) <= 3600
 
 
 def test_tokens_come_back(folder, redis_server):
     with harness.Gateway(folder, redis_server, env=limits("PUBLIC_MISC", REQUESTS=5, WINDOW="1s", BURST=1)) as gateway:
-        assert not limited(harness.http(gateway.public, "GET", "/nowhere"))
-        assert limited(harness.http(gateway.public, "GET", "/nowhere"))
-        harness.wait_until(lambda: not limited(harness.http(gateway.public, "GET", "/nowhere")), "a token")
+        for wanted in (False, True, False):  # on a busy machine the one that is refused is not the next
+            harness.wait_until(lambda: limited(harness.http(gateway.public, "GET", "/nowhere")) == wanted, f"limited: {wanted}")
 
 
 def test_defaults_are_the_contract_s(folder, redis_server):
@@ -147,19 +146,15 @@ def test_body_limit_is_what_was_configured(folder, redis_server):
 
 def test_connections_of_one_peer_are_bounded_over_all_workers_and_listeners(folder, redis_server):
     with harness.Gateway(folder, redis_server, env={"GATEWAY_MAX_CONNECTIONS_PER_IP": "6"}) as gateway:
-        def connect(address):
-            host, port = address.split(":")
-            return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
-
         def open_count():
             values = gateway.metrics()
             return sum(values[f'gateway_connections_open{{listener="{name}"}}'] for name in ("public", "grpc"))
 
-        kept = [connect(address) for address in (gateway.public, gateway.grpc) for _ in range(3)]
+        kept = [harness.connect(address) for address in (gateway.public, gateway.grpc) for _ in range(3)]
         harness.wait_until(lambda: open_count() == 6, "six connections")
         for address, listener in ((gateway.public, "public"), (gateway.grpc, "grpc")):
-            with connect(address) as refused:
-                assert ended(refused)
+            with harness.connect(address) as refused:
+                assert harness.is_ended(refused)
             gateway.wait_metric(f'gateway_connections_total{{listener="{listener}",outcome="peer_limit"}}',
                                 lambda value: value == 1)
         kept.pop().close()
@@ -167,10 +162,3 @@ def test_connections_of_one_peer_are_bounded_over_all_workers_and_listeners(fold
         assert harness.http(gateway.public, "GET", "/healthz")[0] == 200
         for connection in kept:
             connection.close()
-
-
-def ended(connection):
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True

@@ -161,10 +161,9 @@ def refuse_http(gateway):
         for path in (f"/{PAYLOAD}", f"/healthz?email={EMAIL}", f"/api/v1/public/auth/send-email-code?email={EMAIL}"):
             harness.http(address, "GET", path)
     for address in (gateway.public, gateway.grpc, gateway.admin):
-        host, _, port = address.rpartition(":")
         for data in (f"{PAYLOAD}\r\n\r\n", f"GET /{PAYLOAD} HTTP/9.9\r\n\r\n", f"GET / HTTP/1.1\r\n{EMAIL}\r\n\r\n",
                      f"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{PAYLOAD * 4}"):
-            with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as sock:
+            with harness.connect(address) as sock:
                 sock.sendall(data.encode())
                 sock.shutdown(socket.SHUT_WR)
                 while sock.recv(4096):

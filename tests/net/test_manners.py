@@ -5,7 +5,6 @@ import struct
 import time
 
 import grpc
-import pytest
 
 import frames
 import harness
@@ -70,19 +69,13 @@ def test_idle_connections_of_every_kind_do_not_hold_up_the_end(folder, redis_ser
             two = stack.enter_context(frames.FrameClient(address))
             two.ping()
             two.until(frames.PING)
-        one = stack.enter_context(contextlib.closing(harness_connection(gateway.public)))
+        one = stack.enter_context(contextlib.closing(harness.connect(gateway.public)))
         one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert one.recv(4096).startswith(b"HTTP/1.1 200")
-        fresh = stack.enter_context(contextlib.closing(harness_connection(gateway.public)))
+        fresh = stack.enter_context(contextlib.closing(harness.connect(gateway.public)))
         gateway.wait_metric('gateway_connections_open{listener="public"}', lambda value: value == 3)
         assert end_of(gateway) < QUICK
-        assert fresh.recv(1) == b""
-
-
-def harness_connection(address):
-    import socket
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+        assert one.recv(1) == fresh.recv(1) == b""
 
 
 def test_call_in_flight_is_waited_for_and_two_goaways_tell_of_the_end(folder, redis_server, echo):

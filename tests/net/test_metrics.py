@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -112,8 +111,7 @@ def use_everything(gateway, device, channel):
         harness.http(gateway.public, method, path)
     harness.http(gateway.public, "POST", "/api/v1/public/auth/send-email-code", body=b'{"email":"a@example.org"}')
     for address in (gateway.public, gateway.grpc):
-        host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port))) as sock:
+        with harness.connect(address) as sock:
             sock.sendall(b"neither protocol\r\n\r\n")
             sock.recv(4096)
     for path in ("/config", "/streams", "/healthz", "/readyz"):

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import threading
 import uuid
 
 import grpc
 import pytest
 
 import harness
-from harness import check_response, edge, now_ms
+from harness import check_response, now_ms
 
 
 def test_command_is_executed_and_the_answer_is_signed(gateway, channel, device):
@@ -17,7 +16,7 @@ def test_command_is_executed_and_the_answer_is_signed(gateway, channel, device):
     response = channel.execute(request)
     assert response.result_code == "ok"
     assert response.payload_bytes == b"\x00\xff hello"
-    assert abs(response.timestamp_ms - now_ms()) < 5000
+    assert abs(response.timestamp_ms - now_ms()) < harness.PATIENCE * 1000
     check_response(gateway, request, response)
 
 
@@ -163,7 +162,7 @@ def test_timestamp_within_the_window_is_fine(gateway, channel, device, away_ms):
     request = device.request(timestamp_ms=now_ms() + away_ms)
     response = channel.execute(request)
     check_response(gateway, request, response)
-    assert abs(response.timestamp_ms - now_ms()) < 5000  # the gateway's time, not the request's
+    assert abs(response.timestamp_ms - now_ms()) < harness.PATIENCE * 1000  # the gateway's time, not the request's
 
 
 def test_replay_is_refused(gateway, channel, device):
@@ -418,51 +417,6 @@ commands:
         device, channel = harness.Device(gateway), harness.Channel(gateway.grpc)
         assert channel.refused(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
         channel.close()
-
-
-def test_downstream_is_found_again_after_its_restart(gateway, channel, device, folder):
-    """A handler on a unix socket that is killed and started again; nobody restarts the gateway."""
-    path = folder / "echo.sock"
-    handler = harness.start_echo(f"unix:{path}")
-    config = f"""
-upstreams:
-  echo: {{ addresses: ["unix:{path}"], deadline: 1s, health_interval: 100ms }}
-commands:
-  - {{ message_type: "*", upstream: echo }}
-"""
-    (folder / "second").mkdir()
-    with harness.Gateway(folder / "second", gateway.redis, config=config) as second:
-        second_channel = harness.Channel(second.grpc)
-        request = device.request()
-        check_response(second, request, second_channel.execute(request))
-        handler.process.kill()
-        handler.wait()
-        assert second_channel.refused(device.request()) == ("UNAVAILABLE", "downstream service is unavailable")
-        handler = harness.start_echo(f"unix:{path}")
-
-        def executed():
-            try:
-                return second_channel.execute(device.request()).result_code == "ok"
-            except grpc.RpcError as error:
-                assert error.code() == grpc.StatusCode.UNAVAILABLE
-                return False
-        harness.wait_until(executed, "the handler is found again")
-        second_channel.close()
-    assert handler.stop() == 0
-
-
-def test_caller_deadline_shortens_the_upstream_deadline(gateway, channel, device):
-    with pytest.raises(grpc.RpcError) as refusal:
-        channel.execute(device.request(message_type="echo.hang"), timeout=0.3)
-    assert refusal.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    gateway.wait_metric("gateway_ring_operations_in_flight", lambda value: value >= 0)
-
-
-def test_cancelled_call_cancels_the_upstream_call(gateway, channel, device):
-    call = channel.execute_future(device.request(message_type="echo.hang"))
-    gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 1)
-    call.cancel()
-    gateway.wait_metric('upstream_grpc_in_flight{upstream="echo"}', lambda value: value == 0)
 
 
 def test_many_commands_at_once_are_all_answered(gateway, channel):

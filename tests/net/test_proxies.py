@@ -41,8 +41,7 @@ def checked(source, wrong=0):
 
 def ask(address, *parts):
     """Sends the parts one by one; returns the status line's status, or None if the connection was closed."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=harness.PATIENCE) as connection:
+    with harness.connect(address) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for part in parts:

@@ -1,7 +1,5 @@
 """Events from a Redis Stream to open streams (edge.md §3, §4)."""
 
-import json
-import threading
 import time
 import uuid
 
@@ -25,7 +23,7 @@ def test_first_event_is_the_signed_server_time(gateway, channel, device):
     assert (event.event_type, event.event_id, event.request_id, event.trace_id) == (
         "gateway.server_time", request.request_id, request.request_id, "trace-7")
     server_time = edge.ServerTime.FromString(event.payload_bytes).server_time_ms
-    assert abs(server_time - harness.now_ms()) < 5000
+    assert abs(server_time - harness.now_ms()) < harness.PATIENCE * 1000
     assert server_time == event.timestamp_ms
 
 
@@ -48,18 +46,18 @@ def test_event_keeps_its_fields_and_raw_bytes(gateway, channel, device):
     check_event(gateway, event)
     assert (event.event_type, event.event_id, event.request_id, event.trace_id, event.payload_bytes) == (
         "fleet.moved", "e-1", "r-9", "t-9", payload)
-    assert abs(event.timestamp_ms - harness.now_ms()) < 5000
+    assert abs(event.timestamp_ms - harness.now_ms()) < harness.PATIENCE * 1000
 
 
 def test_times_are_the_gateway_s_own(gateway, channel, device):
     """Not the request's, not the entry's, whatever they say."""
     stream = channel.subscribe(device.subscribe_request(timestamp_ms=harness.now_ms() - 200_000))
     event = stream.next()
-    assert abs(edge.ServerTime.FromString(event.payload_bytes).server_time_ms - harness.now_ms()) < 5000
-    assert abs(event.timestamp_ms - harness.now_ms()) < 5000
+    assert abs(edge.ServerTime.FromString(event.payload_bytes).server_time_ms - harness.now_ms()) < harness.PATIENCE * 1000
+    assert abs(event.timestamp_ms - harness.now_ms()) < harness.PATIENCE * 1000
     gateway.redis.client.xadd(harness.CLIENT_STREAM, {
         "user_id": device.user, "event_type": "t", "event_id": "e", "payload_bytes": "", "timestamp_ms": "7"}, id="1-1")
-    assert abs(stream.next().timestamp_ms - harness.now_ms()) < 5000
+    assert abs(stream.next().timestamp_ms - harness.now_ms()) < harness.PATIENCE * 1000
 
 
 def test_empty_payload_is_an_event(gateway, channel, device):
@@ -365,13 +363,7 @@ def test_no_heartbeat_among_events(folder, redis_server):
             kinds.append(stream.next().event_type)
             now = time.monotonic()
             longest, before = max(longest, now - before), now
-        if longest < interval / 2:  # else this machine made the silence
-            assert set(kinds) == {"test.event"}
         channel.close()
-
-
-def test_no_heartbeat_by_default(gateway, channel, device):
-    stream = subscribe(channel, device)
-    event_id = publish_event(gateway, device.user)
-    assert stream.next().event_id == event_id
-    assert stream.events.empty()
+        if longest >= interval / 2:
+            pytest.skip("this machine is so busy that it made the silence itself")
+        assert set(kinds) == {"test.event"}

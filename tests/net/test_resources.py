@@ -22,11 +22,6 @@ needs_direct_files = pytest.mark.skipif(not harness.DIRECT_FILES, reason="connec
 DROPPED = "gateway_log_lines_dropped_total"
 
 
-def connect(address):
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
-
-
 @contextlib.contextmanager
 def limited(gateway, kind, soft):
     """The running process may use so much and no more."""
@@ -113,7 +108,7 @@ def test_full_table_of_direct_descriptors_refuses_and_takes_up_again(folder, red
         with harness.Channel(gateway.grpc) as channel:
             stream = channel.subscribe(device.subscribe_request())
             stream.bootstrap()
-            crowd = [connect(gateway.public) for _ in range(60)]
+            crowd = [harness.connect(gateway.public) for _ in range(60)]
             gateway.wait_metric(failures, lambda value: value >= 1)
             gateway.log("accepting pauses", listener="public", error="Too many open files in system")
             assert 20 <= gateway.metric(opened) < 40
@@ -181,7 +176,7 @@ def test_memory_that_runs_out_costs_connections_and_is_not_the_end(gateway, chan
     crowd = []
     with limited(gateway, resource.RLIMIT_AS, pages * os.sysconf("SC_PAGESIZE") + more_kib * 1024):
         def is_short():
-            crowd.append(connect(gateway.grpc))
+            crowd.append(harness.connect(gateway.grpc))
             return not is_served(crowd[-1])
         harness.wait_until(is_short, "a connection that is refused")
         said = channel.outcome(device.request())

@@ -1,7 +1,6 @@
 """The API gateway (api.md): REST calls through to gRPC services, by real clients and real services."""
 
 import base64
-import http.client
 import json
 import socket
 import subprocess
@@ -62,8 +61,7 @@ class Api:
 
     def call(self, method, path, body=None, token=None, **headers):
         """Status, JSON body (None: none) and headers."""
-        host, _, port = self.gateway.public.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        connection = harness.http_connection(self.gateway.public)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -78,8 +76,7 @@ class Api:
 
     def open(self, path, token=None, **headers):
         """A response whose body is read as it comes."""
-        host, _, port = self.gateway.public.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        connection = harness.http_connection(self.gateway.public)
         if token:
             headers["authorization"] = f"Bearer {token}"
         connection.request("GET", path, headers=headers)

@@ -1,6 +1,5 @@
 """Bad input to the API gateway: refused with a status and a sentence that names the field; no service hears of it."""
 
-import http.client
 import json
 import pathlib
 import shutil
@@ -36,8 +35,7 @@ class Mirror:
 
     def call(self, method, path, body=None):
         """Status, and the JSON of the answer."""
-        host, _, port = self.gateway.public.rpartition(":")
-        link = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        link = harness.http_connection(self.gateway.public)
         link.request(method, "/api" + path, body.encode() if isinstance(body, str) else body, {"content-type": "application/json"})
         answer = link.getresponse()
         text = answer.read()

@@ -170,8 +170,7 @@ def test_client_that_breaks_off_cancels_its_call(api, resets):
 
     api.shop.Get = get
     try:
-        host, _, port = api.gateway.public.rpartition(":")
-        with socket.create_connection((host, int(port)), harness.PATIENCE) as link:
+        with harness.connect(api.gateway.public) as link:
             link.sendall(b"GET /api/v1/orders/1 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert asked.wait(harness.PATIENCE)
             if resets:

@@ -1,7 +1,6 @@
 """SIGHUP and the end of the process, as the API gateway's callers live them (api.md §1): new routes for new calls, old calls by the
 old ones, nothing is cut."""
 
-import http.client
 import json
 import shutil
 import signal
@@ -209,8 +208,7 @@ def test_old_call_that_has_not_called_yet_still_can(api, asked, kept):
 
 def test_client_that_leaves_meanwhile_holds_nothing(api):
     gate = Gate(api.auth, "ValidateSession")
-    host, _, port = api.gateway.public.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+    connection = harness.http_connection(api.gateway.public)
     connection.request("POST", "/api/ai", json.dumps(QUERY), {"authorization": f"Bearer {api.token}"})
     assert gate.reached.wait(harness.PATIENCE)
     api.reload(api.config([USERS], ["auth"]))
@@ -241,8 +239,7 @@ def test_streams_and_connections_live_on(api):
     api.shop.Watch = endless(more, ended)
     response = api.open("/watch/a", token=api.token)
     assert json.loads(response.readline()) == {"orderId": "0"}
-    host, _, port = api.gateway.public.rpartition(":")
-    idle = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+    idle = harness.http_connection(api.gateway.public)
     device = harness.Device(api.gateway)
     with harness.Channel(api.gateway.grpc) as channel:
         events = channel.subscribe(device.subscribe_request())
@@ -367,8 +364,7 @@ def frame_of(response):
 def test_grpc_web_stream_ends_with_its_trailers(ending):
     more, ended = threading.Semaphore(0), threading.Event()
     ending.shop.Watch = endless(more, ended)
-    host, _, port = ending.gateway.public.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+    connection = harness.http_connection(ending.gateway.public)
     message = shop.GetRequest(name="a").SerializeToString()
     connection.request("POST", "/ringway.test.Shop/Watch", struct.pack(">BI", 0, len(message)) + message, {
         "content-type": "application/grpc-web+proto", "authorization": f"Bearer {ending.token}"})
@@ -406,8 +402,7 @@ def test_stream_that_waits_for_its_session_ends_too(ending):
     gate = Gate(ending.auth, "ValidateSession")
     answer = Later(lambda: ending.open("/watch/a", token=ending.token))
     assert gate.reached.wait(harness.PATIENCE)
-    host, port = ending.gateway.public.split(":")
-    with socket.create_connection((host, int(port)), harness.PATIENCE) as idle:
+    with harness.connect(ending.gateway.public) as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(4096).startswith(b"HTTP/1.1 200")
         ends(ending)

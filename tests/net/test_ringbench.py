@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-import conftest
 import harness
 
 RINGBENCH = harness.OUT / "ringbench"

@@ -503,7 +503,7 @@ def test_open_stream_is_told(client, book):
 @rehearses(EVENTS, "redis XREVRANGE", CLIENT_ENTRIES)
 def test_event_in_another_stream_is_told(client, operated, book):
     operated.redis.client.xadd("events", {"user_id": client.user, "event_type": "t", "event_id": "e", "payload_bytes": ""})
-    assert book.run("redis XREVRANGE") == "\n" or client.user not in book.run("redis XREVRANGE")
+    assert client.user not in book.run("redis XREVRANGE")
     assert set(values(book.run(CLIENT_ENTRIES)).values()) == {0}
     event_id = publish_event(operated, client.user)
     assert client.stream.next().event_id == event_id
@@ -668,9 +668,8 @@ def test_planned_restart_is_told(folder, tcp_redis, book):
         stream = channel.subscribe(device.subscribe_request())
         stream.bootstrap()
         book.run("systemctl stop")
-        gateway.log("signal")
-        status, _, body = harness.http(gateway.public, "GET", "/readyz")
-        assert (status, json.loads(body)) == (503, {"status": "draining"})
+        harness.wait_until(lambda: (lambda status, _, body: (status, json.loads(body)) == (503, {"status": "draining"}))(
+            *harness.http(gateway.public, "GET", "/readyz")), "it is draining")
         end = stream.end()
         assert end == ("UNAVAILABLE", "gateway is shutting down")
     assert gateway.process.wait() == 0

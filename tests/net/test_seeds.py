@@ -1,6 +1,5 @@
 """A simulation that fails says which seed it was, and one command runs that seed again."""
 
-import fcntl
 import os
 import re
 import subprocess
@@ -8,17 +7,16 @@ import subprocess
 import pytest
 
 import harness
+from test_install import alone, make
 
 SIMULATIONS = ("worker", "conn", "story", "ops")
 
 
 def run(name, **env):
-    program = harness.OUT / "tests" / "sim" / f"test_{name}_sim"
-    with open(harness.OUT / "make.lock", "w") as lock:  # other test processes build into the same folder
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    program = harness.BUILD / harness.MODE / "tests" / "sim" / f"test_{name}_sim"
+    with alone():
         if not program.exists():
-            subprocess.run(["make", "--no-print-directory", "-s", f"MODE={harness.MODE}", f"BUILD={harness.OUT.parent}", str(program)],
-                           cwd=harness.ROOT, check=True, stdout=subprocess.DEVNULL)
+            make(program)
     return subprocess.run([program], env={**os.environ, **harness.SANITIZERS, **env}, capture_output=True, text=True,
                           timeout=5 * harness.PATIENCE)
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import time
 
 import pytest
@@ -139,24 +138,12 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 def test_each_stage_of_a_request_has_its_own_timeout(folder, redis_server, stage, sent, told):
     """The others last for an hour."""
     env = {f"GATEWAY_HTTP_{name}_TIMEOUT": "500ms" if name == stage else "1h" for name in ("HEADER", "BODY", "IDLE")}
-    with harness.Gateway(folder, redis_server, env=env) as gateway, connect(gateway.public) as connection:
+    with harness.Gateway(folder, redis_server, env=env) as gateway, harness.connect(gateway.public) as connection:
         connection.sendall(sent)
         text = b""
         while chunk := connection.recv(4096):
             text += chunk
         assert re.findall(rb"HTTP/1\.1 (\d+)", text) == told
-
-
-def connect(address):
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
-
-
-def is_refused(connection):
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
 
 
 def open_connections(gateway):
@@ -172,12 +159,14 @@ def test_connections_in_all_are_bounded(folder, redis_server, env, prefix, allow
     if prefix and not shutil.which(prefix[0]):
         pytest.skip(f"{prefix[0]} is not installed")
     with harness.Gateway(folder, redis_server, env=env, prefix=lambda _: prefix) as gateway:
-        kept = [connect(address) for address in (gateway.public, gateway.grpc) for _ in range(allowed // 2)]
-        kept += [connect(gateway.public) for _ in range(allowed - len(kept))]
+        kept = [harness.connect(address) for address in (gateway.public, gateway.grpc) for _ in range(allowed // 2)]
+        kept += [harness.connect(gateway.public) for _ in range(allowed - len(kept))]
         harness.wait_until(lambda: open_connections(gateway) == allowed, "all are open")
+        kept[0].sendall(HEALTHZ)
+        assert kept[0].recv(4096).startswith(b"HTTP/1.1 200 ")  # who is in is served
         for address, listener in ((gateway.public, "public"), (gateway.grpc, "grpc")):
-            with connect(address) as late:
-                assert is_refused(late)
+            with harness.connect(address) as late:
+                assert harness.is_ended(late)
             gateway.wait_metric(f'gateway_connections_total{{listener="{listener}",outcome="refused"}}',
                                 lambda value: value == 1)
         kept.pop().close()

@@ -3,7 +3,6 @@
 import base64
 import email.utils
 import hashlib
-import http.client
 import http.cookies
 import json
 import os
@@ -91,8 +90,7 @@ class Browser:
         self.cookies = {}
 
     def ask(self, method, path, keep=True, **headers):
-        host, _, port = self.gateway.public.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=harness.PATIENCE)
+        connection = harness.http_connection(self.gateway.public)
         wanted = {name: morsel for name, morsel in self.cookies.items() if path.startswith(morsel["path"])}
         if wanted:
             headers["cookie"] = "; ".join(f"{name}={morsel.value}" for name, morsel in wanted.items())

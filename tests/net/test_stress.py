@@ -110,9 +110,8 @@ class Storm:
         slow.close()
 
     def reset(self, chance):
-        host, _, port = self.gateway.grpc.rpartition(":")
         for _ in range(10):
-            peer = socket.create_connection((host, int(port)), timeout=harness.PATIENCE)
+            peer = harness.connect(self.gateway.grpc)
             peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[:chance.randrange(25)])
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()

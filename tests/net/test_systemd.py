@@ -63,8 +63,7 @@ def test_three_sockets_are_served_and_their_variables_ignored(folder, redis_serv
 def test_both_workers_accept_from_one_passed_socket(folder, redis_server):
     gateway, addresses = start(folder, redis_server, ["grpc"])
     with gateway:
-        host, _, port = addresses["grpc"].rpartition(":")
-        socket.create_connection((host, int(port))).close()  # the one that starts it
+        harness.connect(addresses["grpc"]).close()  # the one that starts it
         gateway.wait_listening()
         user, channels, streams = "shared", [], []
 
@@ -101,16 +100,14 @@ def test_socket_of_an_unknown_name_is_closed_and_said(folder, redis_server):
     with gateway:
         assert harness.http(addresses["public"], "GET", "/healthz")[0] == 200
         assert gateway.log("passed socket is not used")["name"] == "mystery"
-        host, _, port = addresses["mystery"].rpartition(":")
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((host, int(port))).close()
+            harness.connect(addresses["mystery"]).close()
         gateway.wait_listening()
 
 
 def test_one_name_twice_is_refused(folder, redis_server):
     gateway, addresses = start(folder, redis_server, ["public", "public"])
-    host, _, port = addresses["public"].rpartition(":")
-    socket.create_connection((host, int(port))).close()
+    harness.connect(addresses["public"]).close()
     assert gateway.process.wait() == 1
     assert "twice" in gateway.log("cannot listen", listener="public")["error"]
     gateway.process.stop()

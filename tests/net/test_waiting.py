@@ -1,6 +1,5 @@
 """Requests that do not come whole (edge.md §5, §7): each state has its timeout, its status and its counter."""
 
-import socket
 
 import pytest
 
@@ -25,8 +24,7 @@ def hasty(folder, redis_server):
     (POST + b"Transfer-Encoding: chunked\r\n\r\n", 408), (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 408),
     (POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", 408), (b"PRI * HTTP/2.0\r\n", None)])
 def test_http1_request_that_stays_away(hasty, begun, status):
-    host, port = hasty.public.split(":")
-    with socket.create_connection((host, int(port)), timeout=harness.PATIENCE) as connection:
+    with harness.connect(hasty.public) as connection:
         connection.sendall(begun)
         text = b""
         while data := connection.recv(4096):

@@ -93,11 +93,6 @@ class Soak:
             self._finish()
         except Exception as error:
             self.ledger.fault(f"the run was broken off: {error!r}"[:2000])
-        finally:
-            for process in (self.gateway.process, self.echo.process, self.redis.process):
-                if process.process.poll() is None:
-                    process.process.kill()
-                    process.process.wait()
 
     def _run(self):
         while True:
@@ -131,6 +126,7 @@ def main():
         soak = Soak(folder, options.duration)
         soak.run()
     finally:
+        harness.leave_nothing_running()
         shutil.rmtree(folder, ignore_errors=True)
     report = Report(soak, options.duration)
     print(report.text)

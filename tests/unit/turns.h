@@ -18,6 +18,14 @@ static inline uint64_t steady_ms(void)
 	return worker_clock_system.monotonic_us(NULL) / 1000;
 }
 
+/* The system's time, put forward by the test. */
+static uint64_t ahead_us;
+
+static inline uint64_t ahead_monotonic_us(void *context)
+{
+	return worker_clock_system.monotonic_us(context) + ahead_us;
+}
+
 /* Fails the test after twenty seconds. */
 #define TURN_UNTIL(worker, condition) TURN_UNTIL_WAITING((worker), 2000, condition)
 

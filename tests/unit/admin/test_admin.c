@@ -210,9 +210,10 @@ static void pipelined_request_begins_the_next_gathering(void **state)
 	UNTIL(rig.gathering);
 	assert_int_equal(rig.gathered_count, 2);
 	answer("second");
-	const char *text = read_answers(client, 2);
+	const char *text = strstr(read_answers(client, 2), "first");
 
-	assert_true(strstr(text, "first") < strstr(text, "second"));
+	assert_non_null(text);
+	assert_non_null(strstr(text, "second"));
 	close(client);
 }
 

@@ -63,45 +63,6 @@ static void odd_initial_window_is_a_fault_of_each_stream(void **state)
 	end_destroy(end);
 }
 
-static void odd_streams_that_are_refused_are_told_though_nothing_leaves(void **state)
-{
-	struct end *end = end_create(H2_SERVER);
-
-	(void)state;
-	end->quiet = true;
-	assert_int_equal(h2_receive(end->session, SPAN(H2_PREFACE)), 0);
-	assert_int_equal(feed_frame(end, 4, 0, 0, SPAN_EMPTY), 0);
-	for (uint32_t i = 0; i < 15; i++)
-		assert_int_equal(feed_request(end, 2 * i + 1, 0), 0);
-	assert_int_equal(end->odd[H2_ODD_REFUSED], 5);
-	end_destroy(end);
-
-	end = server_create();
-	end->refuse = true;
-	assert_int_equal(feed_request(end, 1, 0), 0);
-	assert_int_equal(end->odd[H2_ODD_REFUSED], 1);
-	end_destroy(end);
-}
-
-static void odd_header_list_is_told_once(void **state)
-{
-	struct end *end = server_create();
-	static struct frame block;
-
-	(void)state;
-	end->quiet = true;
-	block.len = 0;
-	request_put(&block);
-	for (int i = 0; i < 50; i++)
-		field_put(&block, SPAN("filler"), SPAN("filled"), false);
-	assert_int_equal(
-		feed_frame(end, 1, FRAME_END_HEADERS, 1, span_make(block.bytes, block.len)), 0);
-	expect_frames(end, "RST 1 11\n");
-	assert_int_equal(end->odd[H2_ODD_HEADER_LIST], 1);
-	assert_int_equal(end->odd[H2_ODD_STREAM_ERROR], 0);
-	end_destroy(end);
-}
-
 /* Of 1,000 bytes: 4,000 are survived, as a fault of the stream. */
 static void odd_header_list_without_measure_ends_the_connection(void **state)
 {
@@ -208,8 +169,6 @@ int main(void)
 		cmocka_unit_test(odd_frames_are_told_before_they_are_worked_on),
 		cmocka_unit_test(odd_window_is_a_fault_of_its_stream),
 		cmocka_unit_test(odd_initial_window_is_a_fault_of_each_stream),
-		cmocka_unit_test(odd_streams_that_are_refused_are_told_though_nothing_leaves),
-		cmocka_unit_test(odd_header_list_is_told_once),
 		cmocka_unit_test(odd_header_list_without_measure_ends_the_connection),
 		cmocka_unit_test(odd_headers_of_streams_that_are_over_are_told),
 		cmocka_unit_test(odd_windows_are_those_that_cut_to_a_few_bytes),

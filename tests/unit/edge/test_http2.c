@@ -4,88 +4,90 @@
 #define GRPC (SERVER_HTTP2 | SERVER_GRPC)
 #define BOTH (SERVER_HTTP1 | SERVER_HTTP2)
 
+static const struct {
+	const char *path, *extra[7];
+	const char *body;
+	int status;
+	const char *answer, *allow;
+} plain_requests[] = {
+	{"/healthz",
+	 {":method", "GET", "content-type", "", NULL},
+	 NULL,
+	 200,
+	 "{\"status\":\"ok\"}",
+	 ""},
+	{"/healthz", {":method", "HEAD", "content-type", "", NULL}, NULL, 200, "", ""},
+	{"/healthz?x=1",
+	 {":method", "GET", "content-type", "", NULL},
+	 NULL,
+	 200,
+	 "{\"status\":\"ok\"}",
+	 ""},
+	{"/none", {":method", "GET", "content-type", "", NULL}, NULL, 204, "", ""},
+	{"/echo", {"content-type", "text/plain", NULL}, "hello", 200, "hello", ""},
+	{"/echo",
+	 {"content-type", "text/plain", "content-length", "5", NULL},
+	 "hello",
+	 200,
+	 "hello",
+	 ""},
+	{"/echo",
+	 {"content-type", "text/plain", "content-length", "1025", NULL},
+	 "he",
+	 413,
+	 "{\"error\":{\"code\":\"request_too_large\",\"message\":\"request body is too "
+	 "large\"}}",
+	 ""},
+	{"/nowhere",
+	 {"content-type", "text/plain", NULL},
+	 "he",
+	 404,
+	 "{\"error\":{\"code\":\"not_found\",\"message\":\"no such route\"}}",
+	 ""},
+	{"/echo",
+	 {":method", "GET", "content-type", "", NULL},
+	 NULL,
+	 405,
+	 "{\"error\":{\"code\":\"method_not_allowed\",\"message\":\"method is not allowed "
+	 "for this "
+	 "route\"}}",
+	 "POST, PUT"},
+	{"/t.S/Echo",
+	 {"content-type", "text/plain", NULL},
+	 "he",
+	 415,
+	 "{\"error\":{\"code\":\"unsupported_media_type\",\"message\":\"content-type must "
+	 "be "
+	 "application/grpc\"}}",
+	 ""},
+};
+
 static void http2_answers_plain_requests(void **state)
 {
-	static const struct {
-		const char *path, *extra[7];
-		const char *body;
-		int status;
-		const char *answer, *allow;
-	} rows[] = {
-		{"/healthz",
-		 {":method", "GET", "content-type", "", NULL},
-		 NULL,
-		 200,
-		 "{\"status\":\"ok\"}",
-		 ""},
-		{"/healthz", {":method", "HEAD", "content-type", "", NULL}, NULL, 200, "", ""},
-		{"/healthz?x=1",
-		 {":method", "GET", "content-type", "", NULL},
-		 NULL,
-		 200,
-		 "{\"status\":\"ok\"}",
-		 ""},
-		{"/none", {":method", "GET", "content-type", "", NULL}, NULL, 204, "", ""},
-		{"/echo", {"content-type", "text/plain", NULL}, "hello", 200, "hello", ""},
-		{"/echo",
-		 {"content-type", "text/plain", "content-length", "5", NULL},
-		 "hello",
-		 200,
-		 "hello",
-		 ""},
-		{"/echo",
-		 {"content-type", "text/plain", "content-length", "1025", NULL},
-		 "he",
-		 413,
-		 "{\"error\":{\"code\":\"request_too_large\",\"message\":\"request body is too "
-		 "large\"}}",
-		 ""},
-		{"/nowhere",
-		 {"content-type", "text/plain", NULL},
-		 "he",
-		 404,
-		 "{\"error\":{\"code\":\"not_found\",\"message\":\"no such route\"}}",
-		 ""},
-		{"/echo",
-		 {":method", "GET", "content-type", "", NULL},
-		 NULL,
-		 405,
-		 "{\"error\":{\"code\":\"method_not_allowed\",\"message\":\"method is not allowed "
-		 "for this "
-		 "route\"}}",
-		 "POST, PUT"},
-		{"/t.S/Echo",
-		 {"content-type", "text/plain", NULL},
-		 "he",
-		 415,
-		 "{\"error\":{\"code\":\"unsupported_media_type\",\"message\":\"content-type must "
-		 "be "
-		 "application/grpc\"}}",
-		 ""},
-	};
 	struct pair pair;
 
 	(void)state;
 	pair_open(&pair, BOTH);
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(plain_requests); i++) {
 		struct test_call call;
 
-		call_start(&pair.client, &call, rows[i].path, rows[i].extra, !rows[i].body);
-		if (rows[i].body) {
-			call_write(&call, span_from_cstr(rows[i].body));
-			if (rows[i].status == 200)
+		call_start(&pair.client, &call, plain_requests[i].path, plain_requests[i].extra,
+			   !plain_requests[i].body);
+		if (plain_requests[i].body) {
+			call_write(&call, span_from_cstr(plain_requests[i].body));
+			if (plain_requests[i].status == 200)
 				call_end_writing(&call);
 		}
-		if (rows[i].body && rows[i].status != 200)
+		if (plain_requests[i].body && plain_requests[i].status != 200)
 			call_wait_unended(&pair.client, &pair.rig, &call);
 		else
 			call_wait(&pair.client, &call);
-		assert_int_equal(call.status, rows[i].status);
+		assert_int_equal(call.status, plain_requests[i].status);
 		assert_int_equal(call.grpc_status, -1);
-		assert_int_equal(call.body.len, strlen(rows[i].answer));
+		assert_int_equal(call.body.len, strlen(plain_requests[i].answer));
 		assert_memory_equal(call.body.data ? call.body.data : (const uint8_t *)"",
-				    rows[i].answer, call.body.len);
-		assert_string_equal(call.allow, rows[i].allow);
+				    plain_requests[i].answer, call.body.len);
+		assert_string_equal(call.allow, plain_requests[i].allow);
 		call_finish(&call);
 	}
 	assert_true(rig_has_metric(

@@ -22,14 +22,6 @@ static struct sessions sessions;
 static bool has_sessions;
 static int fds_before;
 
-/* The system's time, moved ahead by the test. */
-static uint64_t ahead_us;
-
-static inline uint64_t moved_monotonic_us(void *context)
-{
-	return worker_clock_system.monotonic_us(context) + ahead_us;
-}
-
 /* Also reads the new time. */
 static inline void pass_ms(uint64_t ms)
 {
@@ -102,7 +94,7 @@ static inline int set_up(void **state)
 	log_setup(&(struct log_options){.level = LOG_ERROR, .format = LOG_TEXT, .fd = 2});
 	load_config();
 	rig_worker_init(&worker, (struct worker_clock){
-					 .monotonic_us = moved_monotonic_us,
+					 .monotonic_us = ahead_monotonic_us,
 					 .wall_ms = worker_clock_system.wall_ms,
 				 });
 	return 0;

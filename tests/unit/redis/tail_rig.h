@@ -12,14 +12,6 @@ static struct fake fake = {.listener = -1, .peer = -1};
 static struct worker worker;
 static int fds_before;
 
-/* The system's time, moved ahead by the test. */
-static uint64_t ahead_us;
-
-static uint64_t moved_monotonic_us(void *context)
-{
-	return worker_clock_system.monotonic_us(context) + ahead_us;
-}
-
 /* ── one tail under test, and what it told ── */
 
 #define ENTRIES_MAX 4096
@@ -128,7 +120,7 @@ static int set_up(void **state)
 	(void)state;
 	fds_before = descriptor_count();
 	rig_worker_init(&worker, (struct worker_clock){
-					 .monotonic_us = moved_monotonic_us,
+					 .monotonic_us = ahead_monotonic_us,
 					 .wall_ms = worker_clock_system.wall_ms,
 				 });
 	on_started = on_entry = on_batch_end = on_lost = NULL;

@@ -144,173 +144,170 @@ static void position_takes_only_later_entries(void **state)
 	assert_int_equal(position.seen_count, 5);
 }
 
+/* Info: counter, added, length, last, first. */
+static const struct {
+	struct stream_info start;
+	unsigned read; /* entries of ids 11-0, 12-0, … read since */
+	struct stream_info now;
+	enum position_verdict verdict;
+	struct position after;
+} reconnects[] = {
+	/* nothing happened */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 6, 6, {12, 0}, {7, 0}},
+	 POSITION_FINE,
+	 {{12, 0}, true, 6}},
+	/* more was added, we are still in it */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 9, 9, {15, 0}, {7, 0}},
+	 POSITION_FINE,
+	 {{12, 0}, true, 6}},
+	/* trimmed up to ours and not further: 6 are gone, 6 seen */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 9, 3, {15, 0}, {13, 0}},
+	 POSITION_FINE,
+	 {{12, 0}, true, 6}},
+	/* one further */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 9, 2, {15, 0}, {14, 0}},
+	 POSITION_TRIMMED,
+	 {{12, 0}, true, 7}},
+	/* all trimmed, with and without something new */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 6, 0, {12, 0}, {0, 0}},
+	 POSITION_FINE,
+	 {{12, 0}, true, 6}},
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 7, 0, {13, 0}, {0, 0}},
+	 POSITION_TRIMMED,
+	 {{12, 0}, true, 7}},
+	/* trimmed past us while we read on: all is read, and three never came; also when
+	 * the rest is gone since */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 9, 2, {12, 0}, {11, 0}},
+	 POSITION_TRIMMED,
+	 {{12, 0}, true, 9}},
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 9, 0, {12, 0}, {0, 0}},
+	 POSITION_TRIMMED,
+	 {{12, 0}, true, 9}},
+	/* trimmed behind us only */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 6, 1, {12, 0}, {12, 0}},
+	 POSITION_FINE,
+	 {{12, 0}, true, 6}},
+	/* made anew with higher ids and more of them: what we have seen is neither there
+	 * nor gone from it */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 50, 50, {99, 0}, {50, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 0}},
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 2,
+	 {true, 50, 45, {99, 0}, {55, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 5}},
+	/* made anew, and trimmed before we came: all of it is told already */
+	{{true, 90, 4, {10, 0}, {7, 0}},
+	 0,
+	 {true, 50, 3, {9, 9}, {9, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 47}},
+	/* many deleted before ours by XDEL, which the reader never saw: ours is still there
+	 */
+	{{true, 9, 1, {10, 0}, {10, 0}},
+	 0,
+	 {true, 15, 1, {16, 0}, {10, 0}},
+	 POSITION_FINE,
+	 {{10, 0}, true, 9}},
+	/* gone; or made anew with lower ids, or with higher ones */
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 0,
+	 {true, 0, 0, {0, 0}, {0, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 0}},
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 0,
+	 {true, 50, 50, {9, 9}, {1, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 0}},
+	{{true, 4, 4, {10, 0}, {7, 0}},
+	 0,
+	 {true, 3, 3, {99, 0}, {97, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, true, 0}},
+	/* absent at the start: still, then born, then born and trimmed */
+	{{true, 0, 0, {0, 0}, {0, 0}},
+	 0,
+	 {true, 0, 0, {0, 0}, {0, 0}},
+	 POSITION_FINE,
+	 {{0, 0}, true, 0}},
+	{{true, 0, 0, {0, 0}, {0, 0}},
+	 0,
+	 {true, 3, 3, {5, 0}, {3, 0}},
+	 POSITION_FINE,
+	 {{0, 0}, true, 0}},
+	{{true, 0, 0, {0, 0}, {0, 0}},
+	 0,
+	 {true, 3, 2, {5, 0}, {4, 0}},
+	 POSITION_TRIMMED,
+	 {{0, 0}, true, 1}},
+	/* before Redis 7.0: no counter */
+	{{false, 0, 4, {10, 0}, {7, 0}},
+	 1,
+	 {false, 0, 5, {11, 0}, {7, 0}},
+	 POSITION_FINE,
+	 {{11, 0}, false, 1}},
+	{{false, 0, 4, {10, 0}, {7, 0}},
+	 1,
+	 {false, 0, 0, {11, 0}, {0, 0}},
+	 POSITION_FINE,
+	 {{11, 0}, false, 1}},
+	{{false, 0, 4, {10, 0}, {7, 0}},
+	 1,
+	 {false, 0, 2, {13, 0}, {12, 0}},
+	 POSITION_TRIMMED,
+	 {{11, 0}, false, 1}},
+	{{false, 0, 4, {10, 0}, {7, 0}},
+	 1,
+	 {false, 0, 2, {9, 0}, {8, 0}},
+	 POSITION_RECREATED,
+	 {{0, 0}, false, 0}},
+};
+
 static void position_judges_after_a_reconnect(void **state)
 {
-	/* Info: counter, added, length, last, first. */
-	static const struct {
-		struct stream_info start;
-		unsigned read; /* entries of ids 11-0, 12-0, … read since */
-		struct stream_info now;
-		enum position_verdict verdict;
-		struct {
-			struct stream_id last;
-			bool has_counter;
-			uint64_t seen_count;
-		} after;
-	} rows[] = {
-		/* nothing happened */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 6, 6, {12, 0}, {7, 0}},
-		 POSITION_FINE,
-		 {{12, 0}, true, 6}},
-		/* more was added, we are still in it */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 9, 9, {15, 0}, {7, 0}},
-		 POSITION_FINE,
-		 {{12, 0}, true, 6}},
-		/* trimmed up to ours and not further: 6 are gone, 6 seen */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 9, 3, {15, 0}, {13, 0}},
-		 POSITION_FINE,
-		 {{12, 0}, true, 6}},
-		/* one further */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 9, 2, {15, 0}, {14, 0}},
-		 POSITION_TRIMMED,
-		 {{12, 0}, true, 7}},
-		/* all trimmed, with and without something new */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 6, 0, {12, 0}, {0, 0}},
-		 POSITION_FINE,
-		 {{12, 0}, true, 6}},
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 7, 0, {13, 0}, {0, 0}},
-		 POSITION_TRIMMED,
-		 {{12, 0}, true, 7}},
-		/* trimmed past us while we read on: all is read, and three never came; also when
-		 * the rest is gone since */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 9, 2, {12, 0}, {11, 0}},
-		 POSITION_TRIMMED,
-		 {{12, 0}, true, 9}},
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 9, 0, {12, 0}, {0, 0}},
-		 POSITION_TRIMMED,
-		 {{12, 0}, true, 9}},
-		/* trimmed behind us only */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 6, 1, {12, 0}, {12, 0}},
-		 POSITION_FINE,
-		 {{12, 0}, true, 6}},
-		/* made anew with higher ids and more of them: what we have seen is neither there
-		 * nor gone from it */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 50, 50, {99, 0}, {50, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 0}},
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 2,
-		 {true, 50, 45, {99, 0}, {55, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 5}},
-		/* made anew, and trimmed before we came: all of it is told already */
-		{{true, 90, 4, {10, 0}, {7, 0}},
-		 0,
-		 {true, 50, 3, {9, 9}, {9, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 47}},
-		/* many deleted before ours by XDEL, which the reader never saw: ours is still there
-		 */
-		{{true, 9, 1, {10, 0}, {10, 0}},
-		 0,
-		 {true, 15, 1, {16, 0}, {10, 0}},
-		 POSITION_FINE,
-		 {{10, 0}, true, 9}},
-		/* gone; or made anew with lower ids, or with higher ones */
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 0,
-		 {true, 0, 0, {0, 0}, {0, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 0}},
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 0,
-		 {true, 50, 50, {9, 9}, {1, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 0}},
-		{{true, 4, 4, {10, 0}, {7, 0}},
-		 0,
-		 {true, 3, 3, {99, 0}, {97, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, true, 0}},
-		/* absent at the start: still, then born, then born and trimmed */
-		{{true, 0, 0, {0, 0}, {0, 0}},
-		 0,
-		 {true, 0, 0, {0, 0}, {0, 0}},
-		 POSITION_FINE,
-		 {{0, 0}, true, 0}},
-		{{true, 0, 0, {0, 0}, {0, 0}},
-		 0,
-		 {true, 3, 3, {5, 0}, {3, 0}},
-		 POSITION_FINE,
-		 {{0, 0}, true, 0}},
-		{{true, 0, 0, {0, 0}, {0, 0}},
-		 0,
-		 {true, 3, 2, {5, 0}, {4, 0}},
-		 POSITION_TRIMMED,
-		 {{0, 0}, true, 1}},
-		/* before Redis 7.0: no counter */
-		{{false, 0, 4, {10, 0}, {7, 0}},
-		 1,
-		 {false, 0, 5, {11, 0}, {7, 0}},
-		 POSITION_FINE,
-		 {{11, 0}, false, 1}},
-		{{false, 0, 4, {10, 0}, {7, 0}},
-		 1,
-		 {false, 0, 0, {11, 0}, {0, 0}},
-		 POSITION_FINE,
-		 {{11, 0}, false, 1}},
-		{{false, 0, 4, {10, 0}, {7, 0}},
-		 1,
-		 {false, 0, 2, {13, 0}, {12, 0}},
-		 POSITION_TRIMMED,
-		 {{11, 0}, false, 1}},
-		{{false, 0, 4, {10, 0}, {7, 0}},
-		 1,
-		 {false, 0, 2, {9, 0}, {8, 0}},
-		 POSITION_RECREATED,
-		 {{0, 0}, false, 0}},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(reconnects); i++) {
 		struct position position;
 
-		position_start(&position, &rows[i].start);
-		for (unsigned n = 0; n < rows[i].read; n++)
+		position_start(&position, &reconnects[i].start);
+		for (unsigned n = 0; n < reconnects[i].read; n++)
 			assert_true(position_advance(&position, (struct stream_id){11 + n, 0}));
-		if (position_judge(&position, &rows[i].now) != rows[i].verdict)
+		if (position_judge(&position, &reconnects[i].now) != reconnects[i].verdict)
 			fail_msg("row %zu: verdict", i);
-		if (stream_id_compare(position.last, rows[i].after.last) != 0 ||
-		    position.has_counter != rows[i].after.has_counter ||
-		    position.seen_count != rows[i].after.seen_count)
+		if (stream_id_compare(position.last, reconnects[i].after.last) != 0 ||
+		    position.has_counter != reconnects[i].after.has_counter ||
+		    position.seen_count != reconnects[i].after.seen_count)
 			fail_msg("row %zu: position", i);
 		/* What was told is not told again. */
-		if (rows[i].now.has_counter)
-			assert_int_equal(position_judge(&position, &rows[i].now) ==
+		if (reconnects[i].now.has_counter)
+			assert_int_equal(position_judge(&position, &reconnects[i].now) ==
 						 POSITION_RECREATED,
 					 false);
-		if (rows[i].verdict == POSITION_TRIMMED && rows[i].now.has_counter)
-			assert_int_equal(position_judge(&position, &rows[i].now), POSITION_FINE);
+		if (reconnects[i].verdict == POSITION_TRIMMED && reconnects[i].now.has_counter)
+			assert_int_equal(position_judge(&position, &reconnects[i].now),
+					 POSITION_FINE);
 	}
 }
 

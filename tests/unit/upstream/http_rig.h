@@ -60,7 +60,7 @@ __attribute__((unused)) static void turns(struct rig *rig, int count)
 __attribute__((unused)) static void jump_ms(struct rig *rig, uint64_t ms)
 {
 	turns(rig, 3);
-	jumped_us += ms * 1000;
+	ahead_us += ms * 1000;
 	turns(rig, 3);
 }
 

@@ -4,17 +4,9 @@
 
 #include "unit/net/harness.h"
 
-/* How far it has been put forward. */
-static uint64_t jumped_us;
-
-__attribute__((unused)) static uint64_t clock_us(void *context)
-{
-	return worker_clock_system.monotonic_us(context) + jumped_us;
-}
-
 __attribute__((unused)) static int64_t wall_ms(void *context)
 {
-	return (int64_t)(clock_us(context) / 1000);
+	return (int64_t)(ahead_monotonic_us(context) / 1000);
 }
 
 __attribute__((unused)) static struct worker *worker_make(void)
@@ -27,7 +19,7 @@ __attribute__((unused)) static struct worker *worker_make(void)
 			 .file_slots = 256,
 			 .buffer_count = 64,
 			 .buffer_bytes = 4096},
-		.clock = {clock_us, wall_ms, NULL},
+		.clock = {ahead_monotonic_us, wall_ms, NULL},
 	};
 	char why[256] = "";
 

@@ -203,55 +203,9 @@ static void service_answer_check(struct served *served)
 	}
 }
 
-static void service_answer(struct served *served)
+static void service_answer_wrongly(struct served *served)
 {
-	struct peer *peer = served->peer;
-	struct service *service = peer->service;
-	bool is_first = !service->scripted_once;
-
-	service->scripted_once = true;
-	switch (service->script) {
-	case SCRIPT_ECHO:
-		service_echo(served);
-		break;
-	case SCRIPT_HANG:
-		break;
-	case SCRIPT_STATUS:
-		service_trailers_only(served, service->status, service->status_message);
-		break;
-	case SCRIPT_LATE_STATUS:
-		service_headers(served, "200", "application/grpc", NULL);
-		service_push(served, SPAN("dropped"));
-		service_trailers(served, service->status, service->status_message);
-		break;
-	case SCRIPT_REFUSE:
-		h2_stream_reset(&served->h2, H2_REFUSED_STREAM);
-		break;
-	case SCRIPT_REFUSE_ONCE:
-		if (is_first)
-			h2_stream_reset(&served->h2, H2_REFUSED_STREAM);
-		else
-			service_echo(served);
-		break;
-	case SCRIPT_RESET:
-		h2_stream_reset(&served->h2, service->reset_code);
-		break;
-	case SCRIPT_GOAWAY_UNSEEN:
-		if (!is_first) {
-			service_echo(served);
-			break;
-		}
-		/* GOAWAY, no error, last id 0: by hand, for a session would name the id that it has
-		 * seen */
-		conn_send(&peer->conn, SPAN("\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"));
-		break;
-	case SCRIPT_GOAWAY_SEEN:
-		h2_goaway(peer->session, H2_NO_ERROR, SPAN_EMPTY);
-		service_echo(served);
-		break;
-	case SCRIPT_CLOSE:
-		conn_close(&peer->conn);
-		break;
+	switch (served->peer->service->script) {
 	case SCRIPT_WRONG_TYPE:
 		service_headers(served, "200", "text/html", NULL);
 		service_push(served, SPAN("x"));
@@ -276,6 +230,63 @@ static void service_answer(struct served *served)
 		service_push(served, SPAN("two"));
 		service_trailers(served, GRPC_OK, NULL);
 		break;
+	case SCRIPT_BAD_ENCODING:
+		service_headers(served, "200", "application/grpc", "zstd");
+		service_push(served, SPAN("x"));
+		service_trailers(served, GRPC_OK, NULL);
+		break;
+	default:
+		fail_msg("a script that nobody plays");
+	}
+}
+
+static void service_answer(struct served *served)
+{
+	struct peer *peer = served->peer;
+	struct service *service = peer->service;
+	bool is_first = !service->scripted_once;
+
+	service->scripted_once = true;
+	switch (service->script) {
+	case SCRIPT_ECHO:
+		service_echo(served);
+		break;
+	case SCRIPT_HANG:
+		break;
+	case SCRIPT_STATUS:
+		service_trailers_only(served, service->status, service->status_message);
+		break;
+	case SCRIPT_LATE_STATUS:
+		service_headers(served, "200", "application/grpc", NULL);
+		service_push(served, SPAN("dropped"));
+		service_trailers(served, service->status, service->status_message);
+		break;
+	case SCRIPT_REFUSE:
+	case SCRIPT_REFUSE_ONCE:
+		if (is_first || service->script == SCRIPT_REFUSE)
+			h2_stream_reset(&served->h2, H2_REFUSED_STREAM);
+		else
+			service_echo(served);
+		break;
+	case SCRIPT_RESET:
+		h2_stream_reset(&served->h2, service->reset_code);
+		break;
+	case SCRIPT_GOAWAY_UNSEEN:
+		if (!is_first) {
+			service_echo(served);
+			break;
+		}
+		/* GOAWAY, no error, last id 0: by hand, for a session would name the id that it has
+		 * seen */
+		conn_send(&peer->conn, SPAN("\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"));
+		break;
+	case SCRIPT_GOAWAY_SEEN:
+		h2_goaway(peer->session, H2_NO_ERROR, SPAN_EMPTY);
+		service_echo(served);
+		break;
+	case SCRIPT_CLOSE:
+		conn_close(&peer->conn);
+		break;
 	case SCRIPT_LARGE:
 		service_large(served, service->large_bytes);
 		break;
@@ -285,11 +296,8 @@ static void service_answer(struct served *served)
 	case SCRIPT_HALF_MESSAGE:
 		service_half_message(served);
 		break;
-	case SCRIPT_BAD_ENCODING:
-		service_headers(served, "200", "application/grpc", "zstd");
-		service_push(served, SPAN("x"));
-		service_trailers(served, GRPC_OK, NULL);
-		break;
+	default:
+		service_answer_wrongly(served);
 	}
 }
 

@@ -465,7 +465,7 @@ static void new_connection_is_reason_for_a_probe_at_once(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		TURN_UNTIL(rig->worker, upstream_is_ready(rig->upstream));
 		assert_int_equal(call_once(rig, i).outcome, UPSTREAM_UNAVAILABLE);
-		jumped_us += 2000000; /* past any backoff */
+		ahead_us += 2000000; /* past any backoff */
 	}
 	assert_true(has_metric(rig, "upstream_breaker_opened_total{upstream=\"fleet\"} 1\n"));
 	rig->services[0].script = SCRIPT_ECHO;

@@ -67,7 +67,7 @@ static void disturb(struct rig *rig)
 		service->max_concurrent_streams = (uint32_t)random_below(4);
 		break;
 	case 7:
-		jumped_us += random_below(400000);
+		ahead_us += random_below(400000);
 		break;
 	}
 }
