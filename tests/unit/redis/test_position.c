@@ -150,7 +150,11 @@ static const struct {
 	unsigned read; /* entries of ids 11-0, 12-0, … read since */
 	struct stream_info now;
 	enum position_verdict verdict;
-	struct position after;
+	struct {
+		struct stream_id last;
+		bool has_counter;
+		uint64_t seen_count;
+	} after;
 } reconnects[] = {
 	/* nothing happened */
 	{{true, 4, 4, {10, 0}, {7, 0}},
