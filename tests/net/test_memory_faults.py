@@ -21,7 +21,7 @@ from conftest import ECHO_CONFIG
 from services import AuthService, auth
 from test_lifecycle import descriptors
 from test_rest import make_descriptors
-from test_settings import connect, is_refused, open_connections
+from test_settings import open_connections
 
 FAULTY = harness.OUT / "ringway-faults"
 
@@ -411,11 +411,11 @@ def test_connections_are_descriptors_where_closed_direct_files_are_kept(folder, 
                          prefix=lambda env: ["prlimit", "--nofile=540:540"]) as gateway:
         gateway.metrics()  # /proc/self/fd stays open from then on
         before = descriptors(gateway)
-        kept = [connect(gateway.public) for _ in range(540 - 512)]  # of both workers together
+        kept = [harness.connect(gateway.public) for _ in range(540 - 512)]  # of both workers together
         harness.wait_until(lambda: open_connections(gateway) == len(kept), "all are open")
         assert descriptors(gateway) > before + len(kept) // 2  # some of before may have been the start's
-        with connect(gateway.public) as late:
-            assert is_refused(late)
+        with harness.connect(gateway.public) as late:
+            assert harness.is_ended(late)
         for connection in kept:
             connection.close()
         harness.wait_until(lambda: descriptors(gateway) <= before, "no descriptor stays")
