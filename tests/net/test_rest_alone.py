@@ -58,7 +58,8 @@ def test_rest_call_needs_no_redis(api):
     api.auth.permissions.add(("alice", "user:list"))
     status, body, _ = api.call("GET", "/api/v1/users/u1", token=token)
     assert (status, body) == (200, {"userId": "u1", "email": "u1@example.com", "status": "ACTIVE"})
-    api.gateway.log("sandbox closed")
+    if harness.MODE in ("release", "debug"):
+        api.gateway.log("sandbox closed")
 
 
 def test_stream_needs_no_redis(api):
