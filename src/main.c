@@ -33,7 +33,7 @@ struct program {
 	const struct config *config;
 	struct reloader reloader;
 	struct admin_gathering *streams; /* while /streams is gathered */
-	struct signer *signer;	       /* NULL: no edge gateway */
+	struct signer *signer;		 /* NULL: no edge gateway */
 	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
 	struct rest_shared rest; /* the API gateway's workers' */
@@ -529,8 +529,8 @@ static void hold_reloads(void)
 /* Not locked they still are left out of core dumps, and wiped: no reason not to serve. */
 static void report_secrets(const struct program *program)
 {
-	if ((program->signer && !signer_is_locked(program->signer)) || !config_secrets_are_locked(program->config) ||
-	    !secrets_are_locked())
+	if ((program->signer && !signer_is_locked(program->signer)) ||
+	    !config_secrets_are_locked(program->config) || !secrets_are_locked())
 		LOG(LOG_WARN, "main", "keys may be swapped out",
 		    LOG_TEXT("why", "RLIMIT_MEMLOCK leaves no memory to lock"),
 		    LOG_TEXT("remedy", "LimitMEMLOCK= in the unit, ulimit -l, or no swap"));

@@ -95,8 +95,7 @@ static struct config_file *load_again(const struct config *config, const char *p
 	return NULL;
 }
 
-struct config_file *config_file_load(const char *path, config_compile_fn *compile,
-				     struct buf *out)
+struct config_file *config_file_load(const char *path, config_compile_fn *compile, struct buf *out)
 {
 	return load_again(NULL, path, compile, out);
 }

@@ -1,13 +1,13 @@
 /*
- * rooms: which gateways are configured, that there is one, and what is said to no effect because the
- * edge gateway is not. Thread: main. Source: edge.md §7.
+ * rooms: which gateways are configured, that there is one, and what is said to no effect because
+ * the edge gateway is not. Thread: main. Source: edge.md §7.
  */
 #ifndef CONFIG_ROOMS_H
 #define CONFIG_ROOMS_H
 
 #include "config/option.h"
 
-/* Of a file without mistakes: a mistake if there is nothing to do, else warnings of its own parts. */
+/* Of a file without mistakes: a mistake if there is nothing to do, else warnings of its parts. */
 void rooms_check(const struct config *config, const struct config_file *file,
 		 struct report *report);
 

@@ -29,7 +29,8 @@ struct gateway_options {
 	uint32_t worker_count;
 	uint64_t nofile; /* soft RLIMIT_NOFILE */
 	struct metric_registry *metrics;
-	const struct listen_socket *public_socket, *grpc_socket; /* the latter of the edge gateway */
+	const struct listen_socket *public_socket;
+	const struct listen_socket *grpc_socket; /* of the edge gateway */
 	const struct guest_operations *guest; /* of every worker; NULL: none */
 	void *guest_shared;		      /* theirs together; outlives the gateway */
 	void (*started)(void *context);

@@ -93,8 +93,9 @@ int node_create(struct node **node, struct worker *worker, struct node_shared *s
 void node_start(struct node *node);
 
 /*
- * Calls `done` once: when Redis is connected, at once where none is needed, or after NODE_REDIS_WAIT_MS without it: commands fail
- * then until it is. May come before this returns. `context` is node->context.
+ * Calls `done` once: when Redis is connected, at once where none is needed, or after
+ * NODE_REDIS_WAIT_MS without it: commands fail then until it is. May come before this returns.
+ * `context` is node->context.
  */
 #define NODE_REDIS_WAIT_MS 1000
 void node_await_redis(struct node *node, void (*done)(struct node *node), void *context);

@@ -1,6 +1,6 @@
 /*
- * states: the states of sign-ons that were spent, where no Redis remembers them: one table for all
- * workers, of which each state is one's once and for its whole life. Thread: any. Source: api.md §4.
+ * states: the states of sign-ons that were spent, where no Redis remembers them: one table of all
+ * workers, in which each can be spent once in its life. Thread: any. Source: api.md §4.
  */
 #ifndef REST_STATES_H
 #define REST_STATES_H

@@ -103,11 +103,11 @@ static void one_required_variable_requires_all_beside_rest_too(void **state)
 static void what_only_the_edge_gateway_uses_is_warned_of(void **state)
 {
 	(void)state;
-	struct loaded loaded = load_with(
-		UPSTREAMS COMMANDS REST_EDGE,
-		ENVIRONMENT("GATEWAY_AUTHENTICATED_GRPC_ADDR=:9090", "GATEWAY_WORKERS=1",
-			    "GATEWAY_SESSION_CACHE_REDIS_TLS_KEY_FILE=k",
-			    "GATEWAY_GRPC_MAX_MESSAGE_BYTES=1MiB"));
+	struct loaded loaded =
+		load_with(UPSTREAMS COMMANDS REST_EDGE,
+			  ENVIRONMENT("GATEWAY_AUTHENTICATED_GRPC_ADDR=:9090", "GATEWAY_WORKERS=1",
+				      "GATEWAY_SESSION_CACHE_REDIS_TLS_KEY_FILE=k",
+				      "GATEWAY_GRPC_MAX_MESSAGE_BYTES=1MiB"));
 
 	assert_non_null(loaded.config);
 	assert_string_equal(loaded.report,
@@ -118,7 +118,7 @@ static void what_only_the_edge_gateway_uses_is_warned_of(void **state)
 	unload(&loaded);
 }
 
-/* What a broken file would have asked for nobody knows; a broken variable might have been the one. */
+/* A broken file may have had what is asked for; a broken variable might have been the one. */
 static void beside_other_mistakes_there_is_no_guess(void **state)
 {
 	(void)state;

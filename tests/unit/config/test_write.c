@@ -76,7 +76,8 @@ static void values_show_origin_and_mask_secrets(void **state)
 	static const char *const lines[] = {
 		"GATEWAY_PUBLIC_HTTP_ADDR=:8080  # default\n",
 		"GATEWAY_ADMIN_HTTP_ADDR=127.0.0.1:9100  # environment, default empty\n",
-		"GATEWAY_SESSION_CACHE_REDIS_ADDR=redis:6379  # environment, required by the edge gateway\n",
+		"GATEWAY_SESSION_CACHE_REDIS_ADDR=redis:6379  # environment, required by the edge "
+		"gateway\n",
 		"GATEWAY_SESSION_CACHE_REDIS_PASSWORD=********  # file, default empty\n",
 		"GATEWAY_LOG_LEVEL=debug  # environment, default info\n",
 		"GATEWAY_HTTP_IDLE_TIMEOUT=1m30s  # environment, default 75s\n",
