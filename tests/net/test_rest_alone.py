@@ -1,5 +1,6 @@
 """The API gateway without the edge gateway (edge.md §7): no Redis, no signer, no bus, no gRPC listener; all else is there."""
 
+import http.client
 import json
 import shutil
 import signal
@@ -7,7 +8,6 @@ import socket
 import threading
 from types import SimpleNamespace
 
-import http.client
 import pytest
 
 import grpc_web
