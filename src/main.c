@@ -16,6 +16,7 @@
 #include "rest/departed.h"
 #include "rest/plan.h"
 #include "rest/rest.h"
+#include "rest/states.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -32,10 +33,10 @@ struct program {
 	const struct config *config;
 	struct reloader reloader;
 	struct admin_gathering *streams; /* while /streams is gathered */
-	struct signer *signer;
+	struct signer *signer;		 /* NULL: no edge gateway */
 	struct tls_context *redis_tls; /* NULL: off */
 	struct metric_registry *metrics;
-	struct departed *departed; /* the API gateway's workers' */
+	struct rest_shared rest; /* the API gateway's workers' */
 	struct worker control;
 	struct listeners listeners;
 	struct gateway *gateway;
@@ -109,6 +110,11 @@ static int print_public_key(const struct config *config)
 	struct signer *signer;
 	struct buf out;
 
+	if (!config_has_edge(config)) {
+		fputs("ringway: there is no response key: the edge gateway is not configured\n",
+		      stderr);
+		return EXIT_FAILED;
+	}
 	if (load_signer(&signer, config))
 		return EXIT_FAILED;
 	buf_init(&out, CONFIG_REPORT_BYTES_MAX);
@@ -117,17 +123,31 @@ static int print_public_key(const struct config *config)
 	return print(&out);
 }
 
+/* What the edge gateway needs of files; all mistakes. `*signer` and `*redis_tls` are there or NULL,
+ * whatever is returned. */
+static int load_edge_files(const struct config *config, struct signer **signer,
+			   struct tls_context **redis_tls)
+{
+	*signer = NULL;
+	*redis_tls = NULL;
+	if (!config_has_edge(config))
+		return 0;
+	int signer_error = load_signer(signer, config);
+	int tls_error = load_redis_tls(redis_tls, config);
+
+	return signer_error ? signer_error : tls_error;
+}
+
 /* All of start-up but network and bind. */
 static int check_config(const struct config *config)
 {
-	struct signer *signer = NULL;
+	struct signer *signer;
 	struct tls_context *redis_tls;
-	int signer_error = load_signer(&signer, config);
-	int tls_error = load_redis_tls(&redis_tls, config);
+	int error = load_edge_files(config, &signer, &redis_tls);
 
 	signer_destroy(signer);
 	tls_context_destroy(redis_tls);
-	if (signer_error || tls_error)
+	if (error)
 		return EXIT_CONFIG;
 	printf("configuration is valid\n");
 	return EXIT_CLEAN;
@@ -174,13 +194,14 @@ static void enter_sandbox(void)
 static void started(void *context)
 {
 	struct program *program = context;
-	char fingerprint[SIGNER_FINGERPRINT_MAX];
+	char fingerprint[SIGNER_FINGERPRINT_MAX] = "";
 
 	enter_sandbox();
 	if (program->admin &&
 	    admin_listen(program->admin, program->listeners.sockets[LISTENER_ADMIN].fds[0]))
 		LOG(LOG_ERROR, "main", "admin listener cannot accept");
-	signer_fingerprint(program->signer, fingerprint);
+	if (program->signer)
+		signer_fingerprint(program->signer, fingerprint);
 	listeners_log(&program->listeners, fingerprint);
 	program->ready = true;
 	reloader_start(&program->reloader);
@@ -351,7 +372,7 @@ static int create_rest(void **guest, const struct guest_home *home)
 		.config = home->config,
 		.secret = home->secret,
 		.metrics = home->metrics,
-		.departed = home->shared,
+		.shared = home->shared,
 		.rpcs = home->rpcs,
 		.copied_bytes = home->copied_bytes,
 	};
@@ -408,7 +429,7 @@ static int create_parts(struct program *program)
 		.public_socket = &program->listeners.sockets[LISTENER_PUBLIC],
 		.grpc_socket = &program->listeners.sockets[LISTENER_GRPC],
 		.guest = &rest_operations,
-		.guest_shared = program->departed,
+		.guest_shared = &program->rest,
 		.started = started,
 		.accepting_stopped = accepting_stopped,
 		.stopped = gateway_stopped,
@@ -448,16 +469,27 @@ static int create_parts(struct program *program)
 	return 0;
 }
 
+/* Of what all threads share. */
+static int create_shared(struct program *program)
+{
+	bool has_redis = config_has_edge(program->config);
+	struct hash_secret secret;
+
+	limits_random(&secret, sizeof(secret));
+	program->metrics = metric_registry_create();
+	program->rest.departed = departed_create();
+	program->rest.states = has_redis ? NULL : states_create(STATES_MAX, secret);
+	if (!program->metrics || !program->rest.departed || (!has_redis && !program->rest.states))
+		return fail("cannot start", "out of memory");
+	return 0;
+}
+
 static int serve(struct program *program)
 {
 	char why[WHY_BYTES];
 
-	program->metrics = metric_registry_create();
-	program->departed = departed_create();
-	if (!program->metrics || !program->departed) {
-		fail("cannot start", "out of memory");
+	if (create_shared(program))
 		return EXIT_FAILED;
-	}
 	if (create_control(program))
 		return EXIT_FAILED;
 	if (reloader_init(&program->reloader, program->config, &program->control,
@@ -465,7 +497,8 @@ static int serve(struct program *program)
 		fail("cannot build the reloader", "out of memory");
 		return EXIT_FAILED;
 	}
-	if (gateway_ping(&program->control, program->config, program->redis_tls, why,
+	if (config_has_edge(program->config) &&
+	    gateway_ping(&program->control, program->config, program->redis_tls, why,
 			 sizeof(why))) {
 		fail("start-up check failed", why);
 		return EXIT_FAILED;
@@ -488,7 +521,8 @@ static int serve(struct program *program)
 	worker_finish(&program->control);
 	close(program->signal_fd);
 	metric_registry_destroy(program->metrics);
-	departed_destroy(program->departed);
+	departed_destroy(program->rest.departed);
+	states_destroy(program->rest.states);
 	LOG(LOG_INFO, "main", "stopped", LOG_FLAG("clean", program->clean));
 	return program->clean ? EXIT_CLEAN : EXIT_FAILED;
 }
@@ -506,8 +540,8 @@ static void hold_reloads(void)
 /* Not locked they still are left out of core dumps, and wiped: no reason not to serve. */
 static void report_secrets(const struct program *program)
 {
-	if (!signer_is_locked(program->signer) || !config_secrets_are_locked(program->config) ||
-	    !secrets_are_locked())
+	if ((program->signer && !signer_is_locked(program->signer)) ||
+	    !config_secrets_are_locked(program->config) || !secrets_are_locked())
 		LOG(LOG_WARN, "main", "keys may be swapped out",
 		    LOG_TEXT("why", "RLIMIT_MEMLOCK leaves no memory to lock"),
 		    LOG_TEXT("remedy", "LimitMEMLOCK= in the unit, ulimit -l, or no swap"));
@@ -525,7 +559,7 @@ static int run(const struct config *config)
 	signal(SIGXFSZ, SIG_IGN);
 	hold_reloads();
 	program.config = config;
-	if (load_signer(&program.signer, config) || load_redis_tls(&program.redis_tls, config))
+	if (load_edge_files(config, &program.signer, &program.redis_tls))
 		return EXIT_FAILED;
 	report_secrets(&program);
 	program.nofile = limits_raise_nofile();

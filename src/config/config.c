@@ -4,6 +4,7 @@
 #include "base/explain.h"
 #include "base/vault.h"
 #include "config/environment.h"
+#include "config/rooms.h"
 #include "config/routes.h"
 
 #include <errno.h>
@@ -77,18 +78,50 @@ static struct config_file *file_load(const char *path, config_compile_fn *compil
 	return file;
 }
 
-struct config_file *config_file_load(const char *path, config_compile_fn *compile,
-				     struct buf *out)
+/* `config` NULL: whatever the file is good for. */
+static struct config_file *load_again(const struct config *config, const char *path,
+				      config_compile_fn *compile, struct buf *out)
 {
 	struct report report = { .out = out };
 	struct config_file *file = file_load(path, compile, &report);
 
 	if (!file)
 		report_mistake(&report, "GATEWAY_CONFIG_FILE", "%s", errno_text(ENOMEM));
+	else if (config && report.mistake_count == 0)
+		rooms_check(config, file, &report);
 	if (report.mistake_count == 0)
 		return file;
 	config_file_put(file);
 	return NULL;
+}
+
+struct config_file *config_file_load(const char *path, config_compile_fn *compile, struct buf *out)
+{
+	return load_again(NULL, path, compile, out);
+}
+
+struct config_file *config_file_reload(const struct config *config, config_compile_fn *compile,
+				       struct buf *out)
+{
+	return load_again(config, config->config_file, compile, out);
+}
+
+/* Of a file with mistakes nobody knows what it would have asked for. */
+static int load_file(struct config *config, char *const *environment, config_compile_fn *compile,
+		     struct report *report)
+{
+	size_t mistake_count = report->mistake_count;
+
+	config->file = file_load(config->config_file, compile, report);
+	if (!config->file)
+		return -ENOMEM;
+	if (report->mistake_count > mistake_count)
+		return 0;
+	rooms_check(config, config->file, report);
+	/* a variable with a mistake may have been the one that turns a gateway on */
+	if (report->mistake_count == 0)
+		rooms_check_environment(config, environment, report);
+	return 0;
 }
 
 struct config *config_load(char *const *environment, config_compile_fn *compile,
@@ -98,10 +131,8 @@ struct config *config_load(char *const *environment, config_compile_fn *compile,
 	struct config *config = config_create();
 	int error = config ? environment_load(environment, config, &report) : -ENOMEM;
 
-	if (!error) {
-		config->file = file_load(config->config_file, compile, &report);
-		error = config->file ? 0 : -ENOMEM;
-	}
+	if (!error)
+		error = load_file(config, environment, compile, &report);
 	if (error)
 		report_mistake(&report, "configuration", "%s", errno_text(-error));
 	if (report.mistake_count == 0)

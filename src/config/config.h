@@ -85,6 +85,7 @@ struct config_file {
 	size_t upstream_count;
 	struct config_command *commands;
 	size_t command_count;
+	struct config_place commands_place;
 	struct config_rest *rest; /* NULL: no API gateway */
 	void *compiled;		  /* what config_compile_fn has made of it */
 	void (*release)(void *compiled);
@@ -126,6 +127,12 @@ struct config *config_load(char *const *environment, config_compile_fn *compile,
 			   struct buf *report);
 void config_destroy(struct config *config);
 
+/*
+ * Whether the edge gateway is configured; the API gateway is when a file has `rest`. One of them is
+ * (edge.md §7).
+ */
+bool config_has_edge(const struct config *config);
+
 /* Whether no secret can be swapped out; false where RLIMIT_MEMLOCK refused it. */
 bool config_secrets_are_locked(const struct config *config);
 
@@ -141,6 +148,12 @@ void config_forget_environment(char **environment);
  */
 struct config_file *config_file_load(const char *path, config_compile_fn *compile,
 				     struct buf *report);
+/*
+ * The same of the file that `config` names, to be used in place of config->file: a mistake, too, if
+ * nothing would be left to do.
+ */
+struct config_file *config_file_reload(const struct config *config, config_compile_fn *compile,
+				       struct buf *report);
 struct config_file *config_file_get(struct config_file *file);
 void config_file_put(struct config_file *file); /* NULL is fine */
 

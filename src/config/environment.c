@@ -106,7 +106,6 @@ static int load_row(const struct option_row *row, char *const *environment, stru
 static void check_required(const struct config *config, struct report *report)
 {
 	const char *present = NULL;
-	struct buf names;
 
 	for (size_t i = 0; i < option_count(); i++) {
 		const struct option_row *row = option_row(i);
@@ -114,25 +113,13 @@ static void check_required(const struct config *config, struct report *report)
 		if ((row->flags & OPTION_REQUIRED) && option_is_filled(row, config))
 			present = row->variable;
 	}
-	buf_init(&names, 1024);
-	for (size_t i = 0; i < option_count(); i++) {
+	for (size_t i = 0; i < option_count() && present; i++) {
 		const struct option_row *row = option_row(i);
 
-		if (!(row->flags & OPTION_REQUIRED) || option_is_filled(row, config))
-			continue;
-		if (present)
+		if ((row->flags & OPTION_REQUIRED) && !option_is_filled(row, config))
 			report_mistake(report, row->variable, "is required, because %s is set",
 				       present);
-		else
-			buf_printf(&names, "%s%s", names.len > 0 ? ", " : "", row->variable);
 	}
-	if (!present)
-		report_mistake(
-			report, "configuration",
-			"nothing to do, no gateway is configured; the edge gateway needs %.*s; "
-			"the API gateway needs these and a section rest in GATEWAY_CONFIG_FILE",
-			SPAN_ARGS(buf_span(&names)));
-	buf_finish(&names);
 }
 
 #define GRPC_BUDGETS "AUTHENTICATED_GRPC_ANTI_ABUSE"
@@ -179,6 +166,8 @@ static void check_redis_tls(const struct config *config, struct report *report)
 		{ REDIS_TLS "SERVER_NAME", config->redis_tls_server_name },
 	};
 
+	if (!config_has_edge(config))
+		return;
 	if (!config->redis_tls_enabled) {
 		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 			if (rows[i].value[0])

@@ -23,6 +23,7 @@ enum option_kind {
 #define OPTION_REQUIRED     1u /* of the edge gateway: any one set, all are needed */
 #define OPTION_POWER_OF_TWO 2u
 #define OPTION_DIALED       4u /* an endpoint that we connect to: a host and a port, or a path */
+#define OPTION_EDGE	    8u /* of no effect without the edge gateway */
 
 struct option_row {
 	const char *variable, *fallback, *help;

@@ -469,6 +469,7 @@ static void take_commands(struct routes *routes)
 	}
 	if (count == 0)
 		return;
+	routes->file->commands_place = rest_place(node);
 	routes->drafts = routes_alloc(routes, count, sizeof(routes->drafts[0]));
 	if (!routes->drafts)
 		return;

@@ -24,18 +24,19 @@ static const char usage[] =
 	"false, 1, 0. Addresses: :port (listeners), host:port, [v6]:port, unix:/path.\n"
 	"A variable that is empty counts as absent, but where the value is free text.\n"
 	"A secret may be in a file that <NAME>_FILE names.\n"
-	"The edge gateway needs all variables marked \"required\".\n"
+	"The edge gateway is on when one of the variables that it requires is set, and needs all\n"
+	"of them; the API gateway is on when GATEWAY_CONFIG_FILE has a section rest. One must be.\n"
 	"SIGHUP reads GATEWAY_CONFIG_FILE anew; variables are for the life of the process.\n"
 	"\n"
 	"Exit codes: 0 stopped as asked; 1 could not start, or a component outlived its time\n"
 	"to stop, or a second signal came; 2 mistakes in the configuration.\n"
 	"\n";
 
-/* "required" or the default. */
+/* "required by the edge gateway" or the default. */
 static void write_default(const struct option_row *row, struct buf *out)
 {
 	if (row->flags & OPTION_REQUIRED)
-		buf_append(out, SPAN("required"));
+		buf_append(out, SPAN("required by the edge gateway"));
 	else if (row->fallback[0] == '\0')
 		buf_append(out, SPAN("default empty"));
 	else

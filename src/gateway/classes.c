@@ -84,8 +84,9 @@ struct server_gate classes_admit(const struct request *request)
 	uint8_t key[ADDRESS_KEY_MAX];
 	size_t key_len = address_budget_key(request->peer, key);
 
-	/* The guest has paths elsewhere, too: absolute routes, gRPC-Web. */
-	if (class == CLASS_PUBLIC_MISC && is_guests)
+	/* The guest has paths elsewhere, too: absolute routes, gRPC-Web, and without the edge
+	 * gateway those of its two POSTs. */
+	if ((class == CLASS_PUBLIC_MISC || class == CLASS_PUBLIC_AUTH) && is_guests)
 		class = CLASS_REST_API;
 	if (class == CLASS_EXEMPT)
 		return (struct server_gate){.body_bytes_max = SIZE_MAX};

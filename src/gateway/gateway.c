@@ -115,15 +115,19 @@ static void command_listen(struct gateway_thread *thread)
 	node_await_redis(thread->node, listen_now, thread);
 }
 
+static void listen_everywhere(struct gateway *gateway)
+{
+	gateway->reported = all_listen;
+	gateway_tell_nodes(gateway, command_listen);
+}
+
 static void bus_started_arrived(struct worker *to, struct letter *letter)
 {
 	struct gateway *gateway = CONTAINER_OF(letter, struct gateway, bus_started);
 
 	(void)to;
-	if (gateway->stopping)
-		return;
-	gateway->reported = all_listen;
-	gateway_tell_nodes(gateway, command_listen);
+	if (!gateway->stopping)
+		listen_everywhere(gateway);
 }
 
 /* Thread: bus. */
@@ -170,6 +174,7 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 
 	*shared = (struct node_shared){
 		.config = config,
+		.has_edge = config_has_edge(config),
 		.redis_tls = options->redis_tls,
 		.signer = options->signer,
 		.guest = options->guest,
@@ -212,10 +217,15 @@ static int shared_init(struct node_shared *shared, const struct gateway_options 
 	}
 	shared->buckets = bucket_table_create(BUDGET_ENTRIES, shared->secret);
 	shared->public_router = router_create(shared->secret);
+	return shared->buckets && shared->public_router ? 0 : -ENOMEM;
+}
+
+static int edge_shared_init(struct node_shared *shared)
+{
 	shared->grpc_router = router_create(shared->secret);
-	if (!shared->buckets || !shared->public_router || !shared->grpc_router)
+	if (!shared->grpc_router)
 		return -ENOMEM;
-	if (config->push_heartbeat_interval_ms) {
+	if (shared->config->push_heartbeat_interval_ms) {
 		shared->heartbeat = wire_write_heartbeat();
 		if (!shared->heartbeat)
 			return -ENOMEM;
@@ -242,24 +252,34 @@ static int create_bus(struct gateway *gateway)
 	return bus_create(&gateway->shared.bus, &options);
 }
 
-/* Each worker's ring, then what stands on it. */
+static int create_node(struct gateway *gateway, uint32_t index, char *why, size_t why_size)
+{
+	struct gateway_thread *thread = &gateway->node_threads[index];
+	char name[24];
+
+	snprintf(name, sizeof(name), "worker-%u", index);
+	thread->index = index;
+	int error = thread_init(gateway, thread, name, index, why, why_size);
+
+	return error ? error
+		     : node_create(&thread->node, &thread->worker, &gateway->shared,
+				   &gateway->ports[index]);
+}
+
+/* Each thread's ring, then what stands on it. */
 static int create_parts(struct gateway *gateway, char *why, size_t why_size)
 {
-	int error = thread_init(gateway, &gateway->bus_thread, "bus", gateway->node_count, why,
-				why_size);
+	bool has_edge = gateway->shared.has_edge;
+	int error = 0;
 
-	for (uint32_t i = 0; i < gateway->node_count && !error; i++) {
-		struct gateway_thread *thread = &gateway->node_threads[i];
-		char name[24];
-
-		snprintf(name, sizeof(name), "worker-%u", i);
-		thread->index = i;
-		error = thread_init(gateway, thread, name, i, why, why_size);
-		if (!error)
-			error = node_create(&thread->node, &thread->worker, &gateway->shared,
-					    &gateway->ports[i]);
-	}
-	return error ? error : create_bus(gateway);
+	if (has_edge)
+		error = thread_init(gateway, &gateway->bus_thread, "bus", gateway->node_count, why,
+				    why_size);
+	for (uint32_t i = 0; i < gateway->node_count && !error; i++)
+		error = create_node(gateway, i, why, why_size);
+	if (has_edge && !error)
+		error = create_bus(gateway);
+	return error;
 }
 
 int gateway_create(struct gateway **created, const struct gateway_options *options, char *why,
@@ -289,6 +309,8 @@ int gateway_create(struct gateway **created, const struct gateway_options *optio
 
 	if (!error)
 		error = shared_init(&gateway->shared, options);
+	if (!error && gateway->shared.has_edge)
+		error = edge_shared_init(&gateway->shared);
 	if (!error)
 		error = routes_add(&gateway->routes, options->config, gateway->shared.public_router,
 				   gateway->shared.grpc_router);
@@ -316,8 +338,10 @@ int gateway_start(struct gateway *gateway, char *why, size_t why_size)
 	gateway->starting = true;
 	for (uint32_t i = 0; i < gateway->node_count && !error; i++)
 		error = thread_start(&gateway->node_threads[i]);
-	if (!error)
+	if (!error && gateway->shared.bus)
 		error = thread_start(&gateway->bus_thread);
+	else if (!error)
+		listen_everywhere(gateway);
 	if (error)
 		snprintf(why, why_size, "cannot start a thread: %s; %s", errno_text(-error),
 			 RING_THREADS_REMEDY);
@@ -333,10 +357,12 @@ void gateway_destroy(struct gateway *gateway)
 {
 	for (uint32_t i = 0; i < gateway->node_count; i++)
 		node_destroy(gateway->node_threads[i].node);
-	bus_destroy(gateway->shared.bus);
+	if (gateway->shared.bus)
+		bus_destroy(gateway->shared.bus);
 	for (uint32_t i = 0; i < gateway->node_count; i++)
 		worker_finish(&gateway->node_threads[i].worker);
-	worker_finish(&gateway->bus_thread.worker);
+	if (gateway->shared.bus)
+		worker_finish(&gateway->bus_thread.worker);
 	router_destroy(gateway->shared.public_router);
 	router_destroy(gateway->shared.grpc_router);
 	bucket_table_destroy(gateway->shared.buckets);

@@ -1,8 +1,10 @@
 /*
  * gateway: the edge gateway as a whole: what its nodes share, its threads, its start and its end.
- * Thread: the control worker's (main), unless a line says otherwise. Source: edge.md §6.
+ * Where it is not configured (config_has_edge) all this is the guest's home alone: no bus, no
+ * Redis, no gRPC listener, and steps of the end that have no part are not taken.
+ * Thread: the control worker's (main), unless a line says otherwise. Source: edge.md §6, §7.
  *
- *   create ─► start ─(bus knows where the streams end; every node listens)─► started
+ *   create ─► start ─(bus, if any, knows where the streams end; every node listens)─► started
  *   stop: draining ─ delay ─► listeners ─► subscribers ─► push hub ─► calls ─► bus ─► workers
  *         ─► stopped
  */
@@ -22,13 +24,14 @@ struct tls_context;
 struct gateway_options {
 	const struct config *config;
 	const struct tls_context *redis_tls; /* NULL: plain */
-	const struct signer *signer;
-	struct worker *control; /* the main thread's */
+	const struct signer *signer;	     /* NULL: no edge gateway */
+	struct worker *control;		     /* the main thread's */
 	uint32_t worker_count;
 	uint64_t nofile; /* soft RLIMIT_NOFILE */
 	bool direct_files; /* of each worker so many connections; else of all together */
 	struct metric_registry *metrics;
-	const struct listen_socket *public_socket, *grpc_socket;
+	const struct listen_socket *public_socket;
+	const struct listen_socket *grpc_socket; /* of the edge gateway */
 	const struct guest_operations *guest; /* of every worker; NULL: none */
 	void *guest_shared;		      /* theirs together; outlives the gateway */
 	void (*started)(void *context);
@@ -40,7 +43,7 @@ struct gateway_options {
 };
 
 /*
- * The four bounded PINGs. Runs turns of `control` itself, before it runs.
+ * The four bounded PINGs; of the edge gateway. Runs turns of `control` itself, before it runs.
  * Returns 0, or a negative code with a sentence in `why` that names the check that failed.
  */
 int gateway_ping(struct worker *control, const struct config *config,

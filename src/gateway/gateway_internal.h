@@ -55,7 +55,7 @@ struct gateway {
 	struct worker *control;
 	struct gateway_options options;
 	struct bus_port *ports;
-	struct gateway_thread bus_thread;
+	struct gateway_thread bus_thread; /* unused where shared.bus is NULL */
 	struct gateway_thread *node_threads;
 	uint32_t node_count;
 	uint32_t reports_due;

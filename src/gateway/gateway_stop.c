@@ -14,12 +14,25 @@
 
 /* ---- on the nodes ---- */
 
+#define SERVERS_MAX 2
+
+static size_t servers_of(const struct gateway_thread *thread, struct server *servers[SERVERS_MAX])
+{
+	size_t count = 0;
+
+	servers[count++] = thread->node->public_server;
+	if (thread->node->grpc_server)
+		servers[count++] = thread->node->grpc_server;
+	return count;
+}
+
 static void command_stop_accepting(struct gateway_thread *thread)
 {
-	if (thread->listening) {
-		server_stop_accepting(thread->node->public_server);
-		server_stop_accepting(thread->node->grpc_server);
-	}
+	struct server *servers[SERVERS_MAX];
+	size_t count = thread->listening ? servers_of(thread, servers) : 0;
+
+	for (size_t i = 0; i < count; i++)
+		server_stop_accepting(servers[i]);
 	gateway_report(thread);
 }
 
@@ -34,10 +47,12 @@ static void server_drained(void *context)
 static void command_drain(struct gateway_thread *thread)
 {
 	const struct guest_operations *guest = thread->node->shared->guest;
+	struct server *servers[SERVERS_MAX];
+	size_t count = servers_of(thread, servers);
 
-	thread->servers_open = 2;
-	server_drain(thread->node->public_server, server_drained, thread);
-	server_drain(thread->node->grpc_server, server_drained, thread);
+	thread->servers_open = (uint8_t)count;
+	for (size_t i = 0; i < count; i++)
+		server_drain(servers[i], server_drained, thread);
 	/* behind them, so that no connection waits for another request */
 	if (guest)
 		guest->drain(thread->node->guest);
@@ -45,14 +60,17 @@ static void command_drain(struct gateway_thread *thread)
 
 static void command_cut(struct gateway_thread *thread)
 {
-	struct server *http = thread->node->public_server, *grpc = thread->node->grpc_server;
+	struct server *servers[SERVERS_MAX];
+	size_t count = servers_of(thread, servers);
+	uint32_t cut = 0;
 
 	if (thread->servers_open == 0)
 		return; /* it has reported meanwhile: owing_count is control's */
-	thread->owing_count = server_owing_count(http) + server_owing_count(grpc);
-
-	uint32_t cut = server_cut(http) + server_cut(grpc);
-
+	thread->owing_count = 0;
+	for (size_t i = 0; i < count; i++)
+		thread->owing_count += server_owing_count(servers[i]);
+	for (size_t i = 0; i < count; i++)
+		cut += server_cut(servers[i]);
 	LOG(LOG_WARN, "gateway", "connections cut", LOG_TEXT("worker", thread->name),
 	    LOG_UINT("connections", cut), LOG_UINT("awaiting_service", thread->owing_count));
 }
@@ -125,6 +143,12 @@ static const struct stop_step steps[] = {
 	{.component = "workers", .on_nodes = command_stop_node},
 };
 
+/* What is on the bus is skipped where there is none. */
+static bool step_has_part(const struct gateway *gateway, size_t step)
+{
+	return steps[step].on_nodes || gateway->shared.bus;
+}
+
 static void step_begin(struct gateway *gateway)
 {
 	const struct stop_step *step = &steps[gateway->step];
@@ -183,7 +207,10 @@ static void step_reported(struct gateway *gateway)
 	    LOG_FLAG("cut", is_late));
 	if (steps[gateway->step].on_nodes == command_stop_accepting)
 		gateway->options.accepting_stopped(gateway->options.context);
-	if (++gateway->step < ARRAY_LEN(steps)) {
+	do {
+		gateway->step++;
+	} while (gateway->step < ARRAY_LEN(steps) && !step_has_part(gateway, gateway->step));
+	if (gateway->step < ARRAY_LEN(steps)) {
 		step_begin(gateway);
 		return;
 	}

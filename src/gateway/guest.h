@@ -15,7 +15,7 @@
 struct guest_home {
 	struct worker *worker;
 	struct upstreams *upstreams;
-	struct redis_client *redis;
+	struct redis_client *redis; /* NULL without the edge gateway, as rpcs */
 	const struct config *config;
 	struct hash_secret secret;
 	struct metric_registry *metrics;

@@ -30,6 +30,15 @@ static const struct metric_family rechecks_family = {
 
 static void register_metrics(struct node *node)
 {
+	struct metric_registry *registry = node->shared->metrics;
+
+	classes_register(node);
+	zerocopy_register(&node->zerocopy, node->worker, registry);
+	metric_register(registry, &copied_bytes_family, "", &node->metrics.copied_bytes);
+}
+
+static void register_edge_metrics(struct node *node)
+{
 	const struct {
 		const struct metric_family *family;
 		const char *labels;
@@ -37,7 +46,6 @@ static void register_metrics(struct node *node)
 	} cells[] = {
 		{&deliveries_family, "", &node->metrics.deliveries},
 		{&delivered_bytes_family, "", &node->metrics.delivered_bytes},
-		{&copied_bytes_family, "", &node->metrics.copied_bytes},
 		{&rechecks_family, "", &node->metrics.rechecks},
 		{&ended_family, "reason=\"revoked\"", &node->metrics.ended[FEED_REVOKED]},
 		{&ended_family, "reason=\"overflowed\"", &node->metrics.ended[FEED_OVERFLOWED]},
@@ -47,8 +55,6 @@ static void register_metrics(struct node *node)
 	};
 	struct metric_registry *registry = node->shared->metrics;
 
-	classes_register(node);
-	zerocopy_register(&node->zerocopy, node->worker, registry);
 	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
 		metric_register(registry, cells[i].family, cells[i].labels, cells[i].cell);
 	for (int err = 0; err < ERR_COUNT; err++) {
@@ -175,7 +181,7 @@ static int create_upstreams(struct node *node)
 		.message_bytes_max = (uint32_t)config->grpc_max_message_bytes,
 		.dns = node->dns,
 		.metrics = node->shared->metrics,
-		.announced_path = UPSTREAM_HANDLE_PATH,
+		.announced_path = node->shared->has_edge ? UPSTREAM_HANDLE_PATH : SPAN_EMPTY,
 	};
 
 	return upstreams_init(&node->upstreams, &options, config->file);
@@ -206,43 +212,95 @@ static int create_guest(struct node *node)
 	return shared->guest ? shared->guest->create(&node->guest, &home) : 0;
 }
 
-static int create_servers(struct node *node)
+/* What both servers have alike. */
+static struct server_options server_options_of(struct node *node)
 {
 	struct node_shared *shared = node->shared;
-	struct server_options options = {
-		.name = "public",
-		.protocols = SERVER_HTTP1 | SERVER_HTTP2,
-		.router = shared->public_router,
+
+	return (struct server_options){
 		.config = shared->config,
 		.service = node,
 		.limit = &shared->connections,
 		.peers = shared->peers,
 		.trusted_proxies = &shared->config->trusted_proxies,
-		.admit = classes_admit,
-		.find = shared->guest ? find_guest_route : NULL,
 		.metrics = shared->metrics,
 		.copied_bytes = &node->metrics.copied_bytes,
 		.zerocopy = &node->zerocopy,
 	};
-	int error;
+}
 
-	zerocopy_init(&node->zerocopy, node->worker);
-	error = server_create(&node->public_server, node->worker, &options);
+static int create_public_server(struct node *node)
+{
+	struct server_options options = server_options_of(node);
+
+	options.name = "public";
+	options.protocols = SERVER_HTTP1 | SERVER_HTTP2;
+	options.router = node->shared->public_router;
+	options.admit = classes_admit;
+	options.find = node->shared->guest ? find_guest_route : NULL;
+	return server_create(&node->public_server, node->worker, &options);
+}
+
+/* No `admit`: the pipeline has budgets of its own. */
+static int create_grpc_server(struct node *node)
+{
+	struct server_options options = server_options_of(node);
+
+	options.name = "grpc";
+	options.protocols = SERVER_HTTP2 | SERVER_GRPC;
+	options.router = node->shared->grpc_router;
+	return server_create(&node->grpc_server, node->worker, &options);
+}
+
+static void listen_to_bus(struct node *node)
+{
+	node->port->worker = node->worker;
+	node->port->updated = updated;
+	node->port->drain = drain;
+	node->worker->before_wait = before_wait;
+}
+
+/* All of a node that needs Redis, the signer or the bus. */
+static int edge_create(struct node *node)
+{
+	struct node_shared *shared = node->shared;
+	int error = wire_signing_init(&node->signing, shared->signer);
+
+	if (!error)
+		error = create_redis(node);
 	if (error)
 		return error;
-	options.name = "grpc";
-	options.find = NULL;
-	options.admit = NULL; /* the pipeline has budgets of its own */
-	options.protocols = SERVER_HTTP2 | SERVER_GRPC;
-	options.router = shared->grpc_router;
-	return server_create(&node->grpc_server, node->worker, &options);
+	const struct sessions_options options = {
+		.worker = node->worker,
+		.redis = node->redis,
+		.config = shared->config,
+		.secret = shared->secret,
+		.metrics = shared->metrics,
+	};
+
+	sessions_init(&node->sessions, &options);
+	listen_to_bus(node);
+	error = public_auth_open(node, &node->auth);
+	if (!error)
+		error = create_grpc_server(node);
+	if (!error)
+		register_edge_metrics(node);
+	return error;
+}
+
+static void edge_destroy(struct node *node)
+{
+	http_pool_destroy(node->auth);
+	sessions_finish(&node->sessions);
+	redis_client_destroy(node->redis);
+	server_destroy(node->grpc_server);
+	wire_signing_finish(&node->signing);
 }
 
 int node_create(struct node **created, struct worker *worker, struct node_shared *shared,
 		struct bus_port *port)
 {
 	struct node *node = calloc(1, sizeof(*node));
-	int error;
 
 	if (!node)
 		return -ENOMEM;
@@ -255,35 +313,21 @@ int node_create(struct node **created, struct worker *worker, struct node_shared
 	deadline_init(&node->redis_deadline, redis_wait_expired);
 	feed_ready_init(&node->ready);
 	subscribe_drain_init(node);
-	port->worker = worker;
-	port->updated = updated;
-	port->drain = drain;
+	zerocopy_init(&node->zerocopy, worker);
 	worker->context = node;
-	worker->before_wait = before_wait;
 	*created = node;
-	error = wire_signing_init(&node->signing, shared->signer);
-	if (!error)
-		error = dns_create(&node->dns, worker);
-	if (!error)
-		error = create_redis(node);
-	if (error)
-		return error; /* start-up ends: the process gives it all back */
-	const struct sessions_options options = {
-		.worker = worker,
-		.redis = node->redis,
-		.config = shared->config,
-		.secret = shared->secret,
-		.metrics = shared->metrics,
-	};
 
-	sessions_init(&node->sessions, &options);
-	error = create_upstreams(node);
+	/* one that fails ends the start: the process gives it all back */
+	int error = dns_create(&node->dns, worker);
+
+	if (!error && shared->has_edge)
+		error = edge_create(node);
 	if (!error)
-		error = public_auth_open(node, &node->auth);
+		error = create_upstreams(node);
 	if (!error)
 		error = create_guest(node);
 	if (!error)
-		error = create_servers(node);
+		error = create_public_server(node);
 	if (!error)
 		register_metrics(node);
 	return error;
@@ -293,7 +337,7 @@ void node_await_redis(struct node *node, void (*done)(struct node *node), void *
 {
 	node->context = context;
 	node->redis_awaited = done;
-	if (redis_client_is_ready(node->redis))
+	if (!node->redis || redis_client_is_ready(node->redis))
 		redis_was_awaited(node);
 	else
 		deadline_arm(node->worker, &node->redis_deadline, NODE_REDIS_WAIT_MS);
@@ -301,7 +345,8 @@ void node_await_redis(struct node *node, void (*done)(struct node *node), void *
 
 void node_start(struct node *node)
 {
-	redis_client_start(node->redis, redis_changed, node);
+	if (node->redis)
+		redis_client_start(node->redis, redis_changed, node);
 	upstreams_start(&node->upstreams);
 	if (node->auth)
 		http_pool_start(node->auth);
@@ -317,7 +362,9 @@ int node_listen(struct node *node, const struct listen_socket *public_socket,
 {
 	int error = listen_on(node->public_server, public_socket, index);
 
-	return error ? error : listen_on(node->grpc_server, grpc_socket, index);
+	if (error || !node->grpc_server)
+		return error;
+	return listen_on(node->grpc_server, grpc_socket, index);
 }
 
 static void dns_closed(void *context)
@@ -340,11 +387,12 @@ void node_stop(struct node *node, void (*stopped)(struct node *node), void *cont
 {
 	node->stopped = stopped;
 	node->context = context;
-	node->parts_running = node->auth ? 3 : 2;
+	node->parts_running = 1u + (node->auth != NULL) + (node->redis != NULL);
 	if (node->auth)
 		http_pool_stop(node->auth, part_stopped, node);
+	if (node->redis)
+		redis_client_stop(node->redis, part_stopped, node);
 	upstreams_stop(&node->upstreams, part_stopped, node);
-	redis_client_stop(node->redis, part_stopped, node);
 }
 
 void node_destroy(struct node *node)
@@ -353,12 +401,9 @@ void node_destroy(struct node *node)
 	if (node->shared->guest)
 		node->shared->guest->destroy(node->guest);
 	upstreams_finish(&node->upstreams);
-	http_pool_destroy(node->auth);
-	sessions_finish(&node->sessions);
-	redis_client_destroy(node->redis);
+	if (node->shared->has_edge)
+		edge_destroy(node);
 	server_destroy(node->public_server);
-	server_destroy(node->grpc_server);
-	wire_signing_finish(&node->signing);
 	slab_finish(&node->stream_slab);
 	free(node);
 }

@@ -1,7 +1,7 @@
 /*
- * node: the edge gateway's part of one worker: Redis, sessions, signing, upstreams, streams, and
- * the two servers. Everything here lives on the worker's thread; what all nodes share is in struct
- * node_shared, immutable or atomic.
+ * node: the gateways' part of one worker: upstreams, the public server and the guest; and where the
+ * edge gateway is on, Redis, sessions, signing, streams and the gRPC server. Everything here lives
+ * on the worker's thread; what all nodes share is in struct node_shared, immutable or atomic.
  */
 #ifndef GATEWAY_NODE_H
 #define GATEWAY_NODE_H
@@ -34,6 +34,7 @@ enum budget {
 
 struct node_shared {
 	const struct config *config;
+	bool has_edge; /* false: no bus, and of a node nothing that edge_create makes */
 	const struct tls_context *redis_tls; /* NULL: plain */
 	const struct signer *signer;
 	struct bucket_table *buckets;
@@ -43,7 +44,7 @@ struct node_shared {
 	struct connection_limit connections;
 	struct peers *peers; /* NULL: connections are not counted by peer */
 	struct class_rule class_rules[CLASS_COUNT];
-	struct router *public_router, *grpc_router;
+	struct router *public_router, *grpc_router; /* the latter NULL without the edge gateway */
 	const struct guest_operations *guest; /* NULL: none */
 	void *guest_shared;
 	struct metric_registry *metrics;
@@ -58,14 +59,14 @@ struct node {
 	struct worker *worker;
 	struct bus_port *port; /* ours in the bus's table; port_of_node finds the way back */
 	struct dns *dns;
-	struct redis_client *redis;
+	struct redis_client *redis; /* NULL: no edge gateway */
 	struct sessions sessions;
 	struct wire_signing signing;
 	struct upstreams upstreams;
 	struct http_pool *auth; /* NULL: no auth service is configured */
 	struct zerocopy zerocopy; /* of both servers' connections */
 	void *guest;
-	struct server *public_server, *grpc_server;
+	struct server *public_server, *grpc_server; /* the latter NULL without the edge gateway */
 	struct feed_ready ready;
 	struct mpsc_node *draining; /* feeds taken from `ready` and not yet looked after */
 	struct task drain;	    /* while there are some, or more in `ready` */
@@ -92,13 +93,14 @@ int node_create(struct node **node, struct worker *worker, struct node_shared *s
 void node_start(struct node *node);
 
 /*
- * Calls `done` once: when Redis is connected, or after NODE_REDIS_WAIT_MS without it: commands fail
- * then until it is. May come before this returns. `context` is node->context.
+ * Calls `done` once: when Redis is connected, at once where none is needed, or after
+ * NODE_REDIS_WAIT_MS without it: commands fail then until it is. May come before this returns.
+ * `context` is node->context.
  */
 #define NODE_REDIS_WAIT_MS 1000
 void node_await_redis(struct node *node, void (*done)(struct node *node), void *context);
 
-/* Accepts from the two listening descriptors. */
+/* Accepts from the listening descriptors of its servers. */
 int node_listen(struct node *node, const struct listen_socket *public_socket,
 		const struct listen_socket *grpc_socket, uint32_t index);
 

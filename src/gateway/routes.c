@@ -37,6 +37,9 @@ static void readyz(struct request *request)
 static const struct route public_routes[] = {
 	{.kind = ROUTE_HTTP, .method = "GET", .path = "/healthz", .start = healthz},
 	{.kind = ROUTE_HTTP, .method = "GET", .path = "/readyz", .start = readyz},
+};
+
+static const struct route public_auth_routes[] = {
 	{.kind = ROUTE_HTTP,
 	 .method = "POST",
 	 .path = PUBLIC_AUTH_SEND_PATH,
@@ -87,7 +90,8 @@ static const struct route reflection_routes[] = {
 	 .long_lived = true},
 };
 
-_Static_assert(ARRAY_LEN(public_routes) + ARRAY_LEN(grpc_routes) + ARRAY_LEN(reflection_routes) <=
+_Static_assert(ARRAY_LEN(public_routes) + ARRAY_LEN(public_auth_routes) + ARRAY_LEN(grpc_routes) +
+			       ARRAY_LEN(reflection_routes) <=
 		       ROUTES_MAX,
 	       "struct routes holds them all");
 
@@ -126,6 +130,10 @@ int routes_add(struct routes *routes, const struct config *config, struct router
 	routes->count = 0;
 	int error = add_all(&to_public, public_routes, ARRAY_LEN(public_routes));
 
+	if (!grpc_router)
+		return error;
+	if (!error)
+		error = add_all(&to_public, public_auth_routes, ARRAY_LEN(public_auth_routes));
 	if (!error)
 		error = add_all(&to_grpc, grpc_routes, ARRAY_LEN(grpc_routes));
 	if (!error && config->grpc_reflection_enabled)

@@ -13,7 +13,8 @@ struct routes {
 	size_t count;
 };
 
-/* Fills `routes` and adds them. Lifetime: `routes` outlives the routers. Returns 0 or a negative
+/* Fills `routes` and adds them; `grpc_router` NULL: no edge gateway, whose routes are left out.
+ * Lifetime: `routes` outlives the routers. Returns 0 or a negative
  * errno. */
 int routes_add(struct routes *routes, const struct config *config, struct router *public_router,
 	       struct router *grpc_router);

@@ -40,7 +40,7 @@ int listeners_open(struct listeners *listeners, const struct config *config, uin
 	int error = open_one(listeners, LISTENER_PUBLIC, &config->public_http_addr,
 			     "GATEWAY_PUBLIC_HTTP_ADDR", count);
 
-	if (!error)
+	if (!error && config_has_edge(config))
 		error = open_one(listeners, LISTENER_GRPC, &config->authenticated_grpc_addr,
 				 "GATEWAY_AUTHENTICATED_GRPC_ADDR", count);
 	if (!error)

@@ -16,7 +16,8 @@ struct listeners {
 };
 
 /*
- * `count` sockets for each address of ours, one for the admin listener; each starts out zero.
+ * `count` sockets for each address of ours, one for the admin listener; each starts out zero. That
+ * of gRPC is the edge gateway's: without it there is none, and systemd's counts as not taken.
  * Returns 0, or a negative errno that the log explains; what is open then stays to be closed.
  */
 int listeners_open(struct listeners *listeners, const struct config *config, uint32_t count);

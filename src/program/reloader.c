@@ -41,7 +41,22 @@ void reloader_finish(struct reloader *reloader)
 	config_file_put(reloader->file);
 }
 
-/* One log line for each of the report's: "<file>:<line>:<column>: <what is wrong>". */
+/* "<file>:<line>:<column>: <what is wrong>", or a warning. No site: all of them, an operator waits.
+ */
+static void log_report_line(struct span line)
+{
+	struct span prefix = SPAN("warning: ");
+	bool is_warning = span_starts_with(line, prefix);
+	const struct log_field fields[] = {
+		is_warning ? LOG_BYTES("warning", span_from(line, prefix.len))
+			   : LOG_BYTES("mistake", line),
+		{0},
+	};
+
+	log_write(NULL, is_warning ? LOG_WARN : LOG_ERROR, "main", "configuration file", fields);
+}
+
+/* One log line for each of the report's. */
 static void log_report(struct span report)
 {
 	uint32_t count = 0;
@@ -49,10 +64,8 @@ static void log_report(struct span report)
 	while (report.len > 0 && count < RELOAD_LINES_MAX) {
 		ptrdiff_t end = span_find_byte(report, '\n');
 		struct span line = end < 0 ? report : span_first(report, (size_t)end);
-		const struct log_field fields[] = {LOG_BYTES("mistake", line), {0}};
 
-		/* no site: all of them, an operator waits */
-		log_write(NULL, LOG_ERROR, "main", "configuration file", fields);
+		log_report_line(line);
 		report = end < 0 ? SPAN_EMPTY : span_from(report, (size_t)end + 1);
 		count++;
 	}
@@ -108,7 +121,7 @@ static void reload(struct reloader *reloader)
 	if (reloader->is_serving)
 		service_notify_reloading("reloading");
 	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
-	reloader->next = config_file_load(reloader->config->config_file, plan_compile, &report);
+	reloader->next = config_file_reload(reloader->config, plan_compile, &report);
 	log_report(buf_span(&report));
 	buf_finish(&report);
 	if (!reloader->next) {

@@ -253,7 +253,7 @@ int rest_create(struct rest **created, const struct rest_options *options)
 		.secret = options->secret,
 		.ask = ask_session,
 		.context = rest,
-		.departed = options->departed,
+		.departed = options->shared->departed,
 	};
 
 	*created = rest;

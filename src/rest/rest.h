@@ -12,15 +12,22 @@
 
 struct rest;
 struct departed;
+struct states;
+
+/* What all workers share; outlives them. */
+struct rest_shared {
+	struct departed *departed;
+	struct states *states; /* NULL where Redis remembers them */
+};
 
 struct rest_options {
 	struct worker *worker;
 	struct upstreams *upstreams; /* its file is the one that is served by */
-	struct redis_client *redis;
+	struct redis_client *redis;  /* NULL: there is none, and shared->states is there */
 	const struct config *config;
 	struct hash_secret secret;
 	struct metric_registry *metrics;
-	struct departed *departed; /* shared by all workers */
+	const struct rest_shared *shared;
 	const struct router *rpcs; /* of the edge's own services, for gRPC-Web; NULL: none */
 	struct metric_counter *copied_bytes; /* of payloads; may be NULL */
 };

@@ -1,7 +1,7 @@
 /*
  *   login ─► 302 to the provider, with the sealed cookie
  *              400: next
- *   callback ─► cookie, state ─► Redis: only once ─► AuthService ─► 302, with the session's cookie
+ *   callback ─► cookie, state ─► only once ─► AuthService ─► 302, with the session's cookie
  *                 400              400, 503            400 …, 503
  *   logout ─► (call.c: origin, session) ─► AuthService ─► 204, the session's cookie gone
  *               403, 401, 503                503
@@ -13,6 +13,7 @@
 #include "rest/fields.h"
 #include "rest/login.h"
 #include "rest/set_cookie.h"
+#include "rest/states.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -58,6 +59,7 @@ static const char *const result_names[SIGN_ON_RESULTS] = {
 	[SIGN_ON_MALFORMED] = "malformed",
 	[SIGN_ON_REFUSED] = "refused",
 	[SIGN_ON_REDIS_UNAVAILABLE] = "redis_unavailable",
+	[SIGN_ON_STATES_FULL] = "states_full",
 	[SIGN_ON_AUTH_UNAVAILABLE] = "auth_unavailable",
 	[SIGN_ON_SIGNED_OUT] = "signed_out",
 	[SIGN_ON_SIGN_OUT_FAILED] = "sign_out_failed",
@@ -314,6 +316,9 @@ static void exchange(struct rest_call *call)
 	ask_auth(call, CALLBACK_PATH, exchanged, texts);
 }
 
+#define USED	    "this sign-in was used already"
+#define UNAVAILABLE "sign-on is unavailable"
+
 static void reserved(struct redis_call *reserve, enum redis_outcome outcome,
 		     const struct resp_value *value)
 {
@@ -323,13 +328,13 @@ static void reserved(struct redis_call *reserve, enum redis_outcome outcome,
 	if (outcome == REDIS_REPLY && resp_is_status(value, "OK"))
 		exchange(call);
 	else if (outcome == REDIS_REPLY && value->type == RESP_NIL)
-		give_up(call, SIGN_ON_USED, 400, "this sign-in was used already");
+		give_up(call, SIGN_ON_USED, 400, USED);
 	else
-		give_up(call, SIGN_ON_REDIS_UNAVAILABLE, 503, "sign-on is unavailable");
+		give_up(call, SIGN_ON_REDIS_UNAVAILABLE, 503, UNAVAILABLE);
 }
 
-/* api.md §4: once, on whatever instance. */
-static void reserve(struct rest_call *call)
+/* Once, on whatever instance. */
+static void reserve_in_redis(struct rest_call *call)
 {
 	const struct rest_options *options = &call->rest->options;
 	char key[sizeof(STATE_KEY_PREFIX) + LOGIN_TEXT_BYTES];
@@ -346,7 +351,36 @@ static void reserve(struct rest_call *call)
 	};
 
 	if (redis_call_start(options->redis, &call->sign_on->reserve, reserved, &command) != 0)
-		give_up(call, SIGN_ON_REDIS_UNAVAILABLE, 503, "sign-on is unavailable");
+		give_up(call, SIGN_ON_REDIS_UNAVAILABLE, 503, UNAVAILABLE);
+}
+
+/* Once, on whatever worker. */
+static void reserve_here(struct rest_call *call, struct states *states)
+{
+	switch (states_spend(states, call->sign_on->login.state,
+			     call->rest->options.worker->now_ms)) {
+	case STATES_SPENT:
+		exchange(call);
+		return;
+	case STATES_USED:
+		give_up(call, SIGN_ON_USED, 400, USED);
+		return;
+	case STATES_FULL:
+		give_up(call, SIGN_ON_STATES_FULL, 503, UNAVAILABLE);
+		return;
+	}
+	UNREACHABLE("every answer has its case");
+}
+
+/* api.md §4. */
+static void reserve(struct rest_call *call)
+{
+	struct states *states = call->rest->options.shared->states;
+
+	if (states)
+		reserve_here(call, states);
+	else
+		reserve_in_redis(call);
 }
 
 static void provider_failed(struct rest_call *call, struct span error)

@@ -297,37 +297,26 @@ CLIENT_STREAM = "test:client_events"
 
 
 class Gateway:
-    """The real program. Ports are chosen by the kernel and read from its log."""
+    """The real program. Ports are chosen by the kernel and read from its log. Without a Redis its edge gateway is not configured."""
 
     def __init__(self, folder, redis_server, env=None, config=None, wait=True, arguments=(), pass_fds=(),
                  prefix=lambda env: [], program=RINGWAY):
         """`prefix` gives the words before the program's name, from the environment that it is to have."""
         self.folder = pathlib.Path(folder)
         self.redis = redis_server
-        self.signer = self.folder / "signer.pem"
-        if not self.signer.exists():
-            make_signer(self.signer)
         self.env = {
             "PATH": os.environ["PATH"],
-            "GATEWAY_SESSION_CACHE_REDIS_ADDR": redis_server.address,
-            "GATEWAY_SESSION_EVENTS_REDIS_STREAM": SESSION_STREAM,
-            "GATEWAY_CLIENT_EVENTS_REDIS_STREAM": CLIENT_STREAM,
-            "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH": str(self.signer),
             "GATEWAY_PUBLIC_HTTP_ADDR": "127.0.0.1:0",
-            "GATEWAY_AUTHENTICATED_GRPC_ADDR": "127.0.0.1:0",
             "GATEWAY_ADMIN_HTTP_ADDR": "127.0.0.1:0",
             "GATEWAY_WORKERS": "2",
             "GATEWAY_LOG_LEVEL": "debug",
-            "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": REDIS_TIMEOUT,
-            "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": REDIS_TIMEOUT,
             # stories that are not about budgets ask as often as they like
-            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_IP_REQUESTS": "0",
-            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_SESSION_REQUESTS": "0",
-            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_USER_REQUESTS": "0",
             "GATEWAY_PUBLIC_HTTP_ANTI_ABUSE_PUBLIC_AUTH_REQUESTS": "0",
             "GATEWAY_PUBLIC_HTTP_ANTI_ABUSE_PUBLIC_MISC_REQUESTS": "0",
             **SANITIZERS,
         }
+        if redis_server:
+            self.env.update(self._edge())
         if config is not None:
             path = self.folder / "gateway.yaml"
             path.write_text(config)
@@ -337,9 +326,28 @@ class Gateway:
             self.env.pop(name, None)
         self.process = Process([*prefix(self.env), program, *arguments], env=self.env, pass_fds=pass_fds,
                                name="ringway")
-        self.response_key = public_key_of(self.signer)
+        if redis_server:
+            self.response_key = public_key_of(self.signer)
         if wait:
             self.wait_listening()
+
+    def _edge(self):
+        """What the edge gateway needs, and of its own what stories have otherwise."""
+        self.signer = self.folder / "signer.pem"
+        if not self.signer.exists():
+            make_signer(self.signer)
+        return {
+            "GATEWAY_SESSION_CACHE_REDIS_ADDR": self.redis.address,
+            "GATEWAY_SESSION_EVENTS_REDIS_STREAM": SESSION_STREAM,
+            "GATEWAY_CLIENT_EVENTS_REDIS_STREAM": CLIENT_STREAM,
+            "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH": str(self.signer),
+            "GATEWAY_AUTHENTICATED_GRPC_ADDR": "127.0.0.1:0",
+            "GATEWAY_SESSION_CACHE_REDIS_LOOKUP_TIMEOUT": REDIS_TIMEOUT,
+            "GATEWAY_REPLAY_REDIS_RESERVE_TIMEOUT": REDIS_TIMEOUT,
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_IP_REQUESTS": "0",
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_SESSION_REQUESTS": "0",
+            "GATEWAY_AUTHENTICATED_GRPC_ANTI_ABUSE_USER_REQUESTS": "0",
+        }
 
     def log(self, message, after=0, **fields):
         """The first log line with this message and these fields."""
@@ -355,7 +363,7 @@ class Gateway:
         return len(self.process.err.seen)
 
     def wait_listening(self):
-        self.grpc = self.log("listening", listener="grpc")["address"]
+        self.grpc = self.log("listening", listener="grpc")["address"] if self.redis else None
         self.public = self.log("listening", listener="public")["address"]
         self.admin = self.log("listening", listener="admin")["address"] if self.env.get("GATEWAY_ADMIN_HTTP_ADDR") else None
 

@@ -82,12 +82,11 @@ def cable(echo):
 @contextlib.contextmanager
 def faulty_gateway(folder, redis_server, faults, config):
     """One worker, and readers of streams that are silent while nothing is published: what is counted is the story's."""
-    process = harness.Gateway(folder, redis_server, config=config, program=FAULTY, env={
-        "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
-        "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m", "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"})
-    yield process
-    faults.disarm()
-    process.stop()
+    silent = {"GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m", "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"}
+    env = {"RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info", **(silent if redis_server else {})}
+    with harness.Gateway(folder, redis_server, config=config, program=FAULTY, env=env) as process:
+        yield process
+        faults.disarm()
 
 
 @pytest.fixture
@@ -288,25 +287,48 @@ def sign_in_and_out(gateway):
         return "closed"
 
 
-def test_sign_on_ends_with_a_session_or_without_any(folder, redis_server, faults):
+@pytest.fixture
+def sign_on(folder):
+    """The file of a gateway in front of an AuthService that takes any code."""
     service = AuthService()
     service.HandleGoogleAuthCallback = lambda request, context: auth.HandleGoogleAuthCallbackResponse(session_token=service.login())
     service.Logout = lambda request, context: auth.LogoutResponse()
     service.provider = SimpleNamespace(metadata={"authorization_endpoint": "https://provider.example/authorize"})
     make_descriptors(folder)
-    try:
-        with harness.Gateway(folder, redis_server, config=test_sso.configuration(folder, service), program=FAULTY, env={
-                "RINGWAY_FAULT_FILE": faults.path, "GATEWAY_WORKERS": 1, "GATEWAY_LOG_LEVEL": "info",
-                "GATEWAY_SESSION_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m",
-                "GATEWAY_CLIENT_EVENTS_REDIS_READ_BLOCK_TIMEOUT": "1m"}) as gateway:
-            harness.wait_until(lambda: sign_in_and_out(gateway) == ("logout", 204), "AuthService is found")
-            outcomes = sweep(faults, lambda: sign_in_and_out(gateway), ("logout", 204))
-            faults.disarm()
-    finally:
-        service.stop()
+    yield test_sso.configuration(folder, service)
+    service.stop()
+
+
+def test_sign_on_ends_with_a_session_or_without_any(folder, redis_server, faults, sign_on):
+    with faulty_gateway(folder, redis_server, faults, sign_on) as gateway:
+        harness.wait_until(lambda: sign_in_and_out(gateway) == ("logout", 204), "AuthService is found")
+        outcomes = sweep(faults, lambda: sign_in_and_out(gateway), ("logout", 204))
     # a cookie that there was no memory for is none; an answer of AuthService, too
     assert set(outcomes) - {"closed", ("callback", 400), ("callback", 502)} <= {
         ("login", 503), ("callback", 503), ("logout", 503), ("logout", 401), ("logout", 204)}
+
+
+def test_sign_on_that_cannot_be_remembered_is_refused(folder, faults, sign_on):
+    """Without Redis; the table's first memory is asked for with the first state."""
+    with faulty_gateway(folder, None, faults, sign_on) as gateway:
+        full = 'gateway_sign_on_total{result="states_full"}'
+        gateway.log("connected", upstream="auth")
+        for number in range(1, 100):
+            browser = test_sso.Browser(gateway)
+            state = test_sso.parameters(browser.ask("GET", test_sso.LOGIN).location)["state"]
+            faults.arm(number)
+            try:
+                answer = browser.ask("GET", f"{test_sso.CALLBACK}?code=c&state={state}")
+            except (ConnectionError, http.client.HTTPException):
+                continue
+            finally:
+                faults.disarm()
+            if gateway.metric(full):
+                break
+            assert answer.status != 302, "it was remembered before its memory was refused"
+        assert answer.error == (503, {"error": {"code": 503, "message": "sign-on is unavailable"}}) and not answer.cookies
+        assert gateway.metric(full) == 1
+        assert sign_in_and_out(gateway) == ("logout", 204)
 
 
 # ---- without memory for a while ----
@@ -358,7 +380,17 @@ def test_checked_configuration_is_valid_or_the_error_says_why(faulty, faults):
     assert 2 in codes
 
 
-def test_start_succeeds_or_the_error_says_why(faulty, faults):
+@pytest.fixture
+def alone(folder, faults, sign_on):
+    """The API gateway without the edge gateway."""
+    with faulty_gateway(folder, None, faults, sign_on) as process:
+        yield process
+
+
+@pytest.mark.parametrize("gateway", ["faulty", "alone"])
+def test_start_succeeds_or_the_error_says_why(request, faults, gateway):
+    faulty = request.getfixturevalue(gateway)
+
     def start():
         """What it ended with; one that serves is told to end."""
         # a start that fails leaves what it has made to the end of the process

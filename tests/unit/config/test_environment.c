@@ -71,8 +71,8 @@ static void nothing_configured_lists_what_is_needed(void **state)
 		      "configuration: nothing to do, no gateway is configured; the edge gateway "
 		      "needs GATEWAY_SESSION_CACHE_REDIS_ADDR, "
 		      "GATEWAY_SESSION_EVENTS_REDIS_STREAM, GATEWAY_CLIENT_EVENTS_REDIS_STREAM, "
-		      "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH; the API gateway needs these "
-		      "and a section rest in GATEWAY_CONFIG_FILE\n");
+		      "GATEWAY_RESPONSE_SIGNER_PRIVATE_KEY_PEM_PATH; the API gateway needs a "
+		      "section rest in GATEWAY_CONFIG_FILE\n");
 }
 
 static void one_required_variable_requires_all(void **state)

@@ -38,7 +38,7 @@ static void help_and_markdown_name_every_variable_once(void **state)
 		assert_null(strstr(at + 1, line));
 	}
 	assert_non_null(strstr(help_text, "[default 256; 8 to 65536, a power of two]"));
-	assert_non_null(strstr(help_text, "[required]"));
+	assert_non_null(strstr(help_text, "[required by the edge gateway]"));
 	assert_non_null(strstr(markdown_text, "| `4MiB` | 1KiB to 64MiB | largest gRPC message |"));
 	buf_finish(&help);
 	buf_finish(&markdown);
@@ -76,7 +76,8 @@ static void values_show_origin_and_mask_secrets(void **state)
 	static const char *const lines[] = {
 		"GATEWAY_PUBLIC_HTTP_ADDR=:8080  # default\n",
 		"GATEWAY_ADMIN_HTTP_ADDR=127.0.0.1:9100  # environment, default empty\n",
-		"GATEWAY_SESSION_CACHE_REDIS_ADDR=redis:6379  # environment, required\n",
+		"GATEWAY_SESSION_CACHE_REDIS_ADDR=redis:6379  # environment, required by the edge "
+		"gateway\n",
 		"GATEWAY_SESSION_CACHE_REDIS_PASSWORD=********  # file, default empty\n",
 		"GATEWAY_LOG_LEVEL=debug  # environment, default info\n",
 		"GATEWAY_HTTP_IDLE_TIMEOUT=1m30s  # environment, default 75s\n",
