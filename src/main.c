@@ -66,23 +66,6 @@ static int print_version(void)
 										: EXIT_FAILED;
 }
 
-/* Prints the report; NULL means that the process must end with EXIT_CONFIG. */
-static struct config *load_config(void)
-{
-	struct buf report;
-
-	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
-	struct config *config = config_load(environ, plan_compile, &report);
-
-	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
-	if (!config)
-		fprintf(stderr, "ringway: the configuration has mistakes; nothing was started "
-				"(ringway --help lists all settings)\n");
-	buf_finish(&report);
-	config_forget_environment(environ);
-	return config;
-}
-
 static int load_signer(struct signer **signer, const struct config *config)
 {
 	char why[WHY_BYTES];
@@ -132,14 +115,14 @@ static int load_edge_files(const struct config *config, struct signer **signer,
 	*redis_tls = NULL;
 	if (!config_has_edge(config))
 		return 0;
-	int signer_error = load_signer(signer, config);
+	/* one that is missing has been told */
+	int signer_error = config->signer_pem_path[0] ? load_signer(signer, config) : 0;
 	int tls_error = load_redis_tls(redis_tls, config);
 
 	return signer_error ? signer_error : tls_error;
 }
 
-/* All of start-up but network and bind. */
-static int check_config(const struct config *config)
+static int check_edge_files(const struct config *config)
 {
 	struct signer *signer;
 	struct tls_context *redis_tls;
@@ -147,7 +130,38 @@ static int check_config(const struct config *config)
 
 	signer_destroy(signer);
 	tls_context_destroy(redis_tls);
-	if (error)
+	return error;
+}
+
+/*
+ * Prints the report; NULL means that the process must end with EXIT_CONFIG. `is_whole`: beside other
+ * mistakes those of files are told, too.
+ */
+static struct config *load_config(bool is_whole)
+{
+	size_t mistake_count;
+	struct buf report;
+
+	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
+	struct config *config = config_read(environ, plan_compile, &report, &mistake_count);
+
+	fprintf(stderr, "%.*s", SPAN_ARGS(buf_span(&report)));
+	buf_finish(&report);
+	config_forget_environment(environ);
+	if (mistake_count == 0)
+		return config;
+	if (is_whole && config)
+		(void)check_edge_files(config);
+	fprintf(stderr, "ringway: the configuration has mistakes; nothing was started "
+			"(ringway --help lists all settings)\n");
+	config_destroy(config);
+	return NULL;
+}
+
+/* All of start-up but network and bind. */
+static int check_config(const struct config *config)
+{
+	if (check_edge_files(config))
 		return EXIT_CONFIG;
 	printf("configuration is valid\n");
 	return EXIT_CLEAN;
@@ -600,7 +614,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc <= 2 && i < ARRAY_LEN(commands); i++) {
 		if (strcmp(argument, commands[i].name) != 0)
 			continue;
-		struct config *config = load_config();
+		struct config *config = load_config(commands[i].run == check_config);
 
 		if (!config)
 			return EXIT_CONFIG;

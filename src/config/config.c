@@ -124,18 +124,30 @@ static int load_file(struct config *config, char *const *environment, config_com
 	return 0;
 }
 
-struct config *config_load(char *const *environment, config_compile_fn *compile,
-			   struct buf *out)
+struct config *config_read(char *const *environment, config_compile_fn *compile, struct buf *out,
+			   size_t *mistake_count)
 {
-	struct report report = { .out = out };
+	struct report report = {.out = out};
 	struct config *config = config_create();
 	int error = config ? environment_load(environment, config, &report) : -ENOMEM;
 
 	if (!error)
 		error = load_file(config, environment, compile, &report);
-	if (error)
+	if (error) {
 		report_mistake(&report, "configuration", "%s", errno_text(-error));
-	if (report.mistake_count == 0)
+		config_destroy(config);
+		config = NULL;
+	}
+	*mistake_count = report.mistake_count;
+	return config;
+}
+
+struct config *config_load(char *const *environment, config_compile_fn *compile, struct buf *out)
+{
+	size_t mistake_count;
+	struct config *config = config_read(environment, compile, out, &mistake_count);
+
+	if (mistake_count == 0)
 		return config;
 	config_destroy(config);
 	return NULL;

@@ -125,6 +125,11 @@ typedef int config_compile_fn(struct config_file *file, const char *path, struct
  */
 struct config *config_load(char *const *environment, config_compile_fn *compile,
 			   struct buf *report);
+
+/* As config_load, but it also returns what has mistakes, with their number: for who looks for more
+ * of them. NULL: no memory, which is one, too. */
+struct config *config_read(char *const *environment, config_compile_fn *compile, struct buf *report,
+			   size_t *mistake_count);
 void config_destroy(struct config *config);
 
 /*

@@ -41,7 +41,7 @@ int redis_tls_load(struct tls_context **context, const struct config *config, st
 			       VARIABLE "CERT_FILE", report);
 
 		/* whether a key fits can be said of a certificate only */
-		if (!own)
+		if (!own && config->redis_tls_key_file[0])
 			own = take(*context, tls_context_use_key, config->redis_tls_key_file,
 				   VARIABLE "KEY_FILE", report);
 		if (own)

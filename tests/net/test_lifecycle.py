@@ -215,6 +215,21 @@ def test_bad_signer_is_refused(folder, redis_server, spoil, why):
         assert REQUIRED[3] in err and why in err and str(path) in err
 
 
+def test_every_mistake_is_told_at_once(folder, redis_server):
+    """Of variables, of the file, and of what they name."""
+    key, config = folder / "spoiled.pem", folder / "spoiled.yaml"
+    spoil_text(key)
+    config.write_text("upstreams: 1\n")
+    code, _, err = ended(start(folder, redis_server, arguments=["--check-config"], env={
+        REQUIRED[1]: "", REQUIRED[3]: key, "GATEWAY_WORKERS": "many", "GATEWAY_CONFIG_FILE": config,
+        "GATEWAY_SESSION_CACHE_REDIS_TLS_ENABLED": "true", "GATEWAY_SESSION_CACHE_REDIS_TLS_SERVER_NAME": "redis",
+        "GATEWAY_SESSION_CACHE_REDIS_TLS_CA_FILE": folder / "none.pem"}))
+    assert code == 2
+    told = [line.split(": ")[0] for line in err.splitlines()]
+    assert sorted(told) == sorted(["GATEWAY_WORKERS", REQUIRED[1], f"{config}:1:12", REQUIRED[3],
+                                   "GATEWAY_SESSION_CACHE_REDIS_TLS_CA_FILE", "ringway"]), err
+
+
 # ---- start-up checks ----
 
 def refused_start(gateway, check):
