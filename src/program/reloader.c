@@ -120,6 +120,12 @@ static void reload(struct reloader *reloader)
 	reloader->is_asked_again = false;
 	if (reloader->is_serving)
 		service_notify_reloading("reloading");
+	if (reloader->config->config_file[0] == '\0') {
+		LOG(LOG_WARN, "main", "nothing to reload: GATEWAY_CONFIG_FILE is not set");
+		if (reloader->is_serving)
+			service_notify_ready("serving");
+		return;
+	}
 	buf_init(&report, CONFIG_REPORT_BYTES_MAX);
 	reloader->next = config_file_reload(reloader->config, plan_compile, &report);
 	log_report(buf_span(&report));
