@@ -257,6 +257,20 @@ static void method_has_its_types_streams_and_http_rules(void **state)
 	assert_null(schema_find_method(*state, text("ringway.test.Order/Get")));
 }
 
+static void http_rule_in_several_statements_is_one(void **state)
+{
+	const struct schema_method *change =
+		schema_find_method(*state, text("ringway.test.Shop/Change"));
+
+	assert_int_equal(change->rule_count, 2);
+	assert_true(span_equal(change->rules[0].verb, text("PATCH")));
+	assert_true(span_equal(change->rules[0].path, text("/v1/orders/{order_id}")));
+	assert_true(span_equal(change->rules[0].body, text("*")));
+	assert_true(span_equal(change->rules[1].verb, text("POST")));
+	assert_true(span_equal(change->rules[1].path, text("/v1/orders/{order_id}:change")));
+	assert_true(span_equal(change->rules[1].body, text("*")));
+}
+
 static void dotted_path_goes_through_singular_messages_only(void **state)
 {
 	const struct schema_message *order =
@@ -436,6 +450,7 @@ int main(void)
 		cmocka_unit_test(field_says_how_it_is_written),
 		cmocka_unit_test(enum_alias_is_written_by_its_first_name_and_read_by_all),
 		cmocka_unit_test(method_has_its_types_streams_and_http_rules),
+		cmocka_unit_test(http_rule_in_several_statements_is_one),
 		cmocka_unit_test(dotted_path_goes_through_singular_messages_only),
 		cmocka_unit_test(mistake_is_named_with_file_and_type),
 		cmocka_unit_test(file_of_two_sets_counts_once_or_differs),
