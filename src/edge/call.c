@@ -72,7 +72,8 @@ void call_answered(struct call *call, int status, int code)
 	request->ended = true;
 	request->status = status;
 	call_end_body(call);
-	call->stall_bytes = call->discarded_bytes = 0;
+	call->stall_bytes = UINT32_MAX; /* whatever is queued at the first look has time to move */
+	call->discarded_bytes = 0;
 	account_call(server_of(call)->account, request, call->is_grpc ? ROUTE_GRPC : ROUTE_HTTP);
 	if (code) {
 		call_reset(call, H2_INTERNAL_ERROR);
@@ -160,6 +161,11 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	struct buf encoded;
 	size_t count = 0;
 
+	/* A message is missing: whatever its service says, this is no good end. */
+	if (grpc_status == GRPC_OK && call->is_broken) {
+		grpc_status = GRPC_RESOURCE_EXHAUSTED;
+		message = span_from_cstr(err_row(ERR_OUT_OF_MEMORY)->text);
+	}
 	if (grpc_status == GRPC_OK && message.len == 0 && call->is_responded) {
 		call_answered(call, GRPC_OK,
 			      h2_stream_finish_fixed(&call->stream, &trailer_of_success, 1));
@@ -317,6 +323,14 @@ static void call_overdue(struct call *call)
 	call_end_by_edge(call, ERR_REQUEST_TIMEOUT);
 }
 
+/* The rest of the body is not waited for any more; the answer is as long as any other. */
+static void call_stop_discarding(struct call *call)
+{
+	call_reset(call, H2_NO_ERROR);
+	if (!call->stream.is_reset)
+		call_arm_stall(call);
+}
+
 static void call_expired(struct deadline *deadline)
 {
 	struct call *call = CONTAINER_OF(deadline, struct call, deadline);
@@ -324,8 +338,8 @@ static void call_expired(struct deadline *deadline)
 
 	if (!request->ended) {
 		call_overdue(call);
-	} else if (call_discards(call) && call->stream.queue_bytes == 0) {
-		call_reset(call, H2_NO_ERROR);
+	} else if (call_discards(call) && !call->stream.reset_when_ended) {
+		call_stop_discarding(call);
 	} else if (call->stream.queue_bytes < call->stall_bytes) {
 		call_arm_stall(call);
 	} else {

@@ -116,6 +116,36 @@ static void http2_bounds_a_body_without_length(void **state)
 	pair_close(&pair);
 }
 
+/* Its body is waited for no longer than a second; that is no time to read an answer in. */
+static void http2_early_answer_waits_for_its_window(void **state)
+{
+	static const char *const extra[] = {"content-type", "text/plain", NULL};
+	const uint32_t begun_bytes = 10;
+	struct rig rig;
+	struct h2_client client;
+	struct test_call call;
+
+	(void)state;
+	rig_open(&rig, BOTH);
+	h2_client_open_windowed(&client, &rig, begun_bytes);
+	client.reads = false;
+	call_start(&client, &call, "/nowhere", extra, false);
+	call_write(&call, SPAN("part"));
+	PUMP_UNTIL(&client, call.body.len == begun_bytes);
+	rig_advance(&rig, 1000);
+	h2_client_pumps(&client, 3);
+	assert_false(call.closed);
+	h2_consume(&call.stream, call.body.len);
+	client.reads = true;
+	call_wait(&client, &call);
+	assert_true(call.answered);
+	assert_int_equal(call.body.data[call.body.len - 1], '}');
+	assert_false(rig_has_metric(&rig, "gateway_glitches_total{kind=\"stream_stalled\"} 1"));
+	call_finish(&call);
+	h2_client_close(&client);
+	rig_close(&rig);
+}
+
 static void http2_sends_a_large_answer_whole(void **state)
 {
 	static const char *const extra[] = {":method", "GET", "content-type", "", NULL};
@@ -418,6 +448,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(http2_answers_plain_requests),
 		cmocka_unit_test(http2_bounds_a_body_without_length),
+		cmocka_unit_test(http2_early_answer_waits_for_its_window),
 		cmocka_unit_test(http2_sends_a_large_answer_whole),
 		cmocka_unit_test(http2_idle_connection_closes_on_the_public_port_only),
 		cmocka_unit_test(http2_connection_error_says_why_and_closes),
