@@ -572,6 +572,19 @@ def test_heartbeat_is_unsigned_and_no_fault(folder, redis_server):
         assert done.out.splitlines()[1:] == ["gateway.heartbeat unsigned"] * 2
 
 
+@pytest.mark.parametrize("fields,code", [
+    ({"event_type": "gateway.heartbeat"}, 0),
+    ({"event_type": "gateway.heartbeat", "payload_bytes": b"p"}, 1),
+    ({"event_type": "test.news", "event_id": "e", "payload_bytes": b"p"}, 1),
+], ids=["heartbeat", "heartbeat-with-payload", "event"])
+def test_event_whose_signature_was_taken_off_ends_with_1(user, fields, code):
+    """Only a heartbeat has none, and says nothing besides."""
+    event = edge.GatewayEvent(**fields).SerializeToString()
+    with Pretender(lambda request, context: iter([event])) as address:
+        done = Done(harness.Process([CLIENT, "subscribe", *user.caller(gateway=address), "--count", "1"], env=ENV))
+        assert done.code == code and done.out.endswith(" unsigned"), done
+
+
 def test_revoked_stream_ends_with_its_status(user):
     process, as_json = user.subscribe(), user.subscribe("--json")
     revoked = user.revoke()
