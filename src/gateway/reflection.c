@@ -27,16 +27,17 @@ void reflection_message(struct request *request, struct span message)
 	buf_init(&out, ANSWER_BYTES_MAX);
 	int error = reflect_answer(&source, message, &out);
 	struct payload *payload = error ? NULL : payload_create(GRPC_PREFIX_BYTES + out.len);
+	bool more = false;
 
 	if (payload) {
 		grpc_write_prefix(payload->data, (uint32_t)out.len);
 		memcpy(payload->data + GRPC_PREFIX_BYTES, out.data, out.len);
-		rpc_send(request, (struct payload_slice){.payload = payload, .len = payload->len});
-		payload_put(payload);
-	} else {
+		more = rpc_give(request, payload);
+	}
+	/* A client that asks without reading holds no more than one stream's room. */
+	if (!more)
 		rpc_fail(request, error == -EPROTO ? ERR_ENVELOPE_MALFORMED : ERR_OUT_OF_MEMORY,
 			 NULL, 0);
-	}
 	buf_finish(&out);
 }
 

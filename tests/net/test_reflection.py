@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2
 import harness
 from grpc.reflection.v1 import reflection_pb2 as v1
 from grpc.reflection.v1alpha import reflection_pb2 as v1alpha
+from raw_h2 import RawClient, frame
 
 
 class Conversation:
@@ -56,6 +57,24 @@ def test_reflection_is_off_by_default(gateway, channel):
     with pytest.raises(grpc.RpcError) as refusal:
         Conversation(channel, "v1").ask(list_services="")
     assert refusal.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_client_that_asks_without_reading_is_answered_no_more(folder, redis_server):
+    """Else a connection's streams held thousands of answers each, for as long as it likes."""
+    question = v1.ServerReflectionRequest(file_containing_symbol="galaxy.gateway.v1.EdgeGateway").SerializeToString()
+    with harness.Gateway(folder, redis_server, env={"GATEWAY_GRPC_REFLECTION_ENABLED": "true"}) as gateway:
+        client = RawClient(gateway.grpc, initial_window=0)
+        stream = client.call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", end=False)
+        for _ in range(10):
+            client.h2.send_data(stream, frame(question) * 50)
+            client.flush()
+        gateway.wait_metric('gateway_grpc_calls_total{method="/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",'
+                            'code="RESOURCE_EXHAUSTED"}', lambda value: value == 1)
+        client.h2.end_stream(stream)
+        client.open_windows()
+        answers, trailers = client.read_to_end(stream)
+        assert 0 < len(answers) <= 64 and trailers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        client.close()
 
 
 def test_reflection_stream_ends_with_the_shutdown(folder, redis_server):
