@@ -16,6 +16,7 @@ import pytest
 import conftest
 import harness
 from harness import CLIENT, CLIENT_STREAM, SESSION_STREAM, edge
+from test_redis_answers import Meddler
 
 ENV = {"PATH": os.environ["PATH"], **harness.SANITIZERS}
 
@@ -715,6 +716,18 @@ def test_what_redis_refuses_is_told(user, redis_server):
                "--event-id", "e", "--payload", "p")
     assert (done.code, done.out) == (1, "")
     assert "Redis refused: WRONGTYPE" in done.err
+
+
+@pytest.mark.parametrize("reply,code", [(b"-ERR \x1b[2Jgone\r\n", 1), (b"$7\r\n1\x1b[2J-1\r\n", 0)],
+                         ids=["refusal", "entry"])
+def test_words_of_redis_cannot_write_to_the_terminal(user, folder, redis_server, reply, code):
+    relay = Meddler(folder / "relay.sock", redis_server.socket)
+    for command in (["publish", "--stream", CLIENT_STREAM, "--user", "u", "--event-type", "t", "--event-id", "e",
+                     "--payload", "p"], ["revoke", "--stream", SESSION_STREAM, *user.names]):
+        relay.change_answer_to(b"XADD", lambda data: reply)
+        done = run(*command, "--redis", f"unix:{relay.path}")
+        assert done.code == code and "\x1b" not in done.out + done.err and " base64:" in done.out + done.err, done
+    relay.close()
 
 
 def test_event_for_one_session_is_for_no_other(user):
