@@ -226,8 +226,14 @@ static int open_client(struct store *store)
 	uint64_t db;
 
 	if (!argument_endpoint(store->arguments, "--redis", &options.endpoint) ||
-	    !argument_count(store->arguments, "--db", &db) || db > UINT32_MAX ||
-	    !read_password(store) || !load_tls(store))
+	    !argument_count(store->arguments, "--db", &db))
+		return EXIT_USAGE;
+	if (db > UINT32_MAX) {
+		complain("%s: --db: '%s' is too large", store->arguments->command->name,
+			 argument(store->arguments, "--db"));
+		return EXIT_USAGE;
+	}
+	if (!read_password(store) || !load_tls(store))
 		return EXIT_USAGE;
 	options.tls = store->tls;
 	options.tls_name = argument(store->arguments, "--tls-name");
