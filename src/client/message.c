@@ -264,6 +264,13 @@ int event_read(struct event *event, struct span message, const uint8_t *key)
 	return 0;
 }
 
+bool event_is_heartbeat(const struct event *event)
+{
+	return span_equal(event->type, SPAN("gateway.heartbeat")) && event->id.len == 0 &&
+	       event->timestamp_ms == 0 && event->payload.len == 0 &&
+	       event->request_id.len == 0 && event->trace_id.len == 0;
+}
+
 bool server_time_read(struct span payload, int64_t *ms)
 {
 	struct pb_reader reader = {payload};

@@ -39,6 +39,9 @@ struct event {
 
 int event_read(struct event *event, struct span message, const uint8_t *key);
 
+/* The one kind of event that has no signature, and nothing that one would be for: edge.md §4. */
+bool event_is_heartbeat(const struct event *event);
+
 /* server_time_ms of a ServerTime. Returns false if it is none. */
 bool server_time_read(struct span payload, int64_t *ms);
 

@@ -1,4 +1,5 @@
 /* publish: one client event into its Redis Stream. */
+#include "client/print.h"
 #include "client/store.h"
 
 #include "base/check.h"
@@ -13,6 +14,17 @@ static size_t add_given(struct span *args, size_t count, const char *field, cons
 	args[count++] = span_from_cstr(field);
 	args[count++] = span_from_cstr(value);
 	return count;
+}
+
+static void print_done(struct span entry)
+{
+	struct print print;
+
+	print_init(&print, false);
+	print_words(&print, "published ");
+	print_word_bytes(&print, entry);
+	print_words(&print, "\n");
+	(void)print_finish(&print);
 }
 
 static int publish(const struct arguments *arguments, struct span payload)
@@ -38,7 +50,7 @@ static int publish(const struct arguments *arguments, struct span payload)
 	int code = store_run(arguments, &command, 1, &last);
 
 	if (code == EXIT_OKAY)
-		printf("published %.*s\n", SPAN_ARGS(buf_span(&last)));
+		print_done(buf_span(&last));
 	buf_finish(&last);
 	return code;
 }

@@ -1,10 +1,24 @@
 /* revoke: writes the revoked session record, then the session event (edge.md §3: the record comes
  * first). */
+#include "client/print.h"
 #include "client/store.h"
 
 #include "base/check.h"
 
 #include <time.h>
+
+static void print_done(struct span session, struct span entry)
+{
+	struct print print;
+
+	print_init(&print, false);
+	print_words(&print, "session ");
+	print_word_bytes(&print, session);
+	print_words(&print, " is revoked, event ");
+	print_word_bytes(&print, entry);
+	print_words(&print, "\n");
+	(void)print_finish(&print);
+}
 
 static int write_both(const struct arguments *arguments, const struct record *record,
 		      const struct buf *bufs)
@@ -37,8 +51,7 @@ static int write_both(const struct arguments *arguments, const struct record *re
 	int code = store_run(arguments, commands, ARRAY_LEN(commands), &last);
 
 	if (code == EXIT_OKAY)
-		printf("session %.*s is revoked, event %.*s\n", SPAN_ARGS(record->session),
-		       SPAN_ARGS(buf_span(&last)));
+		print_done(record->session, buf_span(&last));
 	buf_finish(&last);
 	return code;
 }

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/explain.h"
 #include "client/loop.h"
+#include "client/print.h"
 #include "codec/json.h"
 #include "redis/client.h"
 
@@ -50,6 +51,17 @@ static void store_end(struct store *store)
 
 static void store_next(struct store *store);
 
+static void complain_of_refusal(struct span words)
+{
+	struct print print;
+
+	print_init(&print, false);
+	print_words(&print, "ringway-client: Redis refused: ");
+	print_word_bytes(&print, words);
+	print_words(&print, "\n");
+	(void)print_finish_to(&print, stderr);
+}
+
 static void store_answered(struct redis_call *call, enum redis_outcome outcome,
 			   const struct resp_value *value)
 {
@@ -65,7 +77,7 @@ static void store_answered(struct redis_call *call, enum redis_outcome outcome,
 		store_next(store);
 		return;
 	case REDIS_REFUSED:
-		complain("Redis refused: %.*s", SPAN_ARGS(value->text));
+		complain_of_refusal(value->text);
 		break;
 	case REDIS_TIMEOUT:
 		complain("Redis did not answer in time");
@@ -214,8 +226,14 @@ static int open_client(struct store *store)
 	uint64_t db;
 
 	if (!argument_endpoint(store->arguments, "--redis", &options.endpoint) ||
-	    !argument_count(store->arguments, "--db", &db) || db > UINT32_MAX ||
-	    !read_password(store) || !load_tls(store))
+	    !argument_count(store->arguments, "--db", &db))
+		return EXIT_USAGE;
+	if (db > UINT32_MAX) {
+		complain("%s: --db: '%s' is too large", store->arguments->command->name,
+			 argument(store->arguments, "--db"));
+		return EXIT_USAGE;
+	}
+	if (!read_password(store) || !load_tls(store))
 		return EXIT_USAGE;
 	options.tls = store->tls;
 	options.tls_name = argument(store->arguments, "--tls-name");

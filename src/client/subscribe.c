@@ -68,6 +68,13 @@ static void print_event_words(const struct event *event)
 	print_finish(&print);
 }
 
+/* Who could take a signature off might change what it was for. */
+static bool is_bad(const struct event *event)
+{
+	return event->verdict == VERDICT_BAD ||
+	       (event->verdict == VERDICT_UNSIGNED && !event_is_heartbeat(event));
+}
+
 static void subscribe_message(struct stream *stream, struct span message)
 {
 	struct subscribe *subscribe = subscribe_of(stream);
@@ -77,7 +84,7 @@ static void subscribe_message(struct stream *stream, struct span message)
 		complain("an event is malformed");
 		subscribe->has_bad = true;
 	} else {
-		subscribe->has_bad |= event.verdict == VERDICT_BAD;
+		subscribe->has_bad |= is_bad(&event);
 		if (subscribe->caller.is_json)
 			print_event_json(&event);
 		else

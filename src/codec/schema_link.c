@@ -304,6 +304,8 @@ static bool has_shape(const struct schema_message *message)
 	const struct schema_field *first = message->fields;
 	uint16_t count = message->field_count;
 
+	if (message->is_map_entry && message->kind != SCHEMA_PLAIN)
+		return false;
 	switch (message->kind) {
 	case SCHEMA_WRAPPER:
 		return count == 1 && first->number == 1 && !first->is_repeated &&

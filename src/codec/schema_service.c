@@ -124,26 +124,61 @@ static struct span value_of(const ProtobufCMessageUnknownField *unknown)
 	return rest.len > 0 ? span_from(rest, 1) : rest;
 }
 
+static bool is_http_option(const ProtobufCMessageUnknownField *unknown)
+{
+	return unknown->tag == METHOD_OPTIONS_HTTP &&
+	       unknown->wire_type == PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED;
+}
+
+/*
+ * protoc writes one part for each statement (`option (google.api.http).post = …;` and another for
+ * its `.body`); one behind the other they are the message. Returns false without memory. No option:
+ * data is NULL.
+ */
+static bool join_parts(struct schema *schema, const ProtobufCMessage *options, struct span *joined)
+{
+	size_t parts = 0, bytes = 0;
+
+	*joined = SPAN_EMPTY;
+	for (unsigned i = 0; i < options->n_unknown_fields; i++) {
+		if (!is_http_option(&options->unknown_fields[i]))
+			continue;
+		parts++;
+		bytes += value_of(&options->unknown_fields[i]).len;
+	}
+	if (parts == 0)
+		return true;
+
+	uint8_t *start = arena_alloc(&schema->arena, bytes), *at = start;
+
+	if (!start)
+		return false;
+	for (unsigned i = 0; i < options->n_unknown_fields; i++) {
+		struct span part = value_of(&options->unknown_fields[i]);
+
+		if (!is_http_option(&options->unknown_fields[i]) || part.len == 0)
+			continue;
+		memcpy(at, part.data, part.len);
+		at += part.len;
+	}
+	*joined = span_make(start, bytes);
+	return true;
+}
+
 static const char *link_rules(struct schema *schema, struct schema_method *method,
 			      const Google__Protobuf__MethodOptions *options)
 {
 	struct schema_http_rule list[SCHEMA_RULES_MAX];
 	struct rules rules = {.schema = schema, .list = list};
+	struct span option = SPAN_EMPTY;
 
-	for (unsigned i = 0; options && i < options->base.n_unknown_fields; i++) {
-		const ProtobufCMessageUnknownField *unknown = &options->base.unknown_fields[i];
+	if (options && !join_parts(schema, &options->base, &option))
+		return "no memory for its HTTP rules";
 
-		if (unknown->tag != METHOD_OPTIONS_HTTP ||
-		    unknown->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
-			continue;
+	const char *wrong = option.data ? add_rules(&rules, option) : NULL;
 
-		const char *wrong = add_rules(&rules, value_of(unknown));
-
-		if (wrong)
-			return wrong;
-	}
-	if (rules.count == 0)
-		return NULL;
+	if (wrong || rules.count == 0)
+		return wrong;
 
 	struct schema_http_rule *kept = arena_alloc(&schema->arena, rules.count * sizeof(list[0]));
 

@@ -197,6 +197,11 @@ static void call_finish(struct request *request, int grpc_status, struct span me
 	struct buf encoded;
 	size_t count = 0;
 
+	/* A message is missing: whatever its service says, this is no good end. */
+	if (grpc_status == GRPC_OK && call->is_broken) {
+		grpc_status = GRPC_RESOURCE_EXHAUSTED;
+		message = span_from_cstr(err_row(ERR_OUT_OF_MEMORY)->text);
+	}
 	if (grpc_status == GRPC_OK && message.len == 0 && call->is_responded) {
 		call_answered(call, GRPC_OK,
 			      h2_stream_finish_fixed(&call->stream, &trailer_of_success, 1));

@@ -140,8 +140,8 @@ static enum err err_of_end(enum feed_end end)
 #define SEND_PAYLOADS 16
 #define SEND_BYTES    (64u << 10)
 
-/* Sends while the stream takes it. Returns whether the feed was emptied. */
-static bool send_queued(struct stream *stream)
+/* Sends while the stream takes it. */
+static void send_queued(struct stream *stream)
 {
 	struct node *node = stream_node(stream);
 	struct payload *payloads[SEND_PAYLOADS];
@@ -164,14 +164,12 @@ static bool send_queued(struct stream *stream)
 		metric_add(&node->metrics.delivered_bytes, bytes);
 		stream->last_sent_ms = node->worker->now_ms;
 	}
-	return room;
 }
 
-/* The feed has a terminal cause: the client is told, the bus is asked to forget the stream. */
+/* The feed has a terminal cause: the client is told, the bus is asked to forget the stream. What is
+ * still queued would not leave ahead of that. */
 static void stream_end(struct stream *stream, enum feed_end end)
 {
-	if (end == FEED_SHUTDOWN)
-		send_queued(stream);
 	metric_add(&stream_node(stream)->metrics.ended[end], 1);
 	rpc_cut(stream->request, err_of_end(end));
 	stream_leave(stream);
@@ -181,10 +179,15 @@ void subscribe_pull(struct request *request)
 {
 	struct stream *stream = request->context;
 
+	enum feed_end end;
+
 	if (stream->state != STREAM_OPEN)
 		return;
-	if (send_queued(stream) && feed_get_end(&stream->member.subscription.feed) != FEED_OPEN)
-		stream_end(stream, feed_get_end(&stream->member.subscription.feed));
+	end = feed_get_end(&stream->member.subscription.feed);
+	if (end != FEED_OPEN)
+		stream_end(stream, end);
+	else
+		send_queued(stream);
 }
 
 static void look_after(struct stream *stream)

@@ -16,6 +16,7 @@ import pytest
 import conftest
 import harness
 from harness import CLIENT, CLIENT_STREAM, SESSION_STREAM, edge
+from test_redis_answers import Meddler
 
 ENV = {"PATH": os.environ["PATH"], **harness.SANITIZERS}
 
@@ -143,6 +144,7 @@ PUBLISH = ("publish", "--redis", "127.0.0.1:1", "--stream", "k", "--user", "u", 
     ((*EXECUTE, "--key", "k", "surplus"), "takes no surplus"),
     ((*EXECUTE, "--key", "/nowhere/key.pem"), "--key: /nowhere/key.pem"),
     ((*PUBLISH, "--db", "one"), "--db: 'one' is no number"),
+    ((*PUBLISH, "--db", "4294967296"), "--db: '4294967296' is too large"),
     ((*PUBLISH, "--timeout", "5"), "--timeout: '5' is no duration"),
     ((*PUBLISH, "--timeout", "0s"), "--timeout: '0s' is too short"),
     ((*PUBLISH, "--password-file", "/nowhere/word"), "--password-file: /nowhere/word"),
@@ -572,6 +574,19 @@ def test_heartbeat_is_unsigned_and_no_fault(folder, redis_server):
         assert done.out.splitlines()[1:] == ["gateway.heartbeat unsigned"] * 2
 
 
+@pytest.mark.parametrize("fields,code", [
+    ({"event_type": "gateway.heartbeat"}, 0),
+    ({"event_type": "gateway.heartbeat", "payload_bytes": b"p"}, 1),
+    ({"event_type": "test.news", "event_id": "e", "payload_bytes": b"p"}, 1),
+], ids=["heartbeat", "heartbeat-with-payload", "event"])
+def test_event_whose_signature_was_taken_off_ends_with_1(user, fields, code):
+    """Only a heartbeat has none, and says nothing besides."""
+    event = edge.GatewayEvent(**fields).SerializeToString()
+    with Pretender(lambda request, context: iter([event])) as address:
+        done = Done(harness.Process([CLIENT, "subscribe", *user.caller(gateway=address), "--count", "1"], env=ENV))
+        assert done.code == code and done.out.endswith(" unsigned"), done
+
+
 def test_revoked_stream_ends_with_its_status(user):
     process, as_json = user.subscribe(), user.subscribe("--json")
     revoked = user.revoke()
@@ -702,6 +717,18 @@ def test_what_redis_refuses_is_told(user, redis_server):
                "--event-id", "e", "--payload", "p")
     assert (done.code, done.out) == (1, "")
     assert "Redis refused: WRONGTYPE" in done.err
+
+
+@pytest.mark.parametrize("reply,code", [(b"-ERR \x1b[2Jgone\r\n", 1), (b"$7\r\n1\x1b[2J-1\r\n", 0)],
+                         ids=["refusal", "entry"])
+def test_words_of_redis_cannot_write_to_the_terminal(user, folder, redis_server, reply, code):
+    relay = Meddler(folder / "relay.sock", redis_server.socket)
+    for command in (["publish", "--stream", CLIENT_STREAM, "--user", "u", "--event-type", "t", "--event-id", "e",
+                     "--payload", "p"], ["revoke", "--stream", SESSION_STREAM, *user.names]):
+        relay.change_answer_to(b"XADD", lambda data: reply)
+        done = run(*command, "--redis", f"unix:{relay.path}")
+        assert done.code == code and "\x1b" not in done.out + done.err and " base64:" in done.out + done.err, done
+    relay.close()
 
 
 def test_event_for_one_session_is_for_no_other(user):

@@ -115,16 +115,21 @@ static void put(struct buf *out, uint32_t number, struct span bytes)
 	assert_int_equal(pb_put_bytes(out, number, bytes), 0);
 }
 
-static struct span make_set(struct made *made, const char *syntax)
+static struct span make_set_of(struct made *made, const char *package, const char *syntax)
 {
 	buf_init(&made->set, 1 << 20);
 	buf_init(&made->file, 1 << 20);
 	put(&made->file, 1, text("a.proto"));
-	put(&made->file, 2, text("p"));
+	put(&made->file, 2, text(package));
 	put(&made->file, 4, buf_span(&made->message));
 	put(&made->file, 12, text(syntax));
 	put(&made->set, 1, buf_span(&made->file));
 	return buf_span(&made->set);
+}
+
+static struct span make_set(struct made *made, const char *syntax)
+{
+	return make_set_of(made, "p", syntax);
 }
 
 static void free_set(struct made *made)
@@ -257,6 +262,20 @@ static void method_has_its_types_streams_and_http_rules(void **state)
 	assert_null(schema_find_method(*state, text("ringway.test.Order/Get")));
 }
 
+static void http_rule_in_several_statements_is_one(void **state)
+{
+	const struct schema_method *change =
+		schema_find_method(*state, text("ringway.test.Shop/Change"));
+
+	assert_int_equal(change->rule_count, 2);
+	assert_true(span_equal(change->rules[0].verb, text("PATCH")));
+	assert_true(span_equal(change->rules[0].path, text("/v1/orders/{order_id}")));
+	assert_true(span_equal(change->rules[0].body, text("*")));
+	assert_true(span_equal(change->rules[1].verb, text("POST")));
+	assert_true(span_equal(change->rules[1].path, text("/v1/orders/{order_id}:change")));
+	assert_true(span_equal(change->rules[1].body, text("*")));
+}
+
 static void dotted_path_goes_through_singular_messages_only(void **state)
 {
 	const struct schema_message *order =
@@ -331,6 +350,26 @@ static void mistake_is_named_with_file_and_type(void **state)
 		refuse(&set, 1, -EINVAL, bad_fields[i].words);
 		free_set(&made);
 	}
+}
+
+/* It has not the two fields that are looked at in each entry. */
+static void message_that_json_writes_its_own_way_is_no_map_entry(void **state)
+{
+	struct buf options;
+	struct made made;
+
+	(void)state;
+	buf_init(&options, 64);
+	buf_init(&made.message, 4096);
+	put(&made.message, 1, text("Empty"));
+	assert_int_equal(pb_put_varint(&options, 7, 1), 0); /* map_entry */
+	put(&made.message, 7, buf_span(&options));
+
+	struct span set = make_set_of(&made, "google.protobuf", "proto3");
+
+	refuse(&set, 1, -EINVAL, "a.proto: google.protobuf.Empty: is not what");
+	free_set(&made);
+	buf_finish(&options);
 }
 
 static void file_of_two_sets_counts_once_or_differs(void **state)
@@ -436,8 +475,10 @@ int main(void)
 		cmocka_unit_test(field_says_how_it_is_written),
 		cmocka_unit_test(enum_alias_is_written_by_its_first_name_and_read_by_all),
 		cmocka_unit_test(method_has_its_types_streams_and_http_rules),
+		cmocka_unit_test(http_rule_in_several_statements_is_one),
 		cmocka_unit_test(dotted_path_goes_through_singular_messages_only),
 		cmocka_unit_test(mistake_is_named_with_file_and_type),
+		cmocka_unit_test(message_that_json_writes_its_own_way_is_no_map_entry),
 		cmocka_unit_test(file_of_two_sets_counts_once_or_differs),
 		cmocka_unit_test(syntax_is_proto2_or_proto3),
 		cmocka_unit_test(definitions_nested_too_deep_are_refused_before_they_recurse),

@@ -345,6 +345,28 @@ static void answers_that_are_not_taken_are_bounded_for_each_connection(void **st
 	rig_close(&rig);
 }
 
+/* Not even if its service has seen no fault and ends it well. */
+static void stream_that_has_lost_a_message_does_not_end_well(void **state)
+{
+	struct pair pair;
+	struct test_call call;
+
+	(void)state;
+	pair_open(&pair, GRPC);
+	call_unary(&pair.client, &call, "/t.S/Hold", NULL, SPAN_EMPTY);
+	PUMP_UNTIL(&pair.client, pair.rig.held_count == 1);
+	for (unsigned i = 0; i <= H2_QUEUE_SLICES_MAX; i++)
+		(void)message_send(pair.rig.held[0], SPAN("x"));
+	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair.client, &call);
+	assert_int_equal(call.body.len, H2_QUEUE_SLICES_MAX * (GRPC_PREFIX_BYTES + 1));
+	assert_int_equal(call.grpc_status, GRPC_RESOURCE_EXHAUSTED);
+	assert_string_equal(call.message, "out of memory");
+	assert_int_equal(pair.rig.cancelled, 0);
+	call_finish(&call);
+	pair_close(&pair);
+}
+
 /* What a long-lived call was asked is given back; what its end is logged with stays. */
 static void settled_call_keeps_its_ids_and_nothing_else(void **state)
 {
@@ -401,6 +423,7 @@ int main(void)
 		cmocka_unit_test(stream_refuses_more_than_its_queue_holds),
 		cmocka_unit_test(answers_that_are_not_taken_are_bounded_for_each_connection),
 		cmocka_unit_test(whole_answers_that_are_not_taken_are_bounded_for_each_connection),
+		cmocka_unit_test(stream_that_has_lost_a_message_does_not_end_well),
 		cmocka_unit_test(settled_call_keeps_its_ids_and_nothing_else),
 	};
 

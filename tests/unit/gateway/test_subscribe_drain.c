@@ -250,6 +250,29 @@ static void ended_feed_is_told_by_the_drain(void **state)
 	end();
 }
 
+/* Ahead of the end its face would send nothing of what it is given now. */
+static void ended_stream_is_given_nothing_more(void **state)
+{
+	static const enum feed_end ends[] = {FEED_REVOKED, FEED_SHUTDOWN};
+	bool wake = false;
+
+	(void)state;
+	begin();
+	for (unsigned i = 0; i < ARRAY_LEN(ends); i++) {
+		push(2 * i);
+		push(2 * i + 1);
+		assert_true(feed_set_end(feed_of(2 * i), ends[i], &wake));
+		assert_true(feed_set_end(feed_of(2 * i + 1), ends[i], &wake));
+		subscribe_pull(&world.requests[2 * i]); /* has room before the drain looks */
+		subscribe_drain(&world.node);
+		assert_int_equal(world.given_count, 0);
+		assert_int_equal(world.cut_count, 2 * i + 2);
+		assert_int_equal(metric_value(&world.node.metrics.ended[ends[i]]), 2);
+	}
+	assert_int_equal(metric_value(&world.node.metrics.deliveries), 0);
+	end();
+}
+
 /* Else the streams admitted would be more than those open and those ended. */
 static void stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it(void **state)
 {
@@ -308,6 +331,7 @@ int main(void)
 		cmocka_unit_test(stream_released_while_queued_is_freed_by_the_drain),
 		cmocka_unit_test(queued_stream_that_left_waits_for_its_release),
 		cmocka_unit_test(ended_feed_is_told_by_the_drain),
+		cmocka_unit_test(ended_stream_is_given_nothing_more),
 		cmocka_unit_test(
 			stream_that_opens_for_a_client_that_has_gone_counts_as_ended_by_it),
 		cmocka_unit_test(heartbeats_wait_until_the_stream_takes_more),
