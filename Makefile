@@ -33,6 +33,8 @@ LDFLAGS_tsan := -fsanitize=thread
 # clang only (CC=clang): coverage for libFuzzer in every object
 CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS_fuzz := -fsanitize=address,undefined
+# the same targets as scripts/memcheck runs them; an older DWARF, because valgrind of Debian 12 reads no other from clang
+CFLAGS_memcheck := -O1 -g -gdwarf-4 -fno-omit-frame-pointer
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -pthread $(WARN) $(HARDEN) $(CFLAGS_$(MODE)) \
 	-Isrc -I$(OUT)/gen $(CFLAGS) -MMD -MP
 ALL_LDFLAGS := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
@@ -107,7 +109,7 @@ INSTALL_DOC := share/doc/ringway
 MAN_PAGES := $(patsubst systemd/man/%.in,$(OUT)/man/%,$(wildcard systemd/man/*.in))
 MAN_DATE = $(shell LC_ALL=C date -u -d @$(SOURCE_DATE_EPOCH) '+%B %-d, %Y')
 
-.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins conformance soak bench bench-quick bench-pbjson reference lint analyze analyzed generated format man install uninstall deb help clean
+.PHONY: all check unit unit-bins unit-room sim net faults fuzz fuzz-bins memcheck conformance soak bench bench-quick bench-pbjson reference lint analyze analyzed generated format man install uninstall deb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -311,6 +313,9 @@ fuzz-bins: $(FUZZ_BIN)
 
 fuzz: ## libFuzzer over the parsers, FUZZ_SECONDS each (60; NAMES="http1 h2" for some)
 	$(Q)BUILD=$(BUILD) ./scripts/fuzz $(if $(RECORD),--record) $(FUZZ_SECONDS) $(NAMES)
+
+memcheck: ## the fuzzers' committed inputs under valgrind (NAMES="http1 h2" for some)
+	$(Q)BUILD=$(BUILD) ./scripts/memcheck $(NAMES)
 
 soak: all ## mixed load with faults for DURATION (30m); RECORD=1 keeps the report in tests/soak/README.md
 	$(Q)BUILD=$(BUILD) MODE=$(MODE) PYTHONDONTWRITEBYTECODE=1 ./tests/soak/soak.py --duration $(or $(DURATION),30m) \

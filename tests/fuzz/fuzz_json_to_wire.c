@@ -7,7 +7,35 @@
 
 #include <stdio.h>
 
-#define OUT_MAX (1u << 20)
+#define OUT_MAX	     (1u << 20)
+#define TEXT_MAX     (16u << 10) /* with what is repeated */
+#define REPEAT	     0xf8	 /* from here on: bytes that no UTF-8 has */
+#define REPEATED_MAX 16
+
+/*
+ * The text that an input stands for. REPEAT to 0xff say that what is before them comes again, 15
+ * times or, if odd, 255; the byte behind says how much of it. Else long texts are out of reach.
+ */
+static void write_text(struct buf *text, struct span input)
+{
+	buf_init(text, TEXT_MAX);
+	while (input.len > 0) {
+		uint8_t byte = fuzz_byte(&input), part[REPEATED_MAX];
+
+		if (byte < REPEAT || input.len == 0) {
+			(void)buf_append_byte(text, byte);
+			continue;
+		}
+
+		size_t len = fuzz_byte(&input) % REPEATED_MAX + 1u;
+
+		if (text->len < len)
+			continue;
+		memcpy(part, text->data + text->len - len, len);
+		for (int left = byte % 2 ? 255 : 15; left > 0; left--)
+			(void)buf_append(text, span_make(part, len));
+	}
+}
 
 static void compare(const char *type, struct span text, struct span wire, bool ignore_unknown)
 {
@@ -50,16 +78,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t steer = fuzz_byte(&input);
 	const char *type = types[steer % ARRAY_LEN(types)];
 	struct pbjson_error error;
-	struct buf wire;
+	struct buf expanded, wire;
 
 	if (!schema)
 		start();
 
 	const struct schema_message *message = schema_find_message(schema, span_from_cstr(type));
 	struct pbjson_options options = {.schema = schema, .ignore_unknown = steer & 0x80};
-	uint8_t *copy = fuzz_copy(input);
-	struct span text = span_make(copy, input.len);
 
+	write_text(&expanded, input);
+
+	uint8_t *copy = fuzz_copy(buf_span(&expanded));
+	struct span text = span_make(copy, expanded.len);
+
+	buf_finish(&expanded);
 	buf_init(&wire, OUT_MAX);
 
 	int code = pbjson_read(&options, message, text, &wire, &error);
