@@ -66,7 +66,7 @@ static int resolve(const struct endpoint *endpoint, struct address *address)
 
 	int code = getaddrinfo(endpoint->host, NULL, &hints, &results);
 
-	if (code != 0)
+	if (code != 0 || !results)
 		return resolve_error(code);
 
 	const struct addrinfo *chosen = results;

@@ -3,6 +3,7 @@
 #include "base/check.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Fewer would keep the table full, more would make one call pay for all. */
@@ -69,9 +70,11 @@ static void forget_old(struct states *states, uint64_t now_ms)
 	}
 }
 
-static enum states_answer spend(struct states *states, struct span state, uint64_t now_ms)
+static enum states_answer spend(struct states *states, const char *state, uint64_t now_ms)
 {
-	if (hash_find(&states->table, state))
+	struct span key = span_from_cstr(state);
+
+	if (hash_find(&states->table, key))
 		return STATES_USED;
 	if (states->count == states->max)
 		return STATES_FULL;
@@ -79,10 +82,9 @@ static enum states_answer spend(struct states *states, struct span state, uint64
 	struct entry *entry = &states->entries[(states->first + states->count) % states->max];
 
 	entry->until_ms = now_ms + STATES_LIFE_MS;
-	CHECK(state.len < sizeof(entry->state));
-	memcpy(entry->state, state.data, state.len);
-	entry->state[state.len] = '\0';
-	if (hash_insert(&states->table, &entry->node, state) != 0)
+	CHECK(key.len < sizeof(entry->state));
+	snprintf(entry->state, sizeof(entry->state), "%s", state);
+	if (hash_insert(&states->table, &entry->node, key) != 0)
 		return STATES_FULL;
 	states->count++;
 	return STATES_SPENT;
@@ -93,7 +95,7 @@ enum states_answer states_spend(struct states *states, const char *state, uint64
 	pthread_mutex_lock(&states->lock);
 	forget_old(states, now_ms);
 
-	enum states_answer answer = spend(states, span_from_cstr(state), now_ms);
+	enum states_answer answer = spend(states, state, now_ms);
 
 	pthread_mutex_unlock(&states->lock);
 	return answer;

@@ -54,7 +54,7 @@ static void annotations_are_routes(void **state)
 		"  base_path: /api\n  services: [{ service: ringway.test.Shop, upstream: shop }]\n");
 
 	assert_string_equal(planned.report, "");
-	assert_int_equal(planned.plan->route_count, 5);
+	assert_int_equal(planned.plan->route_count, 7);
 
 	const struct plan_route *found = route(&planned, "GET", "/api/v1/orders/7");
 
@@ -141,7 +141,11 @@ static void each_mistake_is_told_with_its_place(void **state)
 		 "6:73: POST \"/v1/orders:find\" collides with \"/v1/orders:find\" of line 6\n"
 		 "6:73: PUT \"/v1/orders/{order_id}\" collides with \"/v1/orders/{order_id}\" of "
 		 "line 6\n"
-		 "6:73: HEAD \"/v1/orders\" collides with \"/v1/orders\" of line 6\n"},
+		 "6:73: HEAD \"/v1/orders\" collides with \"/v1/orders\" of line 6\n"
+		 "6:73: PATCH \"/v1/orders/{order_id}\" collides with \"/v1/orders/{order_id}\" of "
+		 "line 6\n"
+		 "6:73: POST \"/v1/orders/{order_id}:change\" collides with "
+		 "\"/v1/orders/{order_id}:change\" of line 6\n"},
 		{"  routes:\n" ROW("/a", GET_RPC ", nobody: x"),
 		 "7:78: unknown key \"nobody\"; the nearest known one is \"body\"\n"},
 		{"  routes:\n" ROW("/a", "ringway.test.Shop/Get, upstream: shoop"),
