@@ -2,12 +2,14 @@
 
 #include "admin/process.h"
 #include "base/check.h"
+#include "base/payload.h"
 #include "codec/accept.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#define METRICS_BYTES_MAX (16u << 20) /* METRIC_SERIES_MAX series with their buckets stay below */
+/* METRIC_SERIES_MAX series with labels of 256 bytes, every other one a histogram, stay below. */
+#define METRICS_BYTES_MAX PAYLOAD_BYTES_MAX
 
 struct admin_gathering {
 	struct admin_dump dump;

@@ -116,16 +116,29 @@ static uint64_t tag_of(const struct bucket_table *table, const struct bucket_rul
 	return tag == TAG_EMPTY ? 1 : tag;
 }
 
+/* rate / token in smaller numbers, rounded so that the refill is slower, never faster. */
+static void make_exact_enough(uint64_t *rate, uint64_t *token)
+{
+	uint64_t window_ms = *token;
+
+	*token = RATE_MAX * window_ms / *rate;
+	if (*token == 0) {
+		*token = 1;
+		*rate = RATE_MAX;
+		return;
+	}
+	*rate = (uint64_t)((unsigned __int128)*rate * *token / window_ms);
+}
+
 static struct charge charge_make(const struct bucket_rule *rule, uint64_t tag, uint64_t now_ms)
 {
 	uint64_t rate = rule->requests, token = rule->window_ms ? rule->window_ms : 1;
 	uint64_t burst = rule->burst ? rule->burst : 1;
 
-	/* Rounded so that the refill is slower, never faster. */
-	for (; rate > RATE_MAX; rate /= 2)
-		token = token / 2 + token % 2;
 	if (token > WINDOW_MAX)
 		token = WINDOW_MAX;
+	if (rate > RATE_MAX)
+		make_exact_enough(&rate, &token);
 	if (burst > AHEAD_MAX / token)
 		burst = AHEAD_MAX / token;
 	return (struct charge){

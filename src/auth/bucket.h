@@ -17,8 +17,8 @@ struct bucket_table;
 /*
  * REQUESTS per WINDOW, BURST at once. requests 0: off, every charge passes. burst 0 counts as 1
  * (else nothing would ever pass), window_ms 0 as 1.
- * Limits: requests up to 2^20 and windows up to 2^40 ms are exact; above, refill is slower by less
- * than 1 in 2^19.
+ * Limits: requests up to 2^20 and windows up to 2^40 ms are exact; with more requests, refill is
+ * slower by less than 1 in 2^19, and 2^20 a millisecond at most; longer windows count as 2^40 ms.
  */
 struct bucket_rule {
 	uint64_t requests, window_ms, burst;

@@ -6,8 +6,12 @@
 
 #define MAX_SETTINGS	 32  /* entries of one SETTINGS frame; nghttp2's default */
 #define MAX_OUTBOUND_ACK 256 /* PING and SETTINGS answers that a peer may leave unread */
-#define MAX_CONTINUATIONS                                                                          \
-	8 /* frames of one header block; with 16 KiB each beyond any header limit of ours */
+/*
+ * Frames of one header block: with 16 KiB each beyond the default header limit. For a larger limit
+ * as many full ones as it takes, each twice: nghttp2 counts one whose head comes in two parts so.
+ */
+#define MIN_CONTINUATIONS  8
+#define FULL_FRAME_BYTES   16384 /* RFC 9113 §6.5.2: a peer may send no larger ones unasked */
 #define HEADER_LIST_EXCESS 4 /* times its limit: the connection ends */
 #define FIELD_OVERHEAD_BYTES                                                                       \
 	32 /* RFC 9113 §10.5.1: SETTINGS_MAX_HEADER_LIST_SIZE counts this for each field */
@@ -353,7 +357,14 @@ static nghttp2_session_callbacks *make_callbacks(void)
 	return callbacks;
 }
 
-static nghttp2_option *make_option(enum h2_role role)
+static size_t max_continuations(const struct h2_options *options)
+{
+	size_t count = (size_t)2 * (options->max_header_list_bytes / FULL_FRAME_BYTES);
+
+	return count > MIN_CONTINUATIONS ? count : MIN_CONTINUATIONS;
+}
+
+static nghttp2_option *make_option(const struct h2_options *options)
 {
 	nghttp2_option *option;
 
@@ -363,10 +374,10 @@ static nghttp2_option *make_option(enum h2_role role)
 	nghttp2_option_set_no_closed_streams(option, 1);
 	nghttp2_option_set_max_settings(option, MAX_SETTINGS);
 	nghttp2_option_set_max_outbound_ack(option, MAX_OUTBOUND_ACK);
-	nghttp2_option_set_max_continuations(option, MAX_CONTINUATIONS);
+	nghttp2_option_set_max_continuations(option, max_continuations(options));
 	nghttp2_option_set_max_reserved_remote_streams(option, 0);
 	/* counts the resets of streams long answered, too: see h2_handler.odd */
-	if (role == H2_SERVER)
+	if (options->role == H2_SERVER)
 		nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, 0);
 	return option;
 }
@@ -376,7 +387,7 @@ static int create_framing(struct h2_session *session)
 	nghttp2_mem hooks = session->block ? h2_block_hooks(session->block) : (nghttp2_mem){0};
 	nghttp2_mem *memory = session->block ? &hooks : NULL;
 	nghttp2_session_callbacks *callbacks = make_callbacks();
-	nghttp2_option *option = make_option(session->options.role);
+	nghttp2_option *option = make_option(&session->options);
 	int result = NGHTTP2_ERR_NOMEM;
 
 	if (callbacks && option)

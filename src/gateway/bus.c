@@ -234,6 +234,15 @@ void bus_start(struct bus *bus)
 	redis_client_start(bus->redis, NULL, NULL);
 }
 
+/* A publisher may choose the id: it is any number, and of a time to come. */
+void bus_note_lag(const struct bus *bus, struct bus_stream_metrics *metrics, uint64_t id_ms)
+{
+	int64_t now_ms = bus->worker->wall_ms;
+	bool is_past = now_ms > 0 && id_ms < (uint64_t)now_ms;
+
+	metric_gauge_set(&metrics->lag_ms, is_past ? now_ms - (int64_t)id_ms : 0);
+}
+
 void bus_balance_reading(struct bus *bus)
 {
 	if (bus->finished)

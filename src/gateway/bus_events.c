@@ -174,9 +174,8 @@ static void client_entry(struct redis_tail *tail, const struct tail_entry *entry
 	struct bus *bus = redis_tail_context(tail);
 	struct client_event client;
 	const char *field;
-	int64_t lag_ms = bus->worker->wall_ms - (int64_t)entry->id_ms;
 
-	metric_gauge_set(&bus->metrics.client.lag_ms, lag_ms > 0 ? lag_ms : 0);
+	bus_note_lag(bus, &bus->metrics.client, entry->id_ms);
 	if (record_read_client_event(entry, bus->config->grpc_max_message_bytes, &client, &field) ||
 	    client.user_id.len > UINT16_MAX || client.device_session_id.len > UINT16_MAX) {
 		metric_add(&bus->metrics.client.malformed, 1);

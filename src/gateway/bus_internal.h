@@ -95,6 +95,8 @@ struct bus {
 	} metrics;
 };
 
+/* bus.c: shows how old an entry of this id is, now that it has been read. */
+void bus_note_lag(const struct bus *bus, struct bus_stream_metrics *metrics, uint64_t id_ms);
 /* bus.c: pause or resume both tails by what is waiting. */
 void bus_balance_reading(struct bus *bus);
 /* bus.c: the feed was queued: its worker is woken with the next fence, or by bus_wake_ports. */

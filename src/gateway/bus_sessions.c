@@ -259,9 +259,8 @@ static void session_entry(struct redis_tail *tail, const struct tail_entry *entr
 	struct bus *bus = redis_tail_context(tail);
 	struct session_fields fields;
 	const char *field;
-	int64_t lag_ms = bus->worker->wall_ms - (int64_t)entry->id_ms;
 
-	metric_gauge_set(&bus->metrics.session.lag_ms, lag_ms > 0 ? lag_ms : 0);
+	bus_note_lag(bus, &bus->metrics.session, entry->id_ms);
 	if (record_read_session_event(entry, &fields, &field)) {
 		entry_is_malformed(bus, entry, fields.device_session_id, field);
 		return;

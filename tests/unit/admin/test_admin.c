@@ -312,6 +312,45 @@ static void dumps_may_answer_or_refuse_at_once(void **state)
 	close(client);
 }
 
+#define FAMILIES 16 /* as a registry looks through one family's series */
+
+/* Every path a service ever named leaves its latency and a count of its calls, until the bound. */
+static void metrics_are_shown_with_as_many_series_as_may_be(void **state)
+{
+	static char names[FAMILIES][40];
+	static struct metric_family families[FAMILIES];
+	static struct metric_histogram histogram;
+	static struct metric_counter counter;
+	char labels[257];
+	int client, registered = 0;
+
+	(void)state;
+	memset(labels, 'x', sizeof(labels));
+	for (size_t i = 0; i < FAMILIES; i++) {
+		snprintf(names[i], sizeof(names[i]), "http_request_latency_seconds_%zu", i);
+		families[i] = (struct metric_family){names[i], "Help.",
+						     i % 2 ? METRIC_COUNTER : METRIC_HISTOGRAM};
+	}
+	for (int i = 0; i < METRIC_SERIES_MAX; i++) {
+		const struct metric_family *family = &families[i % FAMILIES];
+		int len = snprintf(labels, sizeof(labels), "path=\"/%d/", i);
+
+		labels[len] = 'x';
+		memcpy(labels + sizeof(labels) - 2, "\"", 2);
+		registered += metric_register(rig.registry, family, labels,
+					      family->type == METRIC_COUNTER ? (void *)&counter
+									     : &histogram) == 0;
+	}
+	assert_in_range(registered, METRIC_SERIES_MAX - 200, METRIC_SERIES_MAX); /* admin's own */
+	client = connect_client("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+	const char *text = read_answers(client, 1);
+
+	assert_non_null(strstr(text, "HTTP/1.1 200 "));
+	close(client);
+	metric_unregister(rig.registry, &histogram, sizeof(histogram));
+	metric_unregister(rig.registry, &counter, sizeof(counter));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +366,8 @@ int main(void)
 		cmocka_unit_test_setup(one_that_is_cut_forgets_who_waits, set_up),
 		cmocka_unit_test_setup_teardown(dumps_may_answer_or_refuse_at_once, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(metrics_are_shown_with_as_many_series_as_may_be,
+						set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("admin", tests, NULL, NULL);

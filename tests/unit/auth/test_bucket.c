@@ -137,6 +137,34 @@ static void bucket_large_numbers_do_not_wrap(void **state)
 	}
 }
 
+/* What the options allow. Of the tokens that come back, less than 1 in 2^19 is lost. */
+static void bucket_of_many_requests_refills_at_their_rate(void **state)
+{
+	static const struct {
+		struct bucket_rule rule;
+		uint64_t after_ms, tokens;
+	} rows[] = {
+		{{.requests = 1000000000, .window_ms = 60000, .burst = 20000}, 1, 16666},
+		{{.requests = 1000000000, .window_ms = 86400000, .burst = 20000}, 1000, 11574},
+		{{.requests = 100000000, .window_ms = 10007, .burst = 20000}, 1, 9993},
+		{{.requests = (1u << 20) + 1, .window_ms = 1000, .burst = 20000}, 10, 10485},
+		{{.requests = 3000000, .window_ms = 7, .burst = 500000}, 1, 428571},
+		{{.requests = 1u << 21, .window_ms = 2, .burst = 2000000}, 1, 1u << 20},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bucket_table *table = make(8);
+		const struct bucket_rule *rule = &rows[i].rule;
+		uint64_t now_ms = UINT64_C(1) << 40;
+
+		assert_int_equal(granted(table, rule, SPAN("k"), now_ms), rule->burst);
+		assert_in_range(granted(table, rule, SPAN("k"), now_ms + rows[i].after_ms),
+				rows[i].tokens - rows[i].tokens / (1u << 19) - 1, rows[i].tokens);
+		bucket_table_destroy(table);
+	}
+}
+
 static void bucket_keys_kinds_and_rules_are_apart(void **state)
 {
 	struct bucket_rule one = { .requests = 1, .window_ms = 1000, .burst = 2, .kind = 1 };
@@ -422,6 +450,7 @@ int main(void)
 		cmocka_unit_test(bucket_is_full_again_after_its_time_and_never_fuller),
 		cmocka_unit_test(bucket_rule_corners_are_defined),
 		cmocka_unit_test(bucket_large_numbers_do_not_wrap),
+		cmocka_unit_test(bucket_of_many_requests_refills_at_their_rate),
 		cmocka_unit_test(bucket_keys_kinds_and_rules_are_apart),
 		cmocka_unit_test(bucket_older_times_grant_nothing_more),
 		cmocka_unit_test(bucket_agrees_with_the_definition),

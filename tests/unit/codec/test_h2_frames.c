@@ -382,6 +382,36 @@ static void continuation_flood_ends_the_connection(void **state)
 	end_destroy(end);
 }
 
+/* GATEWAY_HTTP_MAX_HEADER_BYTES goes up to 1 MiB. */
+static void header_list_within_a_large_limit_comes_in_as_many_frames_as_it_takes(void **state)
+{
+	struct h2_options options = end_options(H2_SERVER);
+	static struct frame block;
+	char value[253];
+	size_t list_bytes = 0, frames = 0;
+
+	(void)state;
+	options.max_header_list_bytes = 1u << 20;
+	memset(value, 'y', sizeof(value));
+
+	struct end *end = server_create_with(options);
+
+	end->quiet = true;
+	request_put(&block);
+	assert_int_equal(feed_frame(end, 1, FRAME_END_STREAM, 1, span_make(block.bytes, block.len)),
+			 0);
+	while (list_bytes < options.max_header_list_bytes - 20000) {
+		for (block.len = 0; block.len < 16000; list_bytes += 1 + sizeof(value) + 32)
+			field_put(&block, SPAN("x"), span_make(value, sizeof(value)), false);
+		assert_int_equal(feed_frame(end, 9, 0, 1, span_make(block.bytes, block.len)), 0);
+		frames++;
+	}
+	assert_true(frames > 50);
+	assert_int_equal(feed_frame(end, 9, FRAME_END_HEADERS, 1, SPAN_EMPTY), 0);
+	expect_events(end, "opened 1\nrequest 1 end\nended 1\n");
+	end_destroy(end);
+}
+
 static void ping_is_answered_and_told(void **state)
 {
 	struct end *end = server_create();
@@ -524,6 +554,8 @@ int main(void)
 		cmocka_unit_test(frame_over_the_size_ends_the_connection),
 		cmocka_unit_test(ping_flood_ends_the_connection),
 		cmocka_unit_test(continuation_flood_ends_the_connection),
+		cmocka_unit_test(
+			header_list_within_a_large_limit_comes_in_as_many_frames_as_it_takes),
 		cmocka_unit_test(ping_is_answered_and_told),
 		cmocka_unit_test(owner_hears_of_settings_but_not_of_their_acknowledgement),
 		cmocka_unit_test(windows_open_only_when_consumed),

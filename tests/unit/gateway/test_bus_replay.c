@@ -1,6 +1,7 @@
 /*
  * Session events that are read again, because their stream was found made anew (a failover to a
- * replica that lacks the last ones): nothing that has ended since comes back by them.
+ * replica that lacks the last ones): nothing that has ended since comes back by them. And what an
+ * entry's id tells of its age.
  */
 #include "unit/gateway/bus_rig.h"
 
@@ -126,9 +127,34 @@ static void entry_that_is_read_again_ends_a_stream_only_if_it_revokes(void **sta
 	assert_null(member.session);
 }
 
+static void id_of_a_time_to_come_is_no_lag(void **state)
+{
+	static const struct {
+		uint64_t id_ms;
+		int64_t lag_ms;
+	} rows[] = {
+		{0, 1700000001000}, {1700000000000, 1000}, {1700000001000, 0},
+		{1700000001001, 0}, {INT64_MAX, 0},	   {(uint64_t)INT64_MAX + 1, 0},
+		{UINT64_MAX, 0},
+	};
+	struct tail_entry entry = {.id = SPAN("0-1")};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		entry.id_ms = rows[i].id_ms;
+		bus_session_handler.entry(rig.bus->session_tail, &entry);
+		bus_client_handler.entry(rig.bus->client_tail, &entry);
+		assert_int_equal(metric_gauge_value(&rig.bus->metrics.session.lag_ms),
+				 rows[i].lag_ms);
+		assert_int_equal(metric_gauge_value(&rig.bus->metrics.client.lag_ms),
+				 rows[i].lag_ms);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(id_of_a_time_to_come_is_no_lag, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(snapshot_that_is_read_again_replaces_none, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(
