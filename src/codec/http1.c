@@ -30,13 +30,14 @@ int http1_fault_code(enum http1_fault fault)
 
 /*
  * Finds the empty line. Returns the head's bytes with it, 0 when it has not come, or
- * -HTTP1_FAULT_LINE_END for a line without CR: another parser may take that for the end.
+ * -HTTP1_FAULT_LINE_END for a line without CR: another parser may take that for the end. One line
+ * too many is refused at once: a head that comes line by line is looked through with each of them.
  */
 static ptrdiff_t find_head_end(struct span bytes)
 {
 	size_t line = 0;
 
-	for (;;) {
+	for (size_t before = 0;; before++) {
 		ptrdiff_t lf = span_find_byte(span_from(bytes, line), '\n');
 
 		if (lf < 0)
@@ -46,6 +47,8 @@ static ptrdiff_t find_head_end(struct span bytes)
 		line += (size_t)lf + 1;
 		if (lf == 1)
 			return (ptrdiff_t)line;
+		if (before > HTTP1_HEADERS_MAX)
+			return -HTTP1_FAULT_FIELD_COUNT;
 	}
 }
 
@@ -338,8 +341,7 @@ static int parse_headers(struct span text, struct http1_head *head)
 
 		if (line.len == 0)
 			return 0;
-		if (head->header_count == HTTP1_HEADERS_MAX)
-			return -HTTP1_FAULT_FIELD_COUNT;
+		CHECK(head->header_count < HTTP1_HEADERS_MAX); /* find_head_end has counted them */
 		if (colon < 0)
 			return -HTTP1_FAULT_FIELD;
 

@@ -298,6 +298,23 @@ static int link_name_table(const struct linking *linking, struct schema_message 
 	return 0;
 }
 
+/* A Value reads and writes the one that it holds without a level of depth: none holds a Value. */
+static bool is_value(const struct schema_message *message)
+{
+	static const uint8_t types[] = {SCHEMA_ENUM, SCHEMA_DOUBLE,  SCHEMA_STRING,
+					SCHEMA_BOOL, SCHEMA_MESSAGE, SCHEMA_MESSAGE};
+	const struct schema_field *fields = message->fields;
+
+	if (message->field_count != sizeof(types))
+		return false;
+	for (uint32_t i = 0; i < sizeof(types); i++) {
+		if (fields[i].number != i + 1 || fields[i].type != types[i] ||
+		    fields[i].is_repeated || fields[i].message == message)
+			return false;
+	}
+	return true;
+}
+
 /* What readers and writers take for granted of the messages that they know by name. */
 static bool has_shape(const struct schema_message *message)
 {
@@ -323,7 +340,7 @@ static bool has_shape(const struct schema_message *message)
 	case SCHEMA_STRUCT:
 		return count == 1 && first->number == 1 && first->is_map;
 	case SCHEMA_VALUE:
-		return count == 6 && first[5].number == 6;
+		return is_value(message);
 	case SCHEMA_LIST_VALUE:
 		return count == 1 && first->number == 1 && first->is_repeated &&
 		       first->type == SCHEMA_MESSAGE;

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LABELS_BYTES_MAX 512
+#define LABELS_BYTES_MAX  512
+#define REGISTER_AGAIN_MS 1000 /* after the registry had no room, or no memory */
 
 static const struct metric_family family_open = {"gateway_connections_open",
 						 "Connections open now.", METRIC_GAUGE};
@@ -90,6 +91,7 @@ struct account {
 	enum access_log access_log;
 	struct metric_registry *registry; /* may be NULL */
 	struct worker *worker;
+	uint64_t no_room_until_ms;	      /* the registry: it is not asked before */
 	const struct metric_gauge *h2_memory; /* NULL: not watched */
 	const struct metric_counter *accept_failures; /* as h2_memory */
 	struct metric_gauge open;
@@ -136,10 +138,20 @@ static int compare_routes(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+/* All threads share the registry, and one that is full looks through all it has to say so. */
 static int register_cell(struct account *account, const struct metric_family *family,
 			 const char *labels, const void *cell)
 {
-	return account->registry ? metric_register(account->registry, family, labels, cell) : 0;
+	int error;
+
+	if (!account->registry)
+		return 0;
+	if (account->worker->now_ms < account->no_room_until_ms)
+		return -ENOMEM;
+	error = metric_register(account->registry, family, labels, cell);
+	if (error)
+		account->no_room_until_ms = account->worker->now_ms + REGISTER_AGAIN_MS;
+	return error;
 }
 
 /* ---- series ---- */
@@ -518,7 +530,7 @@ static void count_call(struct account *account, struct route_account *route,
 		status = STATUS_OTHER;
 		series = series_find(route, base + status);
 	}
-	/* Without memory for its cell this call goes uncounted; the next one tries again. */
+	/* Without room for its cell this call goes uncounted; a later one tries again. */
 	if (!series) {
 		series = series_create(account, route, base + status);
 		if (route->is_label && method != METHOD_OTHER)

@@ -228,6 +228,9 @@ void bus_destroy(struct bus *bus)
 
 void bus_start(struct bus *bus)
 {
+	/* the turn that enabled the thread's ring may have brought the end already */
+	if (bus->stopped_reading)
+		return;
 	bus->reading = true;
 	redis_tail_start(bus->session_tail);
 	redis_tail_start(bus->client_tail);

@@ -99,7 +99,7 @@ struct bus_options {
 
 int bus_create(struct bus **bus, const struct bus_options *options);
 
-/* Thread: bus (first thing in its thread, before worker_run). */
+/* Thread: bus (first thing in its thread, before worker_run). No-op after bus_stop_reading. */
 void bus_start(struct bus *bus);
 
 /* ---- the end, in this order; thread: bus; `done` is called on it ---- */

@@ -276,7 +276,8 @@ static void start_foreign(struct rest *rest, struct request *http, struct grpc_w
 		grpc_web_refuse(http, options, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 }
 
-/* What all answers have. Returns 0 or -ENOMEM. */
+/* What all answers have. Returns 0 or -ENOMEM, also when there is none to see the kind by, which is
+ * looked at anew. */
 static int make_options(struct rest *rest, struct request *http, struct grpc_web_options *options)
 {
 	struct reply_header *headers =
@@ -293,7 +294,7 @@ static int make_options(struct rest *rest, struct request *http, struct grpc_web
 	};
 	options->header_count =
 		answer_headers(http, plan_now(rest), &(struct answer_head){0}, headers);
-	return 0;
+	return options->kind == GRPC_WEB_NONE ? -ENOMEM : 0;
 }
 
 static void start(struct rest *rest, struct request *http, const struct plan_web_service *web,

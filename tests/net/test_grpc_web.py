@@ -15,6 +15,7 @@ import harness
 from grpc_web import Client, frame
 from harness import check_event, check_response, edge, publish_event
 from services import AIService, AuthService, Failure, ShopService, ai, auth, shop
+from test_http import Raw, get
 from test_rest import make_descriptors
 
 OK, CANCELLED, INVALID, DEADLINE, NOT_FOUND, DENIED, EXHAUSTED, PRECONDITION, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = (
@@ -422,6 +423,18 @@ def test_other_methods_and_media_types_are_told(house, protocol):
         answer = open_body(address, "POST", QUERY, b"", {"content-type": media})
         assert answer.status == 415
         answer.close()
+
+
+def test_media_type_in_pieces_that_leaves_no_memory_ends_no_more_than_its_request(folder, redis_server):
+    """Each look at it joins its pieces, and what a request keeps has a bound."""
+    config = "rest: { grpc_web: [galaxy.gateway.v1.EdgeGateway] }\n"
+    with harness.Gateway(folder, redis_server, config=config, env={"GATEWAY_HTTP_MAX_HEADER_BYTES": "1MiB"}) as gateway:
+        with Raw(gateway.public) as raw:
+            piece = "Content-Type: application/grpc-web;" + "x" * 250000
+            raw.send(get(harness.EXECUTE, piece, piece, "Content-Length: 0", method="POST"))
+            assert raw.response()[0] == 503
+            raw.send(get("/healthz"))
+            assert raw.response()[0] == 200
 
 
 def test_accept_chooses_the_kind_of_answer(house, protocol):

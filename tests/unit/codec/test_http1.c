@@ -332,6 +332,26 @@ static void headers_are_counted(void **state)
 	}
 }
 
+/* Else a client that sends line by line has all that came before looked through again each time. */
+static void header_too_many_is_refused_before_the_head_ends(void **state)
+{
+	struct buf text;
+	struct http1_head head;
+
+	(void)state;
+	buf_init(&text, 4096);
+	buf_append(&text, SPAN("GET / HTTP/1.1\r\n"));
+	for (size_t i = 0; i < HTTP1_HEADERS_MAX; i++) {
+		buf_append(&text, SPAN("X: 1\r\n"));
+		assert_int_equal(http1_parse_request(buf_span(&text), &wide, &head), 0);
+	}
+	buf_append(&text, SPAN("X: 1\r\n"));
+	assert_int_equal(http1_parse_request(buf_span(&text), &wide, &head),
+			 -ERR_HEADERS_TOO_LARGE);
+	assert_int_equal(head.fault, HTTP1_FAULT_FIELD_COUNT);
+	buf_finish(&text);
+}
+
 /* ---- responses ---- */
 
 static const struct {
@@ -640,6 +660,7 @@ int main(void)
 		cmocka_unit_test(expectation_is_told_to_1_1_only),
 		cmocka_unit_test(limits_hold_to_the_byte),
 		cmocka_unit_test(headers_are_counted),
+		cmocka_unit_test(header_too_many_is_refused_before_the_head_ends),
 		cmocka_unit_test(response_is_read_or_refused),
 		cmocka_unit_test(chunked_body_is_read_at_every_split),
 		cmocka_unit_test(chunk_line_and_trailers_are_bounded),

@@ -372,6 +372,64 @@ static void message_that_json_writes_its_own_way_is_no_map_entry(void **state)
 	buf_finish(&options);
 }
 
+static void add_field_of(struct made *made, uint32_t number, unsigned type, const char *type_name)
+{
+	char name[] = {'f', (char)('0' + number), '\0'};
+	struct buf field;
+
+	buf_init(&field, 1024);
+	put(&field, 1, text(name));
+	assert_int_equal(pb_put_varint(&field, 3, number), 0);
+	assert_int_equal(pb_put_varint(&field, 4, 1), 0);
+	assert_int_equal(pb_put_varint(&field, 5, type), 0);
+	if (type_name)
+		put(&field, 6, text(type_name));
+	put(&made->message, 2, buf_span(&field));
+	buf_finish(&field);
+}
+
+/* google.protobuf.Value with its last two members of this type. */
+static struct span make_value(struct made *made, const char *type_name)
+{
+	struct buf value, kind;
+
+	buf_init(&made->message, 4096);
+	put(&made->message, 1, text("Value"));
+	buf_init(&value, 64);
+	put(&value, 1, text("NONE"));
+	buf_init(&kind, 64);
+	put(&kind, 1, text("Kind"));
+	put(&kind, 2, buf_span(&value));
+	put(&made->message, 4, buf_span(&kind));
+	put(&made->message, 3, SPAN("\x0a\x04Held"));
+	add_field_of(made, 1, SCHEMA_ENUM, ".google.protobuf.Value.Kind");
+	add_field_of(made, 2, SCHEMA_DOUBLE, NULL);
+	add_field_of(made, 3, SCHEMA_STRING, NULL);
+	add_field_of(made, 4, SCHEMA_BOOL, NULL);
+	add_field_of(made, 5, SCHEMA_MESSAGE, type_name);
+	add_field_of(made, 6, SCHEMA_MESSAGE, type_name);
+	buf_finish(&value);
+	buf_finish(&kind);
+	return make_set_of(made, "google.protobuf", "proto3");
+}
+
+/* One byte of JSON, a bracket, would be read for ever. */
+static void value_that_holds_values_is_none(void **state)
+{
+	struct made made;
+	struct schema *schema;
+	struct schema_error error;
+	struct span set = make_value(&made, ".google.protobuf.Value.Held");
+
+	(void)state;
+	assert_int_equal(schema_create(&schema, &set, 1, &error), 0);
+	schema_destroy(schema);
+	free_set(&made);
+	set = make_value(&made, ".google.protobuf.Value");
+	refuse(&set, 1, -EINVAL, "a.proto: google.protobuf.Value: is not what");
+	free_set(&made);
+}
+
 static void file_of_two_sets_counts_once_or_differs(void **state)
 {
 	struct made made, other;
@@ -479,6 +537,7 @@ int main(void)
 		cmocka_unit_test(dotted_path_goes_through_singular_messages_only),
 		cmocka_unit_test(mistake_is_named_with_file_and_type),
 		cmocka_unit_test(message_that_json_writes_its_own_way_is_no_map_entry),
+		cmocka_unit_test(value_that_holds_values_is_none),
 		cmocka_unit_test(file_of_two_sets_counts_once_or_differs),
 		cmocka_unit_test(syntax_is_proto2_or_proto3),
 		cmocka_unit_test(definitions_nested_too_deep_are_refused_before_they_recurse),

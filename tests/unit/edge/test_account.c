@@ -187,6 +187,30 @@ static void labels_that_rest_make_room(void **state)
 	assert_true(metrics_have("{path=\"/label-1\",method=\"GET\",status=\"200\"} 2\n"));
 }
 
+/* Each look goes through all that it has, and holds up every thread. */
+static void full_registry_is_asked_again_after_a_second(void **state)
+{
+	static const struct metric_family family = {"others", "Others.", METRIC_GAUGE};
+	static struct metric_gauge others, last;
+	const struct metric_gauge *cell = &last;
+	char labels[32];
+
+	(void)state;
+	for (int i = 0;; i++, cell = &others) {
+		snprintf(labels, sizeof(labels), "i=\"%d\"", i);
+		if (metric_register(registry, &family, labels, cell) != 0)
+			break;
+	}
+	call("/new");
+	metric_unregister(registry, &last, sizeof(last));
+	worker.now_ms += 999;
+	call("/new");
+	assert_false(metrics_have("/new"));
+	worker.now_ms += 1;
+	call("/new");
+	assert_true(metrics_have("/new"));
+}
+
 /* A stream of an hour is not an answer that took an hour. */
 static void streams_are_timed_to_their_head(void **state)
 {
@@ -224,6 +248,7 @@ int main(void)
 		TEST(other_methods_and_statuses_are_few),
 		TEST(labels_beyond_the_bound_count_as_other),
 		TEST(labels_that_rest_make_room),
+		TEST(full_registry_is_asked_again_after_a_second),
 		TEST(streams_are_timed_to_their_head),
 		TEST(everything_leaves_with_its_listener),
 	};

@@ -479,10 +479,21 @@ static void nothing_is_lost_between_threads(void **state)
 	rig_finish();
 }
 
+/* The end may be told in the turn that only enables the thread's ring, ahead of its beginning. */
+static void reading_that_was_ended_does_not_begin(void **state)
+{
+	(void)state;
+	rig_init(true, 8);
+	rig_stop_parts();
+	bus_start(rig.bus);
+	rig_finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_lost_between_threads),
+		cmocka_unit_test(reading_that_was_ended_does_not_begin),
 	};
 
 	return cmocka_run_group_tests_name("bus threads", tests, NULL, NULL);
