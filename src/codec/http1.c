@@ -341,7 +341,8 @@ static int parse_headers(struct span text, struct http1_head *head)
 
 		if (line.len == 0)
 			return 0;
-		CHECK(head->header_count < HTTP1_HEADERS_MAX); /* find_head_end has counted them */
+		if (head->header_count == HTTP1_HEADERS_MAX)
+			return -HTTP1_FAULT_FIELD_COUNT;
 		if (colon < 0)
 			return -HTTP1_FAULT_FIELD;
 
