@@ -40,44 +40,6 @@ static void call_arm_stall(struct call *call)
 	deadline_arm(server_of(call)->worker, &call->deadline, STALL_MS);
 }
 
-/* ---- memory of bodies ---- */
-
-static void call_charge(struct call *call, size_t bytes)
-{
-	call->http2->body_bytes += (uint32_t)bytes - call->charged_bytes;
-	call->charged_bytes = (uint32_t)bytes;
-}
-
-/* A client that streams asks again before it has taken what it asked for: answers count, too. */
-static void call_charge_streamed(struct call *call)
-{
-	call_charge(call, call->deframer.message.len + call->stream.queue_bytes);
-}
-
-/* Whether the connection may have as much as it has. */
-static enum err call_judge_memory(struct call *call)
-{
-	if (call->http2->body_bytes <= HTTP2_BODY_BYTES_MAX)
-		return ERR_NONE;
-	http2_take_glitch(call->http2, GLITCH_BODY_MEMORY);
-	return ERR_OUT_OF_MEMORY;
-}
-
-/* Returns whether the connection may have this answer beside those that its client has not taken. */
-static bool call_keep_answer(struct call *call)
-{
-	struct http2 *http2 = call->http2;
-
-	if (call->is_started && call->request.route->message)
-		call_charge(call, call->deframer.message.len);
-	call->answer_bytes = (uint32_t)call->stream.queue_bytes;
-	http2->answer_bytes += call->answer_bytes;
-	if (http2->answer_bytes <= HTTP2_ANSWER_BYTES_MAX)
-		return true;
-	http2_take_glitch(http2, GLITCH_BODY_MEMORY);
-	return false;
-}
-
 /* ---- answers ---- */
 
 void call_reset(struct call *call, uint32_t code)
@@ -796,7 +758,7 @@ void call_closed(struct h2_stream *stream, uint32_t code)
 	http2_note_closed(call->http2, call, code);
 	call_let_go(call);
 	if (request->ended) {
-		call->http2->answer_bytes -= call->answer_bytes;
+		call_forget_answer(call);
 	} else if (call->headers_done) {
 		request->ended = true;
 		request->status = call->is_grpc ? (int)GRPC_CANCELLED : HTTP_CLIENT_GONE;

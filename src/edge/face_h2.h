@@ -120,6 +120,23 @@ void call_reply(struct request *request, const struct reply *reply);
 void call_begin(struct request *request, const struct reply *head);
 void call_end(struct request *request, bool whole);
 
+/* ---- call_memory.c: what a call holds in memory ---- */
+
+/* Of its body; 0: nothing any more. */
+void call_charge(struct call *call, size_t bytes);
+
+/* Of one whose client streams. It asks again before it has taken what it asked for: answers count,
+ * too. */
+void call_charge_streamed(struct call *call);
+
+/* Whether the connection may have as much as it has; else it is counted, and the row to answer. */
+enum err call_judge_memory(struct call *call);
+
+/* Its answer is whole, and is kept until the call is over. Returns whether the connection may have
+ * it beside those that its client has not taken; else it is counted. */
+bool call_keep_answer(struct call *call);
+void call_forget_answer(struct call *call);
+
 /* ---- call_due.c: what a call waits for ---- */
 
 /* The nearest of: the caller's deadline, `body_ms` (0: nothing of the body is awaited). */
