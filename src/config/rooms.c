@@ -5,8 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define EDGE_SERVICE "galaxy.gateway.v1.EdgeGateway"
-#define NO_EFFECT    "has no effect, because the edge gateway is not configured"
+#define NO_EFFECT "has no effect, because the edge gateway is not configured"
 
 /* Each row's value decides, not the variable: an empty address is none. */
 bool config_has_edge(const struct config *config)

@@ -7,6 +7,9 @@
 
 #include "config/option.h"
 
+/* As gRPC names the edge gateway. */
+#define EDGE_SERVICE "galaxy.gateway.v1.EdgeGateway"
+
 /* Of a file without mistakes: a mistake if there is nothing to do, else warnings of its parts. */
 void rooms_check(const struct config *config, const struct config_file *file,
 		 struct report *report);

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/explain.h"
 #include "config/file.h"
+#include "config/rooms.h"
 #include "rest/login.h"
 
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define EDGE_SERVICE "galaxy.gateway.v1.EdgeGateway"
 
 /* Where a route comes from, for what is said of it. */
 struct origin {

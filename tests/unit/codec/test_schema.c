@@ -139,7 +139,9 @@ static void free_set(struct made *made)
 	buf_finish(&made->message);
 }
 
-static void add_field(struct made *made, const char *name, uint32_t number, unsigned type)
+/* `type_name` of a message or an enum, else NULL. */
+static void add_field_of(struct made *made, const char *name, uint32_t number, unsigned type,
+			 const char *type_name)
 {
 	struct buf field;
 
@@ -148,10 +150,15 @@ static void add_field(struct made *made, const char *name, uint32_t number, unsi
 	assert_int_equal(pb_put_varint(&field, 3, number), 0);
 	assert_int_equal(pb_put_varint(&field, 4, 1), 0);
 	assert_int_equal(pb_put_varint(&field, 5, type), 0);
-	if (type == SCHEMA_MESSAGE)
-		put(&field, 6, text(".p.Gone"));
+	if (type_name)
+		put(&field, 6, text(type_name));
 	put(&made->message, 2, buf_span(&field));
 	buf_finish(&field);
+}
+
+static void add_field(struct made *made, const char *name, uint32_t number, unsigned type)
+{
+	add_field_of(made, name, number, type, type == SCHEMA_MESSAGE ? ".p.Gone" : NULL);
 }
 
 /* A JSON name that the descriptor does not give is made by protoc's rule. */
@@ -372,22 +379,6 @@ static void message_that_json_writes_its_own_way_is_no_map_entry(void **state)
 	buf_finish(&options);
 }
 
-static void add_field_of(struct made *made, uint32_t number, unsigned type, const char *type_name)
-{
-	char name[] = {'f', (char)('0' + number), '\0'};
-	struct buf field;
-
-	buf_init(&field, 1024);
-	put(&field, 1, text(name));
-	assert_int_equal(pb_put_varint(&field, 3, number), 0);
-	assert_int_equal(pb_put_varint(&field, 4, 1), 0);
-	assert_int_equal(pb_put_varint(&field, 5, type), 0);
-	if (type_name)
-		put(&field, 6, text(type_name));
-	put(&made->message, 2, buf_span(&field));
-	buf_finish(&field);
-}
-
 /* google.protobuf.Value with its last two members of this type. */
 static struct span make_value(struct made *made, const char *type_name)
 {
@@ -402,12 +393,12 @@ static struct span make_value(struct made *made, const char *type_name)
 	put(&kind, 2, buf_span(&value));
 	put(&made->message, 4, buf_span(&kind));
 	put(&made->message, 3, SPAN("\x0a\x04Held"));
-	add_field_of(made, 1, SCHEMA_ENUM, ".google.protobuf.Value.Kind");
-	add_field_of(made, 2, SCHEMA_DOUBLE, NULL);
-	add_field_of(made, 3, SCHEMA_STRING, NULL);
-	add_field_of(made, 4, SCHEMA_BOOL, NULL);
-	add_field_of(made, 5, SCHEMA_MESSAGE, type_name);
-	add_field_of(made, 6, SCHEMA_MESSAGE, type_name);
+	add_field_of(made, "f1", 1, SCHEMA_ENUM, ".google.protobuf.Value.Kind");
+	add_field_of(made, "f2", 2, SCHEMA_DOUBLE, NULL);
+	add_field_of(made, "f3", 3, SCHEMA_STRING, NULL);
+	add_field_of(made, "f4", 4, SCHEMA_BOOL, NULL);
+	add_field_of(made, "f5", 5, SCHEMA_MESSAGE, type_name);
+	add_field_of(made, "f6", 6, SCHEMA_MESSAGE, type_name);
 	buf_finish(&value);
 	buf_finish(&kind);
 	return make_set_of(made, "google.protobuf", "proto3");

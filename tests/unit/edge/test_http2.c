@@ -363,6 +363,18 @@ static void http2_early_answer_reads_only_so_much_of_the_body(void **state)
 
 /* ---- draining ---- */
 
+/* The call that is held is answered: then the connection ends, and the server has stopped. */
+static void end_with_the_last_call(struct pair *pair, struct test_call *call)
+{
+	rpc_finish(pair->rig.held[0], GRPC_OK, SPAN_EMPTY);
+	call_wait(&pair->client, call);
+	assert_int_equal(call->grpc_status, GRPC_OK);
+	PUMP_UNTIL(&pair->client, pair->client.client.ended);
+	client_close(&pair->client.client);
+	rig_wait_stopped(&pair->rig);
+	call_finish(call);
+}
+
 static void http2_drains_in_two_steps(void **state)
 {
 	struct pair pair;
@@ -386,13 +398,7 @@ static void http2_drains_in_two_steps(void **state)
 	assert_int_equal(h2_request(pair.client.session, &after.stream, NULL, 0, true), -EAGAIN);
 	assert_int_equal(pair.rig.cancelled, 0);
 	message_send(pair.rig.held[0], SPAN("done"));
-	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
-	call_wait(&pair.client, &call);
-	assert_int_equal(call.grpc_status, GRPC_OK);
-	PUMP_UNTIL(&pair.client, pair.client.client.ended);
-	client_close(&pair.client.client);
-	rig_wait_stopped(&pair.rig);
-	call_finish(&call);
+	end_with_the_last_call(&pair, &call);
 	call_finish(&between);
 	pair_close(&pair);
 }
@@ -426,13 +432,7 @@ static void http2_call_that_overtakes_the_last_goaway_is_not_started(void **stat
 	assert_int_equal(late.closed_code, H2_REFUSED_STREAM);
 	assert_int_equal(pair.rig.started, 1);
 	assert_int_equal(pair.rig.cancelled, 0);
-	rpc_finish(pair.rig.held[0], GRPC_OK, SPAN_EMPTY);
-	call_wait(&pair.client, &call);
-	assert_int_equal(call.grpc_status, GRPC_OK);
-	PUMP_UNTIL(&pair.client, pair.client.client.ended);
-	client_close(&pair.client.client);
-	rig_wait_stopped(&pair.rig);
-	call_finish(&call);
+	end_with_the_last_call(&pair, &call);
 	call_finish(&late);
 	buf_finish(&sent);
 	pair_close(&pair);

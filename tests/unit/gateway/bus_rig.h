@@ -122,6 +122,20 @@ static inline void rig_init(bool is_virtual, uint32_t capacity)
 	assert_int_equal(bus_create(&rig.bus, &options), 0);
 }
 
+static inline void rig_drain_nothing(struct bus_port *port)
+{
+	(void)port;
+}
+
+/* Workers that hear of sessions, and have no streams. */
+static inline void rig_hear(void (*updated)(struct bus_port *port, const struct bus_update *update))
+{
+	for (uint32_t i = 0; i < RIG_PORTS; i++) {
+		rig.ports[i].updated = updated;
+		rig.ports[i].drain = rig_drain_nothing;
+	}
+}
+
 /* After the bus's parts have ended, and its thread if it had one. Nothing may be left. */
 static inline void rig_finish(void)
 {

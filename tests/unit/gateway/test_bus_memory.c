@@ -24,20 +24,12 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 	notes[which][note_counts[which]++] = (struct note){update->kind, update->sequence};
 }
 
-static void drain(struct bus_port *port)
-{
-	(void)port;
-}
-
 static int set_up(void **state)
 {
 	(void)state;
 	memset(note_counts, 0, sizeof(note_counts));
 	rig_init(true, 8);
-	for (uint32_t i = 0; i < RIG_PORTS; i++) {
-		rig.ports[i].updated = updated;
-		rig.ports[i].drain = drain;
-	}
+	rig_hear(updated);
 	return 0;
 }
 

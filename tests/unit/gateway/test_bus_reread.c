@@ -24,11 +24,6 @@ static void updated(struct bus_port *port, const struct bus_update *update)
 	(void)update;
 }
 
-static void drain(struct bus_port *port)
-{
-	(void)port;
-}
-
 static struct span name_of(size_t which, char text[16])
 {
 	return span_make(text, (size_t)snprintf(text, 16, "s-%zu", which));
@@ -49,10 +44,7 @@ static int set_up(void **state)
 
 	(void)state;
 	rig_init(true, 8);
-	for (uint32_t i = 0; i < RIG_PORTS; i++) {
-		rig.ports[i].updated = updated;
-		rig.ports[i].drain = drain;
-	}
+	rig_hear(updated);
 	for (size_t i = 0; i < SESSIONS; i++)
 		assert_int_equal(
 			index_add(&rig.bus->index, &subscriptions[i], SPAN("u"), name_of(i, text)),
