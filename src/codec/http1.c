@@ -52,14 +52,22 @@ static ptrdiff_t find_head_end(struct span bytes)
 	}
 }
 
+/* Whether a head, or as much of it as has come, is too long. */
+static bool is_too_long(struct span bytes, const struct http1_limits *limits)
+{
+	ptrdiff_t lf = span_find_byte(bytes, '\n');
+	size_t line = lf < 0 ? bytes.len : (size_t)lf;
+
+	/* a line's end is no part of it */
+	if (line > 0 && bytes.data[line - 1] == '\r')
+		line--;
+	return bytes.len > limits->head_bytes_max || line > limits->line_bytes_max;
+}
+
 /* What can be said of a head that is not whole: 0 to wait, or what is wrong already. */
 static ptrdiff_t judge_part(struct span bytes, const struct http1_limits *limits)
 {
-	ptrdiff_t line = span_find_byte(bytes, '\n');
-	/* a line's end is no part of it */
-	size_t line_len = bytes.len - (bytes.len > 0 && bytes.data[bytes.len - 1] == '\r');
-
-	if (bytes.len > limits->head_bytes_max || (line < 0 && line_len > limits->line_bytes_max))
+	if (is_too_long(bytes, limits))
 		return -HTTP1_FAULT_HEAD_SIZE;
 
 	/* who speaks another protocol would wait for an answer, and we for an empty line */
@@ -92,9 +100,9 @@ static ptrdiff_t cut_head(struct span bytes, const struct http1_limits *limits, 
 	/* a second empty line is no head */
 	if (len == 2)
 		return -HTTP1_FAULT_LINE_END;
-	if ((size_t)len > limits->head_bytes_max)
-		return -HTTP1_FAULT_HEAD_SIZE;
 	*text = span_first(bytes, (size_t)len);
+	if (is_too_long(*text, limits))
+		return -HTTP1_FAULT_HEAD_SIZE;
 	return len + (ptrdiff_t)skipped;
 }
 
@@ -515,16 +523,11 @@ static ptrdiff_t head_end(struct http1_head *head, ptrdiff_t taken)
 	return http1_fault_code(head->fault);
 }
 
-static int parse_request(struct span text, const struct http1_limits *limits,
-			 struct http1_head *head)
+static int parse_request(struct span text, struct http1_head *head)
 {
-	struct span authority = SPAN_EMPTY, line = take_line(&text);
+	struct span authority = SPAN_EMPTY;
 	struct framing framing = {.has_host = false};
-
-	if (line.len > limits->line_bytes_max)
-		return -HTTP1_FAULT_HEAD_SIZE;
-
-	int fault = parse_request_line(line, head, &authority);
+	int fault = parse_request_line(take_line(&text), head, &authority);
 
 	if (!fault)
 		fault = parse_headers(text, head);
@@ -542,7 +545,7 @@ ptrdiff_t http1_parse_request(struct span bytes, const struct http1_limits *limi
 {
 	struct span text;
 	ptrdiff_t taken = head_begin(bytes, limits, &text, head);
-	int fault = taken > 0 ? parse_request(text, limits, head) : 0;
+	int fault = taken > 0 ? parse_request(text, head) : 0;
 
 	return head_end(head, fault ? fault : taken);
 }

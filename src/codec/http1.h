@@ -15,8 +15,8 @@ struct http1_header {
 };
 
 struct http1_limits {
-	size_t head_bytes_max; /* request line and header block */
-	size_t line_bytes_max; /* request line: over it 414 is answered as 431's row */
+	size_t head_bytes_max; /* start line and header block */
+	size_t line_bytes_max; /* start line: over it 414 is answered as 431's row */
 };
 
 /*

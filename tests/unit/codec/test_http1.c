@@ -304,6 +304,22 @@ static void limits_hold_to_the_byte(void **state)
 			 -ERR_HEADERS_TOO_LARGE);
 }
 
+static void response_line_over_the_limit_is_refused_whole_or_cut(void **state)
+{
+	struct span text = HEAD("HTTP/1.1 200 abc"); /* 16 + 2 + 9 + 2 */
+	struct http1_limits limits = {.head_bytes_max = 29, .line_bytes_max = 16};
+	struct http1_head head;
+
+	(void)state;
+	assert_int_equal(text.len, 29);
+	assert_int_equal(http1_parse_response(text, &limits, SPAN("GET"), &head), 29);
+	limits.line_bytes_max = 15;
+	for (size_t cut = 16; cut <= text.len; cut++)
+		assert_int_equal(
+			http1_parse_response(span_first(text, cut), &limits, SPAN("GET"), &head),
+			-ERR_HEADERS_TOO_LARGE);
+}
+
 static void headers_are_counted(void **state)
 {
 	for (size_t count = HTTP1_HEADERS_MAX - 1; count <= HTTP1_HEADERS_MAX + 1; count++) {
@@ -659,6 +675,7 @@ int main(void)
 		cmocka_unit_test(another_protocol_is_refused_without_an_empty_line),
 		cmocka_unit_test(expectation_is_told_to_1_1_only),
 		cmocka_unit_test(limits_hold_to_the_byte),
+		cmocka_unit_test(response_line_over_the_limit_is_refused_whole_or_cut),
 		cmocka_unit_test(headers_are_counted),
 		cmocka_unit_test(header_too_many_is_refused_before_the_head_ends),
 		cmocka_unit_test(response_is_read_or_refused),

@@ -15,12 +15,15 @@
 static int read_all(struct span bytes, size_t *count)
 {
 	uint8_t *copy = malloc(bytes.len ? bytes.len : 1);
-	struct pb_reader reader = {.rest = span_make(copy, bytes.len)};
 	struct pb_field field;
 	int result;
 
+	assert_non_null(copy);
 	if (bytes.len > 0)
 		memcpy(copy, bytes.data, bytes.len);
+
+	struct pb_reader reader = {.rest = span_make(copy, bytes.len)};
+
 	*count = 0;
 	while ((result = pb_next(&reader, &field)) > 0) {
 		assert_int_not_equal(field.number, 0);
