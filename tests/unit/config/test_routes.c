@@ -140,8 +140,10 @@ static void route_agrees_with_a_slow_search(void **state)
 	unsigned seed = 1;
 
 	for (size_t from = 0; count < WORDS + 1 && from < count; from++) {
-		for (char letter = 'a'; letter <= 'c' && count < WORDS + 1; letter++, count++)
-			snprintf(words[count], 8, "%.6s%c", words[from], letter);
+		for (char letter = 'a'; letter <= 'c' && count < WORDS + 1; letter++, count++) {
+			memcpy(words[count], words[from], 8);
+			words[count][strlen(words[from])] = letter;
+		}
 	}
 	for (int round = 0; round < 200; round++) {
 		static struct config_command commands[WORDS * 2];
