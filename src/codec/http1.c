@@ -59,7 +59,7 @@ static bool is_too_long(struct span bytes, const struct http1_limits *limits)
 	size_t line = lf < 0 ? bytes.len : (size_t)lf;
 
 	/* a line's end is no part of it */
-	if (line > 0 && bytes.data[line - 1] == '\r')
+	if (bytes.len > 0 && line > 0 && bytes.data[line - 1] == '\r')
 		line--;
 	return bytes.len > limits->head_bytes_max || line > limits->line_bytes_max;
 }
